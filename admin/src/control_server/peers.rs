@@ -1,0 +1,227 @@
+use control::{
+    desired::Desired,
+    status::{BackendStats, Counts, PoolStats, Stats},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tokio::sync::{Notify, mpsc};
+
+/// Bytes that may wait for a data plane that doesn't read; one that is further behind is cut off, and gets a snapshot
+/// when it comes back.
+const MAX_QUEUED: usize = 8 << 20;
+
+/// A connected data plane as it shows itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) pid: u32,
+    pub(crate) workers: u16,
+    pub(crate) version: String,
+    /// Unix milliseconds.
+    pub(crate) connected_since: u64,
+    /// What every worker of it acts on, 0 before it said so on this connection.
+    pub(crate) applied: u64,
+    /// The generation that it could not apply, and why.
+    pub(crate) rejected: Option<(u64, String)>,
+    /// All reports merged.
+    pub(crate) stats: Arc<Stats>,
+    /// Unix milliseconds by this process's clock; absent before the first report.
+    pub(crate) reported_at: Option<u64>,
+}
+
+/// Lines on their way to one data plane.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    lines: mpsc::UnboundedReceiver<Arc<[u8]>>,
+    queued: Arc<AtomicUsize>,
+    cut: Arc<Notify>,
+}
+
+impl Outbox {
+    /// The next line; `None` where the connection is to be closed.
+    pub(crate) async fn next(&mut self) -> Option<Arc<[u8]>> {
+        let line = self.lines.recv().await?;
+        self.queued.fetch_sub(line.len(), Ordering::Relaxed);
+        Some(line)
+    }
+
+    pub(crate) fn cut(&self) -> Arc<Notify> {
+        Arc::clone(&self.cut)
+    }
+}
+
+#[derive(Debug)]
+struct Connected {
+    peer: Peer,
+    lines: mpsc::UnboundedSender<Arc<[u8]>>,
+    queued: Arc<AtomicUsize>,
+    cut: Arc<Notify>,
+}
+
+impl Connected {
+    fn send(&self, line: &Arc<[u8]>) -> bool {
+        if self.queued.load(Ordering::Relaxed) > MAX_QUEUED {
+            return false;
+        }
+        self.queued.fetch_add(line.len(), Ordering::Relaxed);
+        self.lines.send(Arc::clone(line)).is_ok()
+    }
+}
+
+/// Every connected data plane.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    connected: BTreeMap<u64, Connected>,
+    ids: u64,
+}
+
+/// Figures of a backend, summed over the data planes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) counts: Counts,
+    pub(crate) requests_in_flight: u64,
+    pub(crate) live_sessions: Option<u64>,
+}
+
+impl Peers {
+    pub(crate) fn connect(&mut self, peer: Peer) -> (u64, Outbox) {
+        let (lines, outbox) = mpsc::unbounded_channel();
+        let (queued, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        self.ids += 1;
+        let connected = Connected { peer, lines, queued: Arc::clone(&queued), cut: Arc::clone(&cut) };
+        self.connected.insert(self.ids, connected);
+        (self.ids, Outbox { lines: outbox, queued, cut })
+    }
+
+    pub(crate) fn disconnect(&mut self, id: u64) -> Option<Peer> {
+        self.connected.remove(&id).map(|connected| connected.peer)
+    }
+
+    pub(crate) fn peer_mut(&mut self, id: u64) -> Option<&mut Peer> {
+        self.connected.get_mut(&id).map(|connected| &mut connected.peer)
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Peer> + Clone {
+        self.connected.values().map(|connected| &connected.peer)
+    }
+
+    /// Sends a line to all. Those that don't read are cut off and returned.
+    pub(crate) fn broadcast(&mut self, line: &Arc<[u8]>) -> Vec<Peer> {
+        let slow: Vec<_> = self.connected.iter().filter(|(_, peer)| !peer.send(line)).map(|(id, _)| *id).collect();
+        let cut = slow.into_iter().filter_map(|id| self.connected.remove(&id));
+        cut.inspect(|connected| connected.cut.notify_one()).map(|connected| connected.peer).collect()
+    }
+
+    /// Forgets the figures of a backend that is gone, so that they can't fall on a namesake.
+    pub(crate) fn forget(&mut self, pool: &str, name: Option<&str>) {
+        for connected in self.connected.values_mut() {
+            let stats = Arc::make_mut(&mut connected.peer.stats);
+            match name {
+                None => drop(stats.pools.remove(pool)),
+                Some(name) => {
+                    if let Some(pool) = stats.pools.get_mut(pool) {
+                        pool.backends.remove(name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
+pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
+    let Stats { at, generation, dataplane, open_connections, pools } = report;
+    (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
+    known.dataplane = dataplane;
+    for (name, report) in pools {
+        let Some(wanted) = desired.pools.get(&name) else { continue };
+        let pool: &mut PoolStats = known.pools.entry(name).or_default();
+        pool.counts = report.counts;
+        pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
+    }
+}
+
+pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str, name: &str) -> Figures {
+    let mut sum = Figures::default();
+    for peer in peers {
+        let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
+        let Some(BackendStats { counts, requests_in_flight, live_sessions }) = stats else { continue };
+        add(&mut sum.counts, counts);
+        sum.requests_in_flight += requests_in_flight;
+        if let Some(sessions) = live_sessions {
+            *sum.live_sessions.get_or_insert(0) += sessions;
+        }
+    }
+    sum
+}
+
+pub(crate) fn add(sum: &mut Counts, counts: &Counts) {
+    for (name, value) in counts {
+        match sum.get_mut(name) {
+            Some(sum) => *sum += value,
+            None => drop(sum.insert(name.clone(), *value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{
+        desired::{Member, PoolState},
+        spec::Backend,
+    };
+
+    fn desired() -> Desired {
+        let member = Member::new(&Backend::default(), 1);
+        let members = ["a", "b"].map(|name| (name.to_owned(), member.clone()));
+        let pool = PoolState { members: members.into(), ..PoolState::default() };
+        Desired { pools: [("shop".to_owned(), pool)].into(), ..Desired::default() }
+    }
+
+    fn report(backends: &[(&str, u64)]) -> Stats {
+        let backends = backends.iter().map(|(name, sessions)| {
+            let counts = [("requests".to_owned(), sessions * 10)].into();
+            ((*name).to_owned(), BackendStats { counts, requests_in_flight: 1, live_sessions: Some(*sessions) })
+        });
+        let pool = PoolStats { counts: Counts::new(), backends: backends.collect() };
+        Stats { pools: [("shop".to_owned(), pool)].into(), ..Stats::default() }
+    }
+
+    #[test]
+    fn what_a_report_leaves_out_is_unchanged_and_planes_are_summed() {
+        let mut first = Peer::default();
+        merge(Arc::make_mut(&mut first.stats), report(&[("a", 3), ("b", 4), ("gone", 9)]), &desired());
+        merge(Arc::make_mut(&mut first.stats), report(&[("b", 5)]), &desired());
+        let mut second = Peer::default();
+        merge(Arc::make_mut(&mut second.stats), report(&[("a", 1)]), &desired());
+        let peers = [first, second];
+        let sum = |name| figures(&peers, "shop", name);
+        assert_eq!(
+            (sum("a").live_sessions, sum("a").requests_in_flight, sum("a").counts["requests"]),
+            (Some(4), 2, 40)
+        );
+        assert_eq!(sum("b").live_sessions, Some(5));
+        assert_eq!(sum("gone"), Figures::default());
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_read_is_cut_off_and_the_others_are_not() {
+        let mut peers = Peers::default();
+        let (_, mut reads) = peers.connect(Peer { pid: 1, ..Peer::default() });
+        let (_, slow) = peers.connect(Peer { pid: 2, ..Peer::default() });
+        let line: Arc<[u8]> = vec![0; MAX_QUEUED / 2].into();
+        let mut cut = Vec::new();
+        for _ in 0..4 {
+            cut.extend(peers.broadcast(&line).into_iter().map(|peer| peer.pid));
+            reads.next().await.unwrap();
+        }
+        assert_eq!(cut, [2]);
+        slow.cut().notified().await;
+        assert_eq!(peers.iter().map(|peer| peer.pid).collect::<Vec<_>>(), [1]);
+    }
+}

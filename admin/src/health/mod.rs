@@ -1,0 +1,172 @@
+//! What is seen of the backends: active checks, marks from real traffic, and where names lead.
+
+pub(crate) mod board;
+mod machine;
+pub(crate) mod probe;
+#[cfg(test)]
+mod tests;
+
+use crate::state::State;
+use board::{Due, Id, Job, Ticket};
+use control::{
+    desired::{Change, Observed, Snapshot},
+    status::Health,
+};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+
+/// Checks at once. With the REST connections this stays below the usual limit of 1024 descriptors.
+const CHECKS: usize = 512;
+const LOOKUPS: usize = 32;
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Results of checks are taken together for so long, so that ten thousand backends that start make hundreds of
+/// generations and not ten thousand.
+const GATHER: Duration = Duration::from_millis(20);
+const GATHERED: usize = 4_096;
+
+enum Outcome {
+    Checked(Ticket, Result<(), Arc<str>>),
+    LookedUp(Ticket, Option<SocketAddr>),
+}
+
+/// Checks and looks up what is due, for ever.
+pub(crate) async fn run(state: Arc<State>) {
+    let (done, results) = mpsc::channel(GATHERED);
+    tokio::join!(start_jobs(&state, done), take_results(&state, results));
+}
+
+async fn start_jobs(state: &Arc<State>, done: mpsc::Sender<Outcome>) {
+    let checks = Arc::new(Semaphore::new(CHECKS));
+    let lookups = Arc::new(Semaphore::new(LOOKUPS));
+    loop {
+        let next = match take_due(state) {
+            Ok(job) => {
+                let places = if matches!(job, Job::Check { .. }) { &checks } else { &lookups };
+                let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
+                let done = done.clone();
+                tokio::spawn(async move {
+                    let outcome = carry_out(job).await;
+                    drop(place);
+                    // Nobody takes it only where this process stops.
+                    drop(done.send(outcome).await);
+                });
+                continue;
+            }
+            Err(next) => next,
+        };
+        tokio::select! {
+            () = state.due.notified() => {}
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+/// The next job, or when to look again.
+fn take_due(state: &State) -> Result<Job, Instant> {
+    loop {
+        let mut shared = state.lock();
+        let now = state.clock.millis();
+        let snapshot = Arc::clone(&shared.snapshot);
+        match shared.board.take_due(&snapshot, now) {
+            Some(Due::Job(job)) => return Ok(job),
+            Some(Due::Over(changed)) => {
+                drop(snapshot);
+                if let Some((id, health)) = changed {
+                    let change = with_health(&shared.snapshot, &id, health);
+                    state.publish(shared, vec![change]);
+                }
+            }
+            None => return Err(state.clock.at(shared.board.next_due().unwrap_or(u64::MAX))),
+        }
+    }
+}
+
+async fn carry_out(job: Job) -> Outcome {
+    match job {
+        Job::Check { ticket, target, address, settings } => {
+            let outcome = probe::check(target, &address, &settings).await;
+            Outcome::Checked(ticket, outcome)
+        }
+        Job::Lookup { ticket, address } => {
+            let resolved = probe::resolve(&address, LOOKUP_TIMEOUT).await;
+            Outcome::LookedUp(ticket, resolved)
+        }
+    }
+}
+
+async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) {
+    let mut gathered = Vec::new();
+    while results.recv_many(&mut gathered, GATHERED).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while let Ok(outcome) = results.try_recv() {
+            gathered.push(outcome);
+        }
+        take(state, gathered.drain(..));
+    }
+}
+
+fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) {
+    let mut shared = state.lock();
+    let shared_now = &mut *shared;
+    let now = state.clock.millis();
+    let mut observed: BTreeMap<Id, Observed> = BTreeMap::new();
+    let mut seen = |snapshot: &Snapshot, id: Id, change: &dyn Fn(&mut Observed)| {
+        let before = snapshot.observed(&id.0, &id.1);
+        change(observed.entry(id).or_insert(before));
+    };
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Checked(ticket, outcome) => {
+                if let Some(health) = shared_now.board.checked(&ticket, outcome, now) {
+                    seen(&shared_now.snapshot, ticket.id, &|observed| observed.health = health);
+                }
+            }
+            Outcome::LookedUp(ticket, found) => {
+                let (pool, name) = &ticket.id;
+                if found.is_none() {
+                    tracing::debug!(%pool, backend = %name, "the backend's name does not resolve");
+                }
+                // A name that stops resolving keeps the address that it had.
+                let other = found.is_some() && found != shared_now.snapshot.observed(pool, name).resolved;
+                if shared_now.board.looked_up(&ticket, now) && other {
+                    seen(&shared_now.snapshot, ticket.id, &|observed| observed.resolved = found);
+                }
+            }
+        }
+    }
+    let changes = observed.into_iter().map(|(id, observed)| observe(&id, observed)).collect();
+    state.publish(shared, changes);
+}
+
+/// A worker of a data plane marked a backend.
+pub(crate) fn failing(state: &State, pool: &str, name: &str, reason: &str) {
+    let mut shared = state.lock();
+    let id: Id = (Arc::from(pool), Arc::from(name));
+    let changed = shared.board.failing(&id, Arc::from(reason), state.clock.millis());
+    if changed.is_some() {
+        tracing::info!(pool, backend = name, reason, "traffic fails at a backend: it is marked down");
+    }
+    let changes = changed.map(|health| with_health(&shared.snapshot, &id, health)).into_iter().collect();
+    state.publish(shared, changes);
+}
+
+/// Says what a backend's health is; `None` gives it back to checks and traffic. The generation that has it, and
+/// whether that is a new one.
+pub(crate) fn push(state: &State, pool: &str, name: &str, health: Option<Health>) -> (u64, bool) {
+    let mut shared = state.lock();
+    let id: Id = (Arc::from(pool), Arc::from(name));
+    let changed = shared.board.push(&id, health);
+    let changes = changed.map(|health| with_health(&shared.snapshot, &id, health)).into_iter().collect();
+    (state.publish(shared, changes), changed.is_some())
+}
+
+fn with_health(snapshot: &Snapshot, id: &Id, health: Health) -> Change {
+    observe(id, Observed { health, ..snapshot.observed(&id.0, &id.1) })
+}
+
+fn observe((pool, name): &Id, observed: Observed) -> Change {
+    Change::Observe { pool: pool.to_string(), name: name.to_string(), observed }
+}

@@ -1,0 +1,182 @@
+use control::spec::{Check, HealthCheck};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+/// A response's head that is longer than this is no answer to a check.
+const MAX_HEAD: usize = 16 << 10;
+
+/// One check of a backend. `address` is its address as configured, which an `http` check names unless it is told another.
+///
+/// # Errors
+/// What is wrong with the backend, in a few words.
+pub(super) async fn check(target: Option<SocketAddr>, address: &str, settings: &HealthCheck) -> Result<(), Arc<str>> {
+    let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
+    let probe = async {
+        let stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
+        match settings.check {
+            Check::Tcp | Check::Off => Ok(()),
+            Check::Http => ask(stream, address, settings).await,
+        }
+    };
+    match timeout(settings.timeout.to_std(), probe).await {
+        Ok(outcome) => outcome.map_err(Arc::from),
+        Err(_) => Err(format!("no answer within {}", settings.timeout).into()),
+    }
+}
+
+async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Result<(), String> {
+    let host = settings.host.as_deref().unwrap_or(address);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: steadfast-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        settings.path
+    );
+    stream.write_all(request.as_bytes()).await.map_err(|error| reason(&error))?;
+    let mut head = Vec::with_capacity(1_024);
+    loop {
+        match final_status(&head)? {
+            Some(status) if settings.expect.contains(status) => return Ok(()),
+            Some(status) => return Err(format!("status {status}")),
+            None if head.len() >= MAX_HEAD => return Err("a response head that is too long".to_owned()),
+            None => {}
+        }
+        if stream.read_buf(&mut head).await.map_err(|error| reason(&error))? == 0 {
+            return Err("closed before it answered".to_owned());
+        }
+    }
+}
+
+/// The status of the first response in `head` that is no interim one; `None` where more bytes are needed.
+fn final_status(mut head: &[u8]) -> Result<Option<u16>, String> {
+    loop {
+        let line = head.iter().position(|byte| *byte == b'\n');
+        let Some(end) = line else {
+            // What does not begin like a response never becomes one.
+            let begins = b"HTTP/1.".iter().zip(head).all(|(wanted, byte)| wanted == byte);
+            return if begins { Ok(None) } else { Err("no HTTP response".to_owned()) };
+        };
+        let status = status(head[..end].trim_ascii_end()).ok_or_else(|| "no HTTP response".to_owned())?;
+        if !(100..200).contains(&status) {
+            return Ok(Some(status));
+        }
+        let Some(next) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
+        head = &head[next + 4..];
+    }
+}
+
+/// RFC 9112 §4: `HTTP/1.1 200 OK`.
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.")?.strip_prefix(b"1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let (digits, after) = rest.split_at_checked(3)?;
+    let ends = after.is_empty() || after[0] == b' ';
+    let status = str::from_utf8(digits).ok()?.parse().ok()?;
+    (ends && digits.iter().all(u8::is_ascii_digit) && status >= 100).then_some(status)
+}
+
+/// The first address of a `name:port`, IPv4 before IPv6 and each in order, so that every look-up of the same
+/// records has the same result.
+pub(crate) async fn resolve(address: &str, limit: Duration) -> Option<SocketAddr> {
+    let found = timeout(limit, lookup_host(address)).await.ok()?.ok()?;
+    found.min_by_key(|address| (address.is_ipv6(), *address))
+}
+
+fn reason(error: &io::Error) -> String {
+    // Without the number that the operating system adds.
+    let text = error.to_string().to_ascii_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::spec::{Span, StatusRange};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    #[test]
+    fn finds_the_final_status() {
+        for (head, status) in [
+            ("", Ok(None)),
+            ("HTT", Ok(None)),
+            ("HTTP/1.1 200", Ok(None)),
+            ("HTTP/1.1 200 OK\r\n", Ok(Some(200))),
+            ("HTTP/1.1 200\r\n", Ok(Some(200))),
+            ("HTTP/1.0 503 Service Unavailable\r\n", Ok(Some(503))),
+            ("HTTP/1.1 103 Early Hints\r\n", Ok(None)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 204 No Content\r\n", Ok(Some(204))),
+            ("SSH-2.0-x\r\n", Err(())),
+            ("SSH", Err(())),
+            ("HTTP/1.1 2000 x\r\n", Err(())),
+            ("HTTP/1.1 abc\r\n", Err(())),
+            ("HTTP/1.1 099 x\r\n", Err(())),
+            ("HTTP/2 200\r\n", Err(())),
+        ] {
+            assert_eq!(final_status(head.as_bytes()).map_err(|_| ()), status, "{head:?}");
+        }
+    }
+
+    /// What a check says of a backend that answers `response` and then closes, or keeps silent.
+    async fn said_of(response: Option<&'static str>, settings: HealthCheck) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let backend = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1_024];
+            let read = stream.read(&mut request).await.unwrap();
+            match response {
+                Some(response) => stream.write_all(response.as_bytes()).await.unwrap(),
+                None => std::future::pending().await,
+            }
+            String::from_utf8(request[..read].to_vec()).unwrap()
+        });
+        let outcome = check(Some(target), "app.internal:80", &settings).await.map_err(|reason| reason.to_string());
+        if response.is_some() && settings.check == Check::Http {
+            let request = backend.await.unwrap();
+            let host = settings.host.as_deref().unwrap_or("app.internal:80");
+            assert!(request.starts_with(&format!("GET /ready HTTP/1.1\r\nHost: {host}\r\n")), "{request}");
+        }
+        outcome
+    }
+
+    #[tokio::test]
+    async fn an_http_check_reads_the_status_and_says_what_is_wrong() {
+        let settings = HealthCheck {
+            check: Check::Http,
+            path: "/ready".into(),
+            expect: StatusRange { first: 200, last: 299 },
+            ..HealthCheck::default()
+        };
+        let named = HealthCheck { host: Some("shop.example.com".into()), ..settings.clone() };
+        let short = HealthCheck { timeout: Span::from_millis(20), ..settings.clone() };
+        assert_eq!(said_of(Some("HTTP/1.1 200 OK\r\n\r\n"), settings.clone()).await, Ok(()));
+        assert_eq!(said_of(Some("HTTP/1.1 204 No Content\r\n\r\n"), named).await, Ok(()));
+        for (response, settings, wrong) in [
+            (Some("HTTP/1.1 503 No\r\n\r\n"), settings.clone(), "status 503"),
+            (Some(""), settings.clone(), "closed before it answered"),
+            (Some("hello\n"), settings, "no HTTP response"),
+            (None, short, "no answer within 20ms"),
+        ] {
+            assert_eq!(said_of(response, settings).await, Err(wrong.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tcp_check_needs_no_more_than_a_connection() {
+        let settings = HealthCheck::default();
+        assert_eq!(said_of(None, settings.clone()).await, Ok(()));
+        // Bound and not listening: nobody else gets the port, and nobody answers on it.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(&*check(silent.local_addr().ok(), "", &settings).await.unwrap_err(), "connection refused");
+        assert_eq!(&*check(None, "no.such:1", &settings).await.unwrap_err(), "its name does not resolve");
+    }
+
+    #[tokio::test]
+    async fn resolves_to_the_first_in_order() {
+        let limit = Duration::from_secs(5);
+        assert_eq!(resolve("127.0.0.1:80", limit).await, Some("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(resolve("localhost:80", limit).await, Some("127.0.0.1:80".parse().unwrap()));
+    }
+}

@@ -1,0 +1,114 @@
+//! The keys file: the secrets of the affinity tokens, one per line in base64. The first seals, all open.
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::Error;
+use control::spec::Key;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+/// More keys than anybody opens tokens with, fewer than would slow that down.
+pub(crate) const MAX_KEYS: usize = 16;
+const MAX_FILE: u64 = 64 << 10;
+
+/// Reads the keys; where there is no file, makes one with one random key and mode 0600, and its folder with 0700.
+pub(crate) fn load_or_create(path: &Path) -> Result<Vec<Key>, Error> {
+    match load(path) {
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(Error::file(parent))?;
+            }
+            let keys = vec![random()?];
+            save(path, &keys)?;
+            tracing::info!(path = %path.display(), "made a keys file with one random key");
+            Ok(keys)
+        }
+        loaded => loaded,
+    }
+}
+
+/// # Errors
+/// The file can't be read, can be read or written by others than its owner, or holds no keys or wrong lines.
+pub(crate) fn load(path: &Path) -> Result<Vec<Key>, Error> {
+    let text = read_private(path, MAX_FILE)?;
+    parse(&text).map_err(|reason| Error::Refused { path: path.to_owned(), reason })
+}
+
+/// The text of a file that holds a secret.
+pub(crate) fn read_private(path: &Path, limit: u64) -> Result<String, Error> {
+    let file = File::open(path).map_err(Error::file(path))?;
+    let mode = file.metadata().map_err(Error::file(path))?.mode();
+    if mode & 0o066 != 0 {
+        let reason = format!(
+            "others than its owner can read or write it (mode {:04o}); run: chmod 600 {}",
+            mode & 0o7777,
+            path.display()
+        );
+        return Err(Error::Refused { path: path.to_owned(), reason });
+    }
+    let mut text = String::new();
+    file.take(limit).read_to_string(&mut text).map_err(Error::file(path))?;
+    Ok(text)
+}
+
+/// A new key that seals, before the `keep - 1` newest of `keys`.
+pub(crate) fn rotated(keys: &[Key], keep: usize) -> Result<Vec<Key>, Error> {
+    Ok([random()?].into_iter().chain(keys.iter().take(keep.saturating_sub(1)).cloned()).collect())
+}
+
+/// Replaces the file: after a crash it holds the old keys or the new ones.
+pub(crate) fn save(path: &Path, keys: &[Key]) -> Result<(), Error> {
+    let fresh = path.with_added_extension("new");
+    let mut text = String::from("# Keys of the affinity tokens: the first seals, all open. Keep them secret.\n");
+    for key in keys {
+        text.push_str(&key.to_base64());
+        text.push('\n');
+    }
+    let written = (|| {
+        drop(fs::remove_file(&fresh));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    })();
+    written.map_err(Error::file(path))
+}
+
+/// The keys of a file's text, or every wrong line by its number. What a line says is never repeated.
+fn parse(text: &str) -> Result<Vec<Key>, String> {
+    let (mut keys, mut wrong, mut seen) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.parse::<Key>() {
+            Err(error) => wrong.push(format!("line {number}: {error}")),
+            Ok(key) => match seen.insert(key.0, number) {
+                Some(first) => wrong.push(format!("line {number}: the key of line {first} again")),
+                None => keys.push(key),
+            },
+        }
+    }
+    if keys.len() > MAX_KEYS {
+        wrong.push(format!("{} keys are too many: at most {MAX_KEYS}", keys.len()));
+    }
+    if keys.is_empty() && wrong.is_empty() {
+        wrong.push("it holds no key; delete it and a new one is made, or write 32 random bytes in base64".to_owned());
+    }
+    if wrong.is_empty() { Ok(keys) } else { Err(wrong.join("; ")) }
+}
+
+fn random() -> Result<Key, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Error::System(io::Error::other(error)))?;
+    Ok(Key(bytes))
+}

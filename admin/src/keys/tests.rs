@@ -1,0 +1,72 @@
+use super::*;
+use crate::testing::Folder;
+use std::os::unix::fs::PermissionsExt;
+
+const A: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const B: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+#[test]
+fn reads_keys_and_names_wrong_lines_without_showing_them() {
+    assert_eq!(parse(&format!("# ours\n{A}\n\n  {B} \n")).unwrap(), [Key([0; 32]), Key([1; 32])]);
+    let many: String =
+        (0..=MAX_KEYS).map(|key| format!("{}\n", Key([u8::try_from(key).unwrap(); 32]).to_base64())).collect();
+    for (text, wrong) in [
+        (String::new(), "holds no key"),
+        ("# only a comment\n".to_owned(), "holds no key"),
+        (format!("{A}\nsecret\n"), "line 2: a key is 32 bytes"),
+        (format!("{A}\nAAAA\nx y\n"), "line 2: a key is 32 bytes in base64, not 3; line 3: a key is"),
+        (format!("{A}\n#\n{B}\n{A}\n"), "line 4: the key of line 1 again"),
+        (many, "17 keys are too many"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(wrong) && !error.contains("secret") && !error.contains(A), "{error}");
+    }
+}
+
+#[test]
+fn makes_a_file_that_is_its_owners_alone_and_reads_it_again() {
+    let folder = Folder::new();
+    let path = folder.path().join("state/secret/keys");
+    let keys = load_or_create(&path).unwrap();
+    assert_eq!(keys.len(), 1);
+    assert_ne!(keys[0], Key([0; 32]));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    assert_eq!(load_or_create(&path).unwrap(), keys);
+
+    let rotated = rotated(&keys, 3).unwrap();
+    save(&path, &rotated).unwrap();
+    assert_eq!((load(&path).unwrap(), mode(&path)), (rotated.clone(), 0o600));
+    assert_eq!(rotated[1..], keys);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn rotation_keeps_the_newest() {
+    let keys: Vec<_> = (0..4).map(|byte| Key([byte; 32])).collect();
+    for (keep, kept) in [(1, 0), (2, 1), (3, 2), (9, 4)] {
+        let rotated = rotated(&keys, keep).unwrap();
+        assert_eq!(rotated[1..], keys[..kept], "{keep}");
+        assert!(!keys.contains(&rotated[0]));
+    }
+}
+
+#[test]
+fn a_file_that_others_can_read_or_write_is_refused() {
+    let folder = Folder::new();
+    let path = folder.path().join("keys");
+    fs::write(&path, A).unwrap();
+    for (mode, holds) in [(0o600, true), (0o400, true), (0o700, true), (0o640, false), (0o604, false), (0o620, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        match load_or_create(&path) {
+            Ok(_) => assert!(holds, "{mode:o}"),
+            Err(error) => {
+                assert!(!holds, "{error}");
+                assert!(error.to_string().ends_with(&format!("run: chmod 600 {}", path.display())), "{error}");
+            }
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(load_or_create(&path), Err(Error::File { .. } | Error::Refused { .. })));
+}

@@ -1,0 +1,217 @@
+use super::{
+    App, Shared, json,
+    pools::{PoolPath, check_name, same_name},
+    problem::Problem,
+    request::{Json, Path, given},
+    tagged,
+    views::{BackendReceipt, BackendView, Receipt},
+};
+use crate::{
+    health::probe::resolve,
+    state::{
+        Written,
+        plan::{self, Current, Patch},
+        precondition::{Precondition, tag},
+    },
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use control::{check, spec::Backend};
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+use utoipa::{IntoParams, ToSchema};
+
+/// How long a write waits for a backend's name to resolve.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+pub(super) struct BackendPath {
+    /// A pool's name.
+    #[param(
+        pattern = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-]|[.][.][A-Za-z0-9._-])[A-Za-z0-9._-]*$",
+        max_length = 128,
+        example = "shop"
+    )]
+    pub(super) pool: String,
+    /// A backend's name.
+    #[param(
+        pattern = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-]|[.][.][A-Za-z0-9._-])[A-Za-z0-9._-]*$",
+        max_length = 128,
+        example = "app-1"
+    )]
+    pub(super) name: String,
+}
+
+impl BackendPath {
+    pub(super) fn id(&self) -> (&str, &str) {
+        (&self.pool, &self.name)
+    }
+}
+
+/// A backend as it should be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackendBody {
+    #[schema(ignore)]
+    name: String,
+    /// `host:port`; the host is an address or a name.
+    #[schema(required = true)]
+    address: String,
+    /// 0 gets no new sessions.
+    #[schema(maximum = 1000)]
+    weight: u32,
+}
+
+impl Default for BackendBody {
+    fn default() -> Self {
+        let Backend { name, address, weight } = Backend::default();
+        Self { name, address, weight }
+    }
+}
+
+/// What should change of a backend (RFC 7396): `null` gives the weight its default.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BackendPatch {
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = String, required = false)]
+    address: Option<Option<String>>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, required = false, maximum = 1000)]
+    weight: Option<Option<u32>>,
+}
+
+/// The backends of a pool.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}/backends", tag = "backends", params(PoolPath),
+    responses((status = 200, body = [BackendView]))
+)]
+pub(super) async fn list(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
+    let view = app.state.view();
+    let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
+    Ok(tagged(StatusCode::OK, &tag(&pool.members), &view.backends(&path.pool, pool)))
+}
+
+/// A backend.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath),
+    responses((status = 200, body = BackendView))
+)]
+pub(super) async fn read(State(app): Shared, Path(path): Path<BackendPath>) -> Result<Response, Problem> {
+    let view = app.state.view();
+    let member = plan::member(&view.snapshot.desired, &path.pool, &path.name)?;
+    Ok(tagged(StatusCode::OK, &tag(member), &view.backend(&path.pool, &path.name, member)))
+}
+
+/// Adds a backend, or sets address and weight of one: its admin state and incarnation stay.
+#[utoipa::path(
+    put, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath), request_body = BackendBody,
+    responses((status = 200, body = BackendReceipt), (status = 201, description = "It is new", body = BackendReceipt))
+)]
+pub(super) async fn put(
+    State(app): Shared,
+    Path(path): Path<BackendPath>,
+    precondition: Precondition,
+    Json(body): Json<BackendBody>,
+) -> Result<Response, Problem> {
+    check_name("name", &path.name)?;
+    same_name(&body.name, &path.name)?;
+    let backend = Backend { name: path.name.clone(), address: body.address, weight: body.weight };
+    Problem::of(&check::backend(&backend))?;
+    let (resolved, warning) = app.lookup(&path, &backend.address).await;
+    let pool = path.pool.clone();
+    let planned = move |current: &Current<'_>| plan::put_backend(current, &pool, &backend, resolved, &precondition);
+    app.answer(&path, app.state.write(planned).await?, warning).await
+}
+
+/// Changes address, weight or both.
+#[utoipa::path(
+    patch, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath), request_body = BackendPatch,
+    responses((status = 200, body = BackendReceipt))
+)]
+pub(super) async fn patch(
+    State(app): Shared,
+    Path(path): Path<BackendPath>,
+    precondition: Precondition,
+    Json(body): Json<BackendPatch>,
+) -> Result<Response, Problem> {
+    if body.address == Some(None) {
+        return Err(Problem::field("/address", "a backend has an address", "write \"host:port\", or leave it out"));
+    }
+    let patch = Patch {
+        address: body.address.flatten(),
+        weight: body.weight.map(|weight| weight.unwrap_or(Backend::default().weight)),
+    };
+    let (resolved, warning) = match &patch.address {
+        Some(address) if check_address(address) => app.lookup(&path, address).await,
+        Some(_) | None => (None, None),
+    };
+    let id = path.clone();
+    let planned = move |current: &Current<'_>| plan::patch_backend(current, id.id(), &patch, resolved, &precondition);
+    app.answer(&path, app.state.write(planned).await?, warning).await
+}
+
+fn check_address(address: &str) -> bool {
+    check::backend(&Backend { address: address.to_owned(), ..Backend::default() }).is_empty()
+}
+
+/// Removes a backend. Its sessions go elsewhere; a namesake that comes later has a new incarnation.
+#[utoipa::path(
+    delete, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath),
+    responses((status = 200, body = Receipt))
+)]
+pub(super) async fn remove(
+    State(app): Shared,
+    Path(path): Path<BackendPath>,
+    precondition: Precondition,
+) -> Result<Response, Problem> {
+    let planned = move |current: &Current<'_>| plan::remove_backend(current, path.id(), &precondition);
+    let written = app.state.write(planned).await?;
+    Ok(json(StatusCode::OK, &app.receipt(written).await))
+}
+
+impl App {
+    /// Where a new address leads, if its host is a name; and a warning where that leads nowhere.
+    async fn lookup(&self, path: &BackendPath, address: &str) -> (Option<SocketAddr>, Option<String>) {
+        let known = &self.state.view().snapshot;
+        let same = plan::member(&known.desired, &path.pool, &path.name).is_ok_and(|member| member.address == address);
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        if same || host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+            return (None, None);
+        }
+        match resolve(address, RESOLVE_TIMEOUT).await {
+            Some(resolved) => (Some(resolved), None),
+            None => (None, Some(format!("`{host}` does not resolve, and the backend gets nothing until it does"))),
+        }
+    }
+
+    /// What a write of a backend is answered with.
+    pub(super) async fn answer(
+        &self,
+        path: &BackendPath,
+        written: Written,
+        warning: Option<String>,
+    ) -> Result<Response, Problem> {
+        let mut receipt = self.receipt(written).await;
+        if let Some(warning) = warning {
+            receipt.warn(warning);
+        }
+        let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        self.backend_receipt(path, status, receipt, None)
+    }
+
+    pub(super) fn backend_receipt(
+        &self,
+        path: &BackendPath,
+        status: StatusCode,
+        receipt: Receipt,
+        empty: Option<bool>,
+    ) -> Result<Response, Problem> {
+        let view = self.state.view();
+        let member = plan::member(&view.snapshot.desired, &path.pool, &path.name)?;
+        let backend = view.backend(&path.pool, &path.name, member);
+        Ok(tagged(status, &tag(member), &BackendReceipt { receipt, backend, empty }))
+    }
+}

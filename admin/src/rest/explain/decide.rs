@@ -1,0 +1,303 @@
+//! Where a request would go, and why: the decisions that the workers make, made here once more. Pure.
+
+use crate::{
+    rest::request::given,
+    state::{plan, refusal::Refusal},
+};
+use affinity::{
+    balance::View,
+    choose::{Cause, Choice, Outcome, Pin, Unserved, choose},
+    hash::mix64,
+    marker::{Found, NoPin, find, marker},
+    route::Router,
+    table::{Dirty, PoolTable, Slots, Table},
+    token::{Expiry, Refused},
+    wheel::Turn,
+};
+use control::{
+    check::{Path, Problem},
+    desired::{Desired, Snapshot},
+    spec::{Listener, Mode},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
+use utoipa::ToSchema;
+
+/// Backends that are named where a session may go to any of them.
+const NAMED: usize = 32;
+
+/// A request to explain: its pool, or what leads to one.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Question {
+    /// The pool, where listener and routes don't matter.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) pool: Option<String>,
+    /// Needed where there are several listeners.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) listener: Option<String>,
+    /// As in the `Host` field.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) host: Option<String>,
+    /// `/` unless given.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) path: Option<String>,
+    /// The value of the `Cookie` field.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) cookie: Option<String>,
+    /// The client's address, which makes the session key in mode `source-ip`.
+    #[schema(value_type = Option<String>, format = "ipv4", nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) client: Option<IpAddr>,
+}
+
+/// Where the request would go.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Explanation {
+    listener: Option<String>,
+    /// `null` where no route matches.
+    pool: Option<String>,
+    /// `null` where it is answered 503, or where any of the candidates may get it.
+    backend: Option<String>,
+    /// Who may get a new session, by the pool's balance policy: the first of them.
+    candidates: Vec<String>,
+    #[schema(value_type = String, example = "pinned")]
+    outcome: &'static str,
+    /// Where its session is, by what the request carries.
+    pinned_to: Option<String>,
+    /// The session key in hexadecimal, where the request has one.
+    session_key: Option<String>,
+    /// The response carries a marker.
+    sets_cookie: bool,
+    /// Each step of the decision.
+    why: Vec<String>,
+}
+
+/// Explains what the workers do with the request at `now`, in Unix seconds. They know more of the load and of failures
+/// of this moment.
+///
+/// # Errors
+/// What the question lacks, or names that are not there.
+pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Result<Explanation, Refusal> {
+    let mut answer = Explanation::default();
+    let Some(pool) = route(&snapshot.desired, question, &mut answer)? else {
+        answer.outcome = "no-route";
+        answer.why.push("no route matches, and the listener has no pool for the rest: 503".to_owned());
+        return Ok(answer);
+    };
+    plan::pool(&snapshot.desired, &pool)?;
+    let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots);
+    let pool = table.pool(&pool).expect("the table was made of it");
+    let affinity = &pool.settings.affinity;
+    if affinity.mode == Mode::SourceIp && question.client.is_none() {
+        answer.outcome = "no-client";
+        answer.why.push("the client's address is its session key: ask with `client`".to_owned());
+        return Ok(answer);
+    }
+    // A session with a plain token moves by the client's address, and one that stays does not need it.
+    let client = question.client.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let cookies = question.cookie.iter().map(|cookie| cookie.as_bytes());
+    // Any number will do for a session that would begin.
+    let found = find(pool, cookies, client, now, mix64(u64::from(now)));
+    let choice = choose(pool, found.pin, found.key, found.key, &mut Turn::default(), &Calm(&BTreeSet::new()));
+    tell_pin(pool, &found, &mut answer);
+    tell_choice(pool, &found, choice, &mut answer);
+    answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
+    Ok(answer)
+}
+
+fn wrong(key: &str, wrong: impl Into<String>, right: impl Into<String>) -> Refusal {
+    Refusal::Wrong(vec![Problem { path: Path::default().key(key), wrong: wrong.into(), right: right.into() }])
+}
+
+/// The pool that the question names, or the one that its listener leads to.
+fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<String>, Refusal> {
+    let Question { pool, listener, host, path, .. } = question;
+    if let Some(pool) = pool {
+        if listener.is_some() || host.is_some() || path.is_some() {
+            let detail = "says where the request goes, and so do listener, host and path";
+            return Err(wrong("pool", detail, "leave the pool out, or the others"));
+        }
+        answer.pool = Some(pool.clone());
+        return Ok(Some(pool.clone()));
+    }
+    let listener = listener_of(desired, listener.as_deref())?;
+    let path = path.as_deref().unwrap_or("/");
+    if !path.starts_with('/') {
+        return Err(wrong("path", format!("`{}` is not a path", path.escape_debug()), "begin it with `/`"));
+    }
+    let host = host.as_deref().unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    let pools: Vec<_> = desired.pools.keys().collect();
+    let index = |name: &str| pools.binary_search_by(|pool| pool.as_str().cmp(name)).ok();
+    let index = |name: &str| index(name).and_then(|at| u32::try_from(at).ok());
+    let router = Router::new(&listener.routes, listener.pool.as_deref(), index);
+    let found = router.find(name.as_bytes(), path.as_bytes()).and_then(|at| pools.get(at as usize));
+    answer.listener = Some(listener.name.clone());
+    answer.pool = found.map(|pool| (*pool).clone());
+    if let Some(pool) = found {
+        answer.why.push(format!("listener `{}` leads {host}{path} to pool `{pool}`", listener.name));
+    }
+    Ok(found.map(|pool| (*pool).clone()))
+}
+
+fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Listener, Refusal> {
+    let known = || desired.listeners.iter().map(|listener| listener.name.clone()).collect::<Vec<_>>();
+    match (name, desired.listeners.as_slice()) {
+        (None, [listener]) => Ok(listener),
+        (None, []) => Err(wrong("pool", "is missing, and there is no listener that would lead to one", "name a pool")),
+        (None, _) => {
+            Err(wrong("listener", "is missing, and there are several", format!("name one of {}", known().join(", "))))
+        }
+        (Some(name), listeners) => {
+            let found = listeners.iter().find(|listener| listener.name == name);
+            found.ok_or_else(|| Refusal::NoListener { listener: name.to_owned(), known: known() })
+        }
+    }
+}
+
+/// The snapshot with this pool and no other, so that no ring is built for nothing.
+fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
+    let Snapshot { generation, desired, observed } = snapshot;
+    let pools = desired.pools.get_key_value(pool);
+    Snapshot {
+        generation: *generation,
+        desired: Desired {
+            listeners: Vec::new(),
+            pools: pools.map(|(name, pool)| (name.clone(), pool.clone())).into_iter().collect(),
+            keys: desired.keys.clone(),
+        },
+        observed: observed.get_key_value(pool).map(|(name, seen)| (name.clone(), seen.clone())).into_iter().collect(),
+    }
+}
+
+/// Nothing of a table made here outlives it.
+struct NoSlots;
+
+impl Slots for NoSlots {
+    fn pool(&mut self, _: &str) -> u32 {
+        0
+    }
+
+    fn backend(&mut self, _: &str, _: &str) -> u32 {
+        0
+    }
+}
+
+/// No load and no failures, but those in the set were tried.
+struct Calm<'t>(&'t BTreeSet<u16>);
+
+impl View for Calm<'_> {
+    fn in_flight(&self, _: u16) -> u32 {
+        0
+    }
+
+    fn is_marked_down(&self, _: u16) -> bool {
+        false
+    }
+
+    fn was_tried(&self, backend: u16) -> bool {
+        self.0.contains(&backend)
+    }
+}
+
+fn name(pool: &PoolTable, backend: u16) -> String {
+    pool.backends[usize::from(backend)].name.clone()
+}
+
+fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
+    let refused = found.refused.map(|refused| match refused {
+        NoPin::Expired(Expiry::Lifetime) => "its token has reached the session's lifetime",
+        NoPin::Expired(Expiry::Idle) => "its token was idle for too long",
+        NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed) => "its token is malformed",
+        NoPin::Refused(Refused::UnknownKey) => "its token is sealed with a key that is not in the list",
+        NoPin::Refused(Refused::BadMac) => "its token is forged, damaged, or another pool's",
+        NoPin::Refused(Refused::Future) => "its token is from the future",
+    });
+    answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
+    let step = match found.pin {
+        Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
+        Pin::Absent => "it carries no session".to_owned(),
+        Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
+        Pin::Hashed => "the client's address is its session key".to_owned(),
+        Pin::At { backend, incarnation } => {
+            let backend = name(pool, backend);
+            let life = incarnation.map_or(String::new(), |incarnation| format!(", incarnation {incarnation}"));
+            answer.pinned_to = Some(backend.clone());
+            format!("its session is pinned to `{backend}`{life}")
+        }
+    };
+    if found.pin != Pin::Absent {
+        answer.session_key = Some(format!("{:016x}", found.key));
+    }
+    answer.why.push(step);
+}
+
+fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>, answer: &mut Explanation) {
+    let Choice { backend, outcome } = match choice {
+        Ok(choice) => choice,
+        Err(unserved) => {
+            let (outcome, why) = match unserved {
+                Unserved::NoBackend => ("no-backend", "no backend is usable: 503"),
+                Unserved::PinnedDown => ("pinned-down", "its backend can't be used, and on_down is `fail`: 503"),
+            };
+            answer.outcome = outcome;
+            answer.why.push(why.to_owned());
+            return;
+        }
+    };
+    let to = name(pool, backend);
+    let (outcome, why) = match outcome {
+        Outcome::Free => ("free", "the pool pins nothing: each request is balanced".to_owned()),
+        Outcome::New => ("new", "a session begins, at a backend that the balance policy chooses".to_owned()),
+        Outcome::Lost => {
+            ("lost", "that backend lives its next life and the session's state is gone: a session begins".to_owned())
+        }
+        Outcome::Pinned => ("pinned", format!("`{to}` is usable and gets it")),
+        Outcome::Spilled { .. } => {
+            ("spilled", format!("its backend is down: `{to}`, the ring's next, gets this request"))
+        }
+        Outcome::Repinned { cause, .. } => {
+            ("repinned", format!("{}: it moves to `{to}`, the ring's next", because(cause)))
+        }
+    };
+    answer.outcome = outcome;
+    answer.why.push(why);
+    answer.backend = Some(to);
+    if matches!(outcome, "free" | "new" | "lost") {
+        answer.candidates = candidates(pool, found.key);
+        answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
+    }
+}
+
+fn because(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Down => "its backend is down",
+        Cause::Maintenance => "its backend is in maintenance",
+        Cause::Removed => "its backend was removed",
+        Cause::Draining => "its backend drains, and sessions without a marker can't be told from new ones",
+        Cause::Retry => "its backend has just failed",
+    }
+}
+
+/// Who may get a new session, found by choosing again without those that were chosen.
+fn candidates(pool: &PoolTable, key: u64) -> Vec<String> {
+    let mut chosen = BTreeSet::new();
+    while chosen.len() < NAMED {
+        let next = choose(pool, Pin::Absent, key, key, &mut Turn::default(), &Calm(&chosen));
+        let Ok(choice) = next else { break };
+        if !chosen.insert(choice.backend) {
+            break;
+        }
+    }
+    chosen.into_iter().map(|backend| name(pool, backend)).collect()
+}

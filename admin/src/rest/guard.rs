@@ -1,0 +1,242 @@
+//! Who is let in.
+
+use super::problem::Problem;
+use crate::{error::Error, keys::read_private};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority},
+    middleware::Next,
+    response::Response,
+};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, RwLock},
+};
+use subtle::ConstantTimeEq;
+
+const MIN_TOKEN: usize = 16;
+const MAX_TOKEN_FILE: u64 = 16 << 10;
+
+/// A bearer token, kept as its hash alone, so that every comparison takes the same time whatever is sent.
+#[derive(Clone)]
+pub(crate) struct Token(blake3::Hash);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Token {
+    pub(crate) fn load(path: &Path) -> Result<Self, Error> {
+        let text = read_private(path, MAX_TOKEN_FILE)?;
+        let token = text.trim();
+        let refused = |reason: String| Err(Error::Refused { path: path.to_owned(), reason });
+        if token.len() < MIN_TOKEN {
+            return refused(format!("the token has {} characters: write at least {MIN_TOKEN}", token.len()));
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return refused(
+                "the token has spaces or other characters that can't be sent: write one line of letters and digits"
+                    .to_owned(),
+            );
+        }
+        Ok(Self::new(token))
+    }
+
+    pub(crate) fn new(token: &str) -> Self {
+        Self(blake3::hash(token.as_bytes()))
+    }
+
+    fn is(&self, sent: &str) -> bool {
+        self.0.as_bytes().ct_eq(blake3::hash(sent.as_bytes()).as_bytes()).into()
+    }
+}
+
+/// What a request must show, by where it came in.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    token: RwLock<Option<Token>>,
+    /// A loopback address without a token: any program of this machine gets in, and no web page must.
+    local: bool,
+}
+
+impl Guard {
+    /// `loopback` is whether the listener is a loopback address; a Unix socket is none.
+    pub(crate) fn new(token: Option<Token>, loopback: bool) -> Self {
+        Self { local: loopback && token.is_none(), token: RwLock::new(token) }
+    }
+
+    /// Takes another token from now on, where there was one.
+    pub(crate) fn renew(&self, token: Token) {
+        *self.token.write().expect("nothing panics while holding it") = Some(token);
+    }
+
+    pub(crate) fn wants_token(&self) -> bool {
+        self.token.read().expect("nothing panics while holding it").is_some()
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let hosts = headers.get_all(header::HOST).iter().count();
+        if hosts > 1 || (host.is_none() && request.version() == Version::HTTP_11) {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "no-host", "Which host?", "a request has one Host"));
+        }
+        if self.local && host.is_some_and(|host| !is_loopback(host)) {
+            let detail =
+                "without a token only localhost and loopback addresses are served: set admin.token_file for others";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "This host name is not served", detail));
+        }
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        if changes && is_cross_site(headers, host) {
+            let detail = "web pages of other sites may not change anything here";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", "Another site asks", detail));
+        }
+        let token = self.token.read().expect("nothing panics while holding it");
+        match &*token {
+            Some(token) if !bearer(headers).is_some_and(|sent| token.is(sent)) => {
+                let detail = "send `Authorization: Bearer TOKEN` with the token in admin.token_file";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// A layer before everything but the probes.
+pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
+    guard.admit(&request)?;
+    Ok(next.run(request).await)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost"),
+    }
+}
+
+/// Browsers say where a request comes from, in fields that a page can't forge.
+fn is_cross_site(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    let origin = text("origin").is_some_and(|origin| {
+        let from = origin.split_once("://").map(|(_, from)| from);
+        from.is_none() || from.map(str::to_ascii_lowercase) != host.map(str::to_ascii_lowercase)
+    });
+    site || origin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    const SECRET: &str = "0123456789abcdef";
+
+    fn status(guard: &Guard, method: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut request = Request::builder().method(method).uri("/v1/pools");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        use axum::response::IntoResponse;
+        let request = request.body(Body::empty()).unwrap();
+        guard.admit(&request).map_or_else(|problem| problem.into_response().status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_loopback_names_without_a_token() {
+        let guard = Guard::new(None, true);
+        for (host, expected) in [
+            ("localhost:9090", 200),
+            ("LOCALHOST", 200),
+            ("steadfast.localhost:1", 200),
+            ("127.0.0.1:9090", 200),
+            ("127.9.9.9", 200),
+            ("[::1]:9090", 200),
+            ("evil.example.com", 403),
+            ("localhost.example.com", 403),
+            ("10.0.0.1:9090", 403),
+            ("user@localhost", 200),
+            ("", 403),
+        ] {
+            assert_eq!(status(&guard, "GET", &[("host", host)]), expected, "{host}");
+        }
+        assert_eq!(status(&guard, "GET", &[]), 400);
+        assert_eq!(status(&Guard::new(None, false), "GET", &[("host", "anything")]), 200, "a Unix socket");
+    }
+
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
+        let guard = Guard::new(None, true);
+        let host = ("host", "localhost:9090");
+        for (method, field, expected) in [
+            ("POST", ("sec-fetch-site", "cross-site"), 403),
+            ("POST", ("sec-fetch-site", "same-site"), 403),
+            ("POST", ("sec-fetch-site", "same-origin"), 200),
+            ("POST", ("sec-fetch-site", "none"), 200),
+            ("DELETE", ("origin", "http://evil.example.com"), 403),
+            ("PUT", ("origin", "null"), 403),
+            ("PUT", ("origin", "http://localhost:9091"), 403),
+            ("PUT", ("origin", "http://localhost:9090"), 200),
+            ("GET", ("origin", "http://evil.example.com"), 200),
+        ] {
+            assert_eq!(status(&guard, method, &[host, field]), expected, "{method} {field:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_must_be_the_one() {
+        let guard = Guard::new(Some(Token::new(SECRET)), true);
+        let host = ("host", "lb.example.com");
+        for (value, expected) in [
+            ("Bearer 0123456789abcdef", 200),
+            ("bearer 0123456789abcdef", 200),
+            ("Bearer 0123456789abcdeg", 401),
+            ("Bearer 0123456789abcde", 401),
+            ("Bearer ", 401),
+            ("Basic 0123456789abcdef", 401),
+            ("0123456789abcdef", 401),
+        ] {
+            assert_eq!(status(&guard, "GET", &[host, ("authorization", value)]), expected, "{value}");
+        }
+        assert_eq!(status(&guard, "GET", &[host]), 401);
+        guard.renew(Token::new("another secret"));
+        assert_eq!(status(&guard, "GET", &[host, ("authorization", "Bearer 0123456789abcdef")]), 401);
+    }
+
+    #[test]
+    fn refuses_token_files_that_keep_no_secret() {
+        let folder = crate::testing::Folder::new();
+        let path = folder.path().join("token");
+        for (text, mode, wrong) in [
+            ("0123456789abcdef\n", 0o600, None),
+            ("0123456789abcdef\n", 0o400, None),
+            ("0123456789abcdef\n", 0o644, Some("chmod 600")),
+            ("0123456789abcdef\n", 0o620, Some("chmod 600")),
+            ("short\n", 0o600, Some("at least 16")),
+            ("\n", 0o600, Some("at least 16")),
+            ("0123456789 abcdef\n", 0o600, Some("one line")),
+        ] {
+            drop(fs::remove_file(&path));
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            match (Token::load(&path), wrong) {
+                (Ok(token), None) => assert!(token.is(SECRET)),
+                (Err(error), Some(wrong)) => assert!(error.to_string().contains(wrong), "{error}"),
+                (loaded, wrong) => panic!("{loaded:?} {wrong:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Prometheus's text format, version 0.0.4.
+
+use super::{App, Shared};
+use crate::{
+    control_server::peers::{Figures, add, figures},
+    state::View,
+};
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use control::{
+    counters::{BackendCount, Dataplane, PoolCount},
+    desired::{AdminState, Member},
+    status::{Counts, Health},
+};
+use std::fmt::Write;
+
+/// Counters and gauges. Counters are summed over the connected data planes.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation",
+    responses((status = 200, content_type = "text/plain; version=0.0.4", body = String))
+)]
+pub(super) async fn metrics(State(app): Shared) -> Response {
+    let text = render(&app.state.view(), &app);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The families of one page.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: std::fmt::Arguments<'_>, value: u64) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn alone(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.sample(name, format_args!(""), value);
+    }
+}
+
+struct Row<'v> {
+    pool: &'v str,
+    name: &'v str,
+    member: &'v Member,
+    health: Health,
+    figures: Figures,
+}
+
+fn render(view: &View, app: &App) -> String {
+    let mut page = Page::default();
+    page.family("steadfast_build_info", "gauge", "The version, as a label.");
+    page.sample("steadfast_build_info", format_args!("{{version=\"{}\"}}", app.version), 1);
+    let help = "The generation of the desired state.";
+    page.alone("steadfast_generation", "gauge", help, view.snapshot.generation);
+    let help = "Connected data planes.";
+    page.alone("steadfast_dataplanes_connected", "gauge", help, view.peers.len() as u64);
+    page.alone("steadfast_workers", "gauge", "Workers of the connected data planes.", view.workers());
+    let help = "Open client connections.";
+    let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
+    page.alone("steadfast_open_connections", "gauge", help, open);
+    dataplane_counters(&mut page, view);
+    pool_counters(&mut page, view);
+    let rows: Vec<_> = rows(view).collect();
+    backend_counters(&mut page, &rows);
+    backend_gauges(&mut page, &rows);
+    page.0
+}
+
+fn rows(view: &View) -> impl Iterator<Item = Row<'_>> {
+    view.snapshot.desired.pools.iter().flat_map(move |(pool, state)| {
+        state.members.iter().map(move |(name, member)| {
+            let health = view.snapshot.observed(pool, name).health;
+            Row { pool, name, member, health, figures: figures(&view.peers, pool, name) }
+        })
+    })
+}
+
+fn value(counts: &Counts, name: &str) -> u64 {
+    counts.get(name).copied().unwrap_or_default()
+}
+
+fn dataplane_counters(page: &mut Page, view: &View) {
+    let mut sum = Counts::new();
+    for peer in &view.peers {
+        add(&mut sum, &peer.stats.dataplane);
+    }
+    for count in Dataplane::ALL {
+        let name = format!("steadfast_dataplane_{}_total", count.name());
+        page.alone(&name, "counter", count.help(), value(&sum, count.name()));
+    }
+}
+
+fn pool_counters(page: &mut Page, view: &View) {
+    let sums: Vec<_> = view
+        .snapshot
+        .desired
+        .pools
+        .keys()
+        .map(|pool| {
+            let mut sum = Counts::new();
+            for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)) {
+                add(&mut sum, &stats.counts);
+            }
+            (pool, sum)
+        })
+        .collect();
+    for count in PoolCount::ALL {
+        let name = format!("steadfast_pool_{}_total", count.name());
+        page.family(&name, "counter", count.help());
+        for (pool, sum) in &sums {
+            page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), value(sum, count.name()));
+        }
+    }
+}
+
+fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
+    for count in BackendCount::ALL {
+        let name = format!("steadfast_backend_{}_total", count.name());
+        page.family(&name, "counter", count.help());
+        for Row { pool, name: backend, figures, .. } in rows {
+            let labels = format_args!("{{pool=\"{pool}\",backend=\"{backend}\"}}");
+            page.sample(&name, labels, value(&figures.counts, count.name()));
+        }
+    }
+}
+
+fn backend_gauges(page: &mut Page, rows: &[Row<'_>]) {
+    type Gauge = (&'static str, &'static str, fn(&Row<'_>) -> Option<u64>);
+    const GAUGES: [Gauge; 6] = [
+        ("up", "0 where the backend is down, 1 where it is up or nothing is known yet.", |row| {
+            Some(u64::from(row.health != Health::Down))
+        }),
+        ("admin_state", "What the operator commands: 0 active, 1 draining, 2 maintenance.", |row| {
+            Some(match row.member.admin_state {
+                AdminState::Active => 0,
+                AdminState::Draining => 1,
+                AdminState::Maintenance => 2,
+            })
+        }),
+        ("weight", "The backend's weight.", |row| Some(row.member.weight.into())),
+        ("incarnation", "Which life of the backend this is.", |row| Some(row.member.incarnation.into())),
+        ("requests_in_flight", "Requests that the backend works on.", |row| Some(row.figures.requests_in_flight)),
+        ("live_sessions", "Distinct sessions seen within the idle time.", |row| row.figures.live_sessions),
+    ];
+    for (gauge, help, read) in GAUGES {
+        let name = format!("steadfast_backend_{gauge}");
+        page.family(&name, "gauge", help);
+        for row in rows {
+            if let Some(value) = read(row) {
+                page.sample(&name, format_args!("{{pool=\"{}\",backend=\"{}\"}}", row.pool, row.name), value);
+            }
+        }
+    }
+}

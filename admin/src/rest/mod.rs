@@ -1,0 +1,109 @@
+//! The REST API, its description, and what else is served over HTTP.
+
+mod admin_state;
+mod backends;
+mod document;
+mod explain;
+mod follow;
+pub(crate) mod guard;
+mod metrics;
+mod openapi;
+mod operation;
+mod pools;
+pub(crate) mod problem;
+mod request;
+mod schemas;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use crate::{Load, state::State};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, StatusCode, Uri, header},
+    middleware,
+    response::{IntoResponse, Response},
+};
+use guard::Guard;
+use problem::Problem;
+use request::MAX_BODY;
+use std::sync::Arc;
+use tokio::{sync::Semaphore, time::Instant};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Requests that may wait for a backend to be empty, each of which holds a connection.
+const MAX_WAITS: usize = 128;
+
+/// What requests are answered from.
+pub(crate) struct App {
+    pub(crate) state: Arc<State>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) version: &'static str,
+    pub(crate) started: Instant,
+    pub(crate) waits: Semaphore,
+}
+
+impl App {
+    pub(crate) fn new(state: Arc<State>, guard: Guard, load: Arc<Load>, version: &'static str) -> Arc<Self> {
+        let waits = Semaphore::new(MAX_WAITS);
+        Arc::new(Self { state, guard: Arc::new(guard), load, version, started: Instant::now(), waits })
+    }
+}
+
+type Shared = axum::extract::State<Arc<App>>;
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (guarded, api) = OpenApiRouter::with_openapi(openapi::base(app.version))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::read, pools::put, pools::remove))
+        .routes(routes!(backends::list))
+        .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
+        .routes(routes!(admin_state::drain))
+        .routes(routes!(admin_state::activate))
+        .routes(routes!(admin_state::maintenance))
+        .routes(routes!(admin_state::health))
+        .routes(routes!(operation::status))
+        .routes(routes!(operation::reload))
+        .routes(routes!(operation::rotate))
+        .routes(routes!(explain::explain))
+        .routes(routes!(follow::events))
+        .routes(routes!(metrics::metrics))
+        .split_for_parts();
+    let (probes, probes_api) = OpenApiRouter::with_openapi(openapi::base(app.version))
+        .routes(routes!(operation::healthz))
+        .routes(routes!(operation::readyz))
+        .split_for_parts();
+    let description = openapi::finish(api, probes_api, app.guard.wants_token());
+    guarded
+        .route("/openapi.json", axum::routing::get(move || async move { openapi::answer(&description) }))
+        .route("/", axum::routing::get(operation::index))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::guard))
+        .merge(probes.method_not_allowed_fallback(no_such_method))
+        .with_state(app)
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}; see /openapi.json for what there is", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "no-such-path", "Nothing is here", detail)
+}
+
+async fn no_such_method() -> Problem {
+    let detail = "this is not done here; the field `Allow` says what is";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", "Not done here", detail)
+}
+
+/// JSON with the tag of the resource that it shows.
+fn tagged(status: StatusCode, tag: &str, body: &impl serde::Serialize) -> Response {
+    let tag = HeaderValue::try_from(format!("\"{tag}\"")).expect("tags are hexadecimal");
+    ([(header::ETAG, tag)], json(status, body)).into_response()
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("answers have string keys and no failing parts");
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

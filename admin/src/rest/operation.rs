@@ -1,0 +1,249 @@
+//! The process itself: status, reload, keys, probes.
+
+use super::{
+    App, Shared, json,
+    problem::{FieldProblem, Problem},
+    request::{MaybeJson, Nothing},
+    views::Receipt,
+};
+use crate::{clock, keys::MAX_KEYS, rest::guard::Token, state::View};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{Html, Response},
+};
+use control::{
+    config::Source,
+    desired::{AdminState, PoolState},
+    status::Health,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// How this node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusView {
+    version: String,
+    uptime_seconds: u64,
+    generation: u64,
+    /// Where membership comes from: `api` or `file`.
+    source: String,
+    dataplanes: Vec<DataplaneView>,
+    pools: Vec<PoolSummary>,
+    /// What an operator should look at.
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct DataplaneView {
+    pid: u32,
+    workers: u16,
+    version: String,
+    /// What every worker of it acts on.
+    applied_generation: u64,
+    /// Unix milliseconds.
+    connected_since: u64,
+    /// Milliseconds since its last report.
+    report_age: Option<u64>,
+    open_connections: u64,
+}
+
+/// A pool in numbers of backends.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct PoolSummary {
+    name: String,
+    backends: usize,
+    up: usize,
+    down: usize,
+    unknown: usize,
+    draining: usize,
+    maintenance: usize,
+}
+
+/// How this node is.
+#[utoipa::path(get, path = "/v1/status", tag = "operation", responses((status = 200, body = StatusView)))]
+pub(super) async fn status(State(app): Shared) -> Response {
+    let view = app.state.view();
+    let now = clock::unix_millis();
+    let pools: Vec<_> = view.snapshot.desired.pools.iter().map(|(name, pool)| summary(&view, name, pool)).collect();
+    let dataplanes = view.peers.iter().map(|peer| DataplaneView {
+        pid: peer.pid,
+        workers: peer.workers,
+        version: peer.version.clone(),
+        applied_generation: peer.applied,
+        connected_since: peer.connected_since,
+        report_age: peer.reported_at.map(|at| now.saturating_sub(at)),
+        open_connections: peer.stats.open_connections,
+    });
+    let body = StatusView {
+        version: app.version.to_owned(),
+        uptime_seconds: app.started.elapsed().as_secs(),
+        generation: view.snapshot.generation,
+        source: source_name(app.state.source()).to_owned(),
+        dataplanes: dataplanes.collect(),
+        problems: problems(&view, &pools),
+        pools,
+    };
+    json(StatusCode::OK, &body)
+}
+
+const fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::Api => "api",
+        Source::File => "file",
+    }
+}
+
+fn summary(view: &View, name: &str, pool: &PoolState) -> PoolSummary {
+    let mut summary = PoolSummary { name: name.to_owned(), backends: pool.members.len(), ..PoolSummary::default() };
+    for (member_name, member) in &pool.members {
+        match view.snapshot.observed(name, member_name).health {
+            Health::Up => summary.up += 1,
+            Health::Down => summary.down += 1,
+            Health::Unknown => summary.unknown += 1,
+        }
+        match member.admin_state {
+            AdminState::Active => {}
+            AdminState::Draining => summary.draining += 1,
+            AdminState::Maintenance => summary.maintenance += 1,
+        }
+    }
+    summary
+}
+
+fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
+    let mut problems: Vec<_> = not_ready(view).into_iter().collect();
+    let desired = &view.snapshot.desired;
+    for peer in &view.peers {
+        if let Some((generation, reason)) = &peer.rejected {
+            problems
+                .push(format!("the data plane with pid {} can't apply generation {generation}: {reason}", peer.pid));
+        }
+    }
+    for pool in pools {
+        if pool.backends == 0 {
+            problems.push(format!("pool `{}` has no backends", pool.name));
+        } else if pool.down == pool.backends {
+            problems.push(format!("all backends of pool `{}` are down", pool.name));
+        }
+    }
+    for listener in &desired.listeners {
+        let wanted = listener.pool.iter().chain(listener.routes.iter().map(|route| &route.pool));
+        for pool in wanted.filter(|pool| !desired.pools.contains_key(*pool)) {
+            problems.push(format!("listener `{}` leads to pool `{pool}`, which is not there", listener.name));
+        }
+    }
+    problems
+}
+
+/// Why this node does not do its work; `None` where it does.
+fn not_ready(view: &View) -> Option<String> {
+    if let Some(problem) = &view.store_problem {
+        return Some(problem.clone());
+    }
+    if view.peers.is_empty() {
+        return Some("no data plane is connected".to_owned());
+    }
+    (!view.peers.iter().any(|peer| peer.applied > 0))
+        .then(|| "no data plane has applied the desired state yet".to_owned())
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReloadReceipt {
+    #[serde(flatten)]
+    receipt: Receipt,
+    /// What the file says that takes effect later.
+    warnings: Vec<String>,
+}
+
+/// Reads the configuration file again, with the keys file and the token file. A file that is wrong changes nothing.
+#[utoipa::path(post, path = "/v1/reload", tag = "operation", responses((status = 200, body = ReloadReceipt)))]
+pub(super) async fn reload(State(app): Shared, MaybeJson(Nothing {}): MaybeJson<Nothing>) -> Result<Response, Problem> {
+    let (receipt, warnings) = app.reload().await?;
+    Ok(json(StatusCode::OK, &ReloadReceipt { receipt, warnings }))
+}
+
+impl App {
+    /// Reads the files again and applies them.
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<(Receipt, Vec<String>), Problem> {
+        let load = Arc::clone(&self.load);
+        let token_file = self.state.token_file();
+        let read = tokio::task::spawn_blocking(move || {
+            let token = token_file.as_deref().map(Token::load);
+            load().map(|config| (config, token))
+        });
+        let read = read.await.map_err(|_| Problem::unavailable("this process is about to stop"))?;
+        let (config, token) =
+            read.map_err(|problems| Problem::wrong(problems.iter().map(FieldProblem::from).collect()))?;
+        let token = token.transpose().map_err(|error| Problem::unavailable(error.to_string()))?;
+        let (written, warnings) = self.state.reload(config).await?;
+        if let Some(token) = token {
+            self.guard.renew(token);
+        }
+        Ok((self.receipt(written).await, warnings))
+    }
+}
+
+/// What to keep when keys rotate.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RotateBody {
+    /// Keys in all, the new one among them. With 1, every session of today ends at once.
+    #[schema(minimum = 1, maximum = 16)]
+    keep: usize,
+}
+
+impl Default for RotateBody {
+    fn default() -> Self {
+        Self { keep: 3 }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RotateReceipt {
+    #[serde(flatten)]
+    receipt: Receipt,
+    /// Keys that open tokens now.
+    keys: usize,
+    /// Keys that no longer do.
+    dropped: usize,
+}
+
+/// Puts a new random key first: it seals from now on, and the ones before it still open. Keys are never shown.
+#[utoipa::path(
+    post, path = "/v1/keys/rotate", tag = "operation", request_body = Option<RotateBody>,
+    responses((status = 200, body = RotateReceipt))
+)]
+pub(super) async fn rotate(State(app): Shared, MaybeJson(body): MaybeJson<RotateBody>) -> Result<Response, Problem> {
+    if !(1..=MAX_KEYS).contains(&body.keep) {
+        let right = format!("write 1 to {MAX_KEYS}");
+        return Err(Problem::field("/keep", format!("{} is out of range", body.keep), right));
+    }
+    let (written, keys, dropped) = app.state.rotate_keys(body.keep).await?;
+    let receipt = app.receipt(written).await;
+    Ok(json(StatusCode::OK, &RotateReceipt { receipt, keys, dropped }))
+}
+
+/// This process is alive.
+#[utoipa::path(
+    get, path = "/healthz", tag = "probes", security(()),
+    responses((status = 200, content_type = "text/plain", body = String))
+)]
+pub(super) async fn healthz() -> &'static str {
+    "alive\n"
+}
+
+/// A data plane serves, and writes are stored.
+#[utoipa::path(
+    get, path = "/readyz", tag = "probes", security(()),
+    responses((status = 200, content_type = "text/plain", body = String))
+)]
+pub(super) async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
+    not_ready(&app.state.view()).map_or(Ok("ready\n"), |reason| Err(Problem::unavailable(reason)))
+}
+
+/// For people who open the address in a browser.
+pub(super) async fn index() -> Html<&'static str> {
+    Html(include_str!("index.html"))
+}

@@ -1,0 +1,144 @@
+use super::{
+    Shared, json,
+    problem::Problem,
+    request::{Json, Path, given},
+    tagged,
+    views::{PoolReceipt, PoolView, Receipt},
+};
+use crate::state::{
+    Written,
+    plan::{self, Plan},
+    precondition::{Precondition, tag},
+};
+use axum::{extract::State, http::StatusCode, response::Response};
+use control::{
+    check::{self, MAX_NAME},
+    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Timeouts},
+};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct PoolPath {
+    /// A pool's name.
+    #[param(
+        pattern = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-]|[.][.][A-Za-z0-9._-])[A-Za-z0-9._-]*$",
+        max_length = 128,
+        example = "shop"
+    )]
+    pub(super) pool: String,
+}
+
+/// A pool as it should be. What is left out has its default.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PoolBody {
+    /// May be given, and is the name in the path then.
+    #[schema(ignore)]
+    #[serde(deserialize_with = "given")]
+    name: Option<String>,
+    balance: Balance,
+    affinity: Affinity,
+    health: HealthCheck,
+    timeouts: Timeouts,
+    limits: Limits,
+    retry: Retry,
+    /// The members that it should have: those that stay keep admin state and incarnation. Left out, all stay.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    backend: Option<Vec<Backend>>,
+}
+
+/// All pools.
+#[utoipa::path(get, path = "/v1/pools", tag = "pools", responses((status = 200, body = [PoolView])))]
+pub(super) async fn list(State(app): Shared) -> Response {
+    let view = app.state.view();
+    let pools = &view.snapshot.desired.pools;
+    let body: Vec<_> = pools.iter().map(|(name, pool)| view.pool(name, pool)).collect();
+    tagged(StatusCode::OK, &tag(pools), &body)
+}
+
+/// A pool.
+#[utoipa::path(get, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath), responses((status = 200, body = PoolView)))]
+pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
+    let view = app.state.view();
+    let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
+    Ok(tagged(StatusCode::OK, &tag(pool), &view.pool(&path.pool, pool)))
+}
+
+/// Makes a pool, or sets what is there.
+#[utoipa::path(
+    put, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath), request_body = PoolBody,
+    responses((status = 200, body = PoolReceipt), (status = 201, description = "It is new", body = PoolReceipt))
+)]
+pub(super) async fn put(
+    State(app): Shared,
+    Path(PoolPath { pool: name }): Path<PoolPath>,
+    precondition: Precondition,
+    Json(body): Json<PoolBody>,
+) -> Result<Response, Problem> {
+    check_name("pool", &name)?;
+    same_name(body.name.as_deref().unwrap_or_default(), &name)?;
+    let PoolBody { name: _, balance, affinity, health, timeouts, limits, retry, backend } = body;
+    let given = backend.clone().unwrap_or_default();
+    each_once(&given)?;
+    let mut pool = Pool { name: name.clone(), balance, affinity, health, timeouts, limits, retry, backends: given };
+    Problem::of(&check::pool(&pool))?;
+    pool.backends.clear();
+    let planned = move |current: &plan::Current<'_>| plan::put_pool(current, pool, backend.as_deref(), &precondition);
+    let written = app.state.write(planned).await?;
+    let receipt = app.receipt(written).await;
+    let view = app.state.view();
+    let pool = plan::pool(&view.snapshot.desired, &name)?;
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(tagged(status, &tag(pool), &PoolReceipt { receipt, pool: view.pool(&name, pool) }))
+}
+
+/// Removes a pool and its backends.
+#[utoipa::path(delete, path = "/v1/pools/{pool}", tag = "pools", params(PoolPath), responses((status = 200, body = Receipt)))]
+pub(super) async fn remove(
+    State(app): Shared,
+    Path(path): Path<PoolPath>,
+    precondition: Precondition,
+) -> Result<Response, Problem> {
+    let planned =
+        move |current: &plan::Current<'_>| -> Result<Plan, _> { plan::remove_pool(current, &path.pool, &precondition) };
+    let written = app.state.write(planned).await?;
+    Ok(json(StatusCode::OK, &app.receipt(written).await))
+}
+
+impl super::App {
+    /// Waits for the data planes and says what became of a write.
+    pub(super) async fn receipt(&self, written: Written) -> Receipt {
+        Receipt::new(written, self.state.applied(written.generation).await)
+    }
+}
+
+/// A name that is to be given must be one.
+pub(super) fn check_name(parameter: &str, name: &str) -> Result<(), Problem> {
+    if check::is_name(name) {
+        return Ok(());
+    }
+    let right = format!("write 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`");
+    Err(Problem::parameter(parameter, format!("`{}` is not a name", name.escape_debug()), right))
+}
+
+/// Two backends of one name contradict each other, which no schema can say.
+fn each_once(backends: &[Backend]) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    let twice = backends.iter().map(|backend| &backend.name).find(|name| !name.is_empty() && !seen.insert(*name));
+    twice.map_or(Ok(()), |name| {
+        let detail = format!("backend `{}` is there twice: give each a name of its own", name.escape_debug());
+        Err(Problem::new(StatusCode::CONFLICT, "repeated-backend", "Two backends have one name", detail))
+    })
+}
+
+/// A body may repeat the name that the path gives, and no other.
+pub(super) fn same_name(name: &str, in_path: &str) -> Result<(), Problem> {
+    if name.is_empty() || name == in_path {
+        return Ok(());
+    }
+    let detail = format!("`{}` is not the name in the path", name.escape_debug());
+    Err(Problem::field("/name", detail, format!("leave it out, or write \"{in_path}\"")))
+}

@@ -1,0 +1,197 @@
+//! What resources look like. Times are Unix milliseconds.
+
+use crate::{
+    control_server::peers::{Figures, Peer, figures},
+    state::{Applied, View, Written, drains::Watched},
+};
+use control::{
+    counters::BackendCount,
+    desired::{AdminState, DrainMode, Member, PoolState},
+    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts},
+    status::{Counts, Health},
+};
+use serde::Serialize;
+use std::net::SocketAddr;
+use utoipa::ToSchema;
+
+/// A pool: its settings, and its backends.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PoolView {
+    name: String,
+    balance: Balance,
+    affinity: Affinity,
+    health: HealthCheck,
+    timeouts: Timeouts,
+    limits: Limits,
+    retry: Retry,
+    backends: Vec<BackendView>,
+}
+
+/// A backend: what is wanted of it, and what is seen of it. Figures are sums over the connected data planes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackendView {
+    name: String,
+    address: String,
+    /// Where the name in the address leads, and `null` for an address without one.
+    #[schema(value_type = Option<String>)]
+    resolved: Option<SocketAddr>,
+    weight: u32,
+    admin_state: AdminState,
+    health: Health,
+    /// Why the health is what it is, where there is more to say.
+    health_reason: Option<String>,
+    /// Which life of the backend this is.
+    incarnation: u32,
+    /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
+    live_sessions: Option<u64>,
+    requests_in_flight: u64,
+    requests: u64,
+    /// Sessions that had to leave, their state lost.
+    sessions_lost: u64,
+    /// Failed connects, resets, timeouts and broken responses.
+    errors: u64,
+    drain_progress: Option<DrainView>,
+    /// Everything that is counted, by name.
+    counts: Counts,
+}
+
+/// How far a drain is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DrainView {
+    mode: DrainMode,
+    since: u64,
+    /// When the backend goes into maintenance.
+    deadline: Option<u64>,
+    live_sessions: Option<u64>,
+    requests_in_flight: u64,
+    /// Live sessions when the drain began, or when this process first heard of them after that.
+    sessions_at_start: Option<u64>,
+    /// The share of those that is gone, 0 to 1.
+    share_done: Option<f64>,
+}
+
+/// What became of a write.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Receipt {
+    /// The generation of the desired state that has it.
+    pub(crate) generation: u64,
+    /// Every worker of every connected data plane acts on it.
+    pub(crate) applied: bool,
+    /// How many workers that is, where it is applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<u64>,
+    /// What to know all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PoolReceipt {
+    #[serde(flatten)]
+    pub(crate) receipt: Receipt,
+    pub(crate) pool: PoolView,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BackendReceipt {
+    #[serde(flatten)]
+    pub(crate) receipt: Receipt,
+    pub(crate) backend: BackendView,
+    /// With `wait=empty`: no session and no request is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) empty: Option<bool>,
+}
+
+impl Receipt {
+    pub(crate) fn new(written: Written, applied: Applied) -> Self {
+        let (applied, workers, warning) = match applied {
+            Applied::By(workers) => (true, Some(workers), None),
+            Applied::Not(reason) => (false, None, Some(reason)),
+        };
+        Self { generation: written.generation, applied, workers, warning }
+    }
+
+    /// Adds to what there is to know.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warning = Some(match self.warning.take() {
+            Some(before) => format!("{before}; {warning}"),
+            None => warning,
+        });
+    }
+}
+
+impl View {
+    pub(crate) fn pool(&self, name: &str, pool: &PoolState) -> PoolView {
+        let settings = &pool.settings;
+        PoolView {
+            name: name.to_owned(),
+            balance: settings.balance,
+            affinity: settings.affinity.clone(),
+            health: settings.health.clone(),
+            timeouts: settings.timeouts,
+            limits: settings.limits,
+            retry: settings.retry,
+            backends: self.backends(name, pool),
+        }
+    }
+
+    pub(crate) fn backends(&self, pool_name: &str, pool: &PoolState) -> Vec<BackendView> {
+        pool.members.iter().map(|(name, member)| self.backend(pool_name, name, member)).collect()
+    }
+
+    pub(crate) fn backend(&self, pool: &str, name: &str, member: &Member) -> BackendView {
+        let observed = self.snapshot.observed(pool, name);
+        let Figures { mut counts, requests_in_flight, live_sessions } = figures(&self.peers, pool, name);
+        for count in BackendCount::ALL {
+            counts.entry(count.name().to_owned()).or_default();
+        }
+        let id = (pool.to_owned(), name.to_owned());
+        let count = |count: BackendCount| counts[count.name()];
+        let errors =
+            [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
+        let drain_progress =
+            self.drains.0.get(&id).map(|watched| DrainView::new(watched, live_sessions, requests_in_flight));
+        BackendView {
+            name: name.to_owned(),
+            address: member.address.clone(),
+            resolved: observed.resolved,
+            weight: member.weight,
+            admin_state: member.admin_state,
+            health: observed.health,
+            health_reason: self.reasons.get(&id).map(|reason| reason.to_string()),
+            incarnation: member.incarnation,
+            live_sessions,
+            requests_in_flight,
+            requests: count(BackendCount::Requests),
+            sessions_lost: count(BackendCount::SessionsLost),
+            errors: errors.into_iter().map(count).sum(),
+            drain_progress,
+            counts,
+        }
+    }
+
+    /// Every worker there is.
+    pub(crate) fn workers(&self) -> u64 {
+        self.peers.iter().map(|peer: &Peer| u64::from(peer.workers)).sum()
+    }
+}
+
+impl DrainView {
+    fn new(watched: &Watched, live_sessions: Option<u64>, requests_in_flight: u64) -> Self {
+        Self {
+            mode: watched.drain.mode,
+            since: watched.drain.since,
+            deadline: watched.drain.deadline,
+            live_sessions,
+            requests_in_flight,
+            sessions_at_start: watched.sessions_at_start,
+            share_done: share_done(watched.sessions_at_start, live_sessions),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share of sessions needs no more than 53 bits")]
+fn share_done(at_start: Option<u64>, now: Option<u64>) -> Option<f64> {
+    let (at_start, now) = (at_start?, now?);
+    Some(if at_start == 0 { 1.0 } else { at_start.saturating_sub(now) as f64 / at_start as f64 })
+}

@@ -1,0 +1,386 @@
+//! The owner of the desired state: every write goes through here, one after the other. It is checked, planned, stored,
+//! applied, and sent to the data planes; a write that is refused has changed nothing.
+
+pub(crate) mod drains;
+pub(crate) mod file;
+pub(crate) mod plan;
+pub(crate) mod precondition;
+pub(crate) mod refusal;
+pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use crate::{
+    clock,
+    control_server::peers::Peer,
+    error::Error,
+    events::{Events, Kind},
+    keys,
+    store::Store,
+};
+use control::{
+    config::{Config, Source},
+    desired::{Change, Desired, Snapshot},
+};
+use drains::Drains;
+use plan::{Current, Plan};
+use refusal::Refusal;
+use serde_json::json;
+use shared::Shared;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+use writer::Writer;
+
+/// How long a write waits for the data planes.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+const DEADLINES_EVERY: Duration = Duration::from_secs(30);
+/// How often a store that failed is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// Shared by everything in this process.
+#[derive(Debug)]
+pub(crate) struct State {
+    writer: tokio::sync::Mutex<Writer>,
+    shared: Mutex<Shared>,
+    running: Config,
+    keys_path: PathBuf,
+    pub(crate) events: Events,
+    pub(crate) clock: clock::Monotonic,
+    /// Rung when a data plane came, went, applied or reported.
+    pub(crate) planes: watch::Sender<()>,
+    /// Rung when something may be due earlier than it was: a check, a lookup, the end of a mark.
+    pub(crate) due: Notify,
+    /// Rung when the drains changed.
+    pub(crate) drains: Notify,
+    reserve: Notify,
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// A write that was carried out, or had nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The generation that has all of it.
+    pub(crate) generation: u64,
+    pub(crate) changed: bool,
+    pub(crate) created: bool,
+}
+
+/// Whether the workers act on a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// All of them, so many.
+    By(u64),
+    /// Not all, and why.
+    Not(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) peers: Vec<Peer>,
+    /// Why a backend's health is what it is, by pool and name, where there is more to say.
+    pub(crate) reasons: BTreeMap<(String, String), Arc<str>>,
+    pub(crate) drains: Drains,
+    pub(crate) store_problem: Option<String>,
+}
+
+impl State {
+    /// Rebuilds the desired state from the store, the file and the keys. Reads and writes files: not for a worker of the runtime.
+    ///
+    /// # Errors
+    /// The store or the keys can't be read or written.
+    pub(crate) fn start(config: Config) -> Result<Arc<Self>, Error> {
+        let keys_path = config.global.keys_path();
+        let keys = keys::load_or_create(&keys_path)?;
+        let store = Store::open(&config.global.store_path())?;
+        let stored = store.load()?;
+        let clock = clock::Monotonic::start();
+        let generation = stored.bound + 1;
+        let pools = if config.membership.source == Source::Api { stored.pools } else { BTreeMap::new() };
+        let desired = Desired { pools, ..Desired::default() };
+        let plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
+        let mut writer = Writer::new(store, &config, stored.sections);
+        let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?);
+        let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
+        let changes = restored.chain(plan.changes).chain([Change::Keys { keys }]).collect();
+        shared.publish(changes, clock.millis());
+        Ok(Arc::new(Self {
+            writer: tokio::sync::Mutex::new(writer),
+            shared: Mutex::new(shared),
+            running: config,
+            keys_path,
+            events: Events::new(clock::unix_millis()),
+            clock,
+            planes: watch::Sender::new(()),
+            due: Notify::new(),
+            drains: Notify::new(),
+            reserve: Notify::new(),
+            stopping: watch::Sender::new(false),
+        }))
+    }
+
+    /// Never held across an await.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("nothing panics while holding it")
+    }
+
+    pub(crate) fn view(&self) -> View {
+        let shared = self.lock();
+        View {
+            snapshot: Arc::clone(&shared.snapshot),
+            peers: shared.peers.iter().cloned().collect(),
+            reasons: shared.board.reasons(),
+            drains: shared.drains.clone(),
+            store_problem: shared.store_problem.clone(),
+        }
+    }
+
+    /// Returns once this process is to stop.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        stopped(self.stopping.subscribe())
+    }
+
+    pub(crate) fn token_file(&self) -> Option<PathBuf> {
+        self.running.admin.token_file.clone()
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        self.running.membership.source
+    }
+
+    /// Carries out what `plan` wants. Goes on to its end when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// What `plan` refuses; that the file is the source; or that the store failed. Nothing has changed then.
+    pub(crate) async fn write<P>(self: &Arc<Self>, plan: P) -> Result<Written, Refusal>
+    where
+        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal> + Send + 'static,
+    {
+        if self.source() == Source::File {
+            return Err(Refusal::FileIsSource);
+        }
+        self.detached(|state| async move {
+            let mut writer = state.writer.lock().await;
+            let plan = state.plan(&writer, plan)?;
+            state.commit(&mut writer, plan).await
+        })
+        .await
+    }
+
+    /// Applies a configuration file that was read again, and the keys file with it.
+    ///
+    /// # Errors
+    /// Listeners came, went or moved; the keys or the store failed. Nothing has changed then.
+    pub(crate) async fn reload(self: &Arc<Self>, mut config: Config) -> Result<(Written, Vec<String>), Refusal> {
+        let warnings = file::waits_for_restart(&self.running, &config);
+        config.membership = self.running.membership;
+        let written = self
+            .detached(|state| async move {
+                let mut writer = state.writer.lock().await;
+                let path = state.keys_path.clone();
+                let keys = off_the_runtime(move || keys::load(&path)).await??;
+                let mut plan = state.plan(&writer, |current| {
+                    let desired = &current.snapshot.desired;
+                    let restart = file::needs_restart(&desired.listeners, &config.listeners);
+                    if !restart.is_empty() {
+                        return Err(Refusal::NeedsRestart(restart));
+                    }
+                    Ok(file::plan(desired, current.sections, &config, current.incarnation))
+                })?;
+                if state.lock().snapshot.desired.keys != keys {
+                    plan.changes.push(Change::Keys { keys });
+                }
+                state.commit(&mut writer, plan).await
+            })
+            .await?;
+        let data = json!({ "generation": written.generation, "changed": written.changed, "warnings": warnings });
+        self.events.emit(Kind::Reload, &data);
+        Ok((written, warnings))
+    }
+
+    /// A new key that seals, before the newest ones that the keys file has: `keep` in all. How many were dropped.
+    pub(crate) async fn rotate_keys(self: &Arc<Self>, keep: usize) -> Result<(Written, usize, usize), Refusal> {
+        self.detached(move |state| async move {
+            let mut writer = state.writer.lock().await;
+            let path = state.keys_path.clone();
+            let (keys, dropped) = off_the_runtime(move || {
+                let known = keys::load(&path)?;
+                let keys = keys::rotated(&known, keep)?;
+                keys::save(&path, &keys)?;
+                let dropped = (known.len() + 1).saturating_sub(keys.len());
+                Ok::<_, Error>((keys, dropped))
+            })
+            .await??;
+            let count = keys.len();
+            let written = state.commit(&mut writer, vec![Change::Keys { keys }].into()).await?;
+            Ok((written, count, dropped))
+        })
+        .await
+    }
+
+    fn plan<P>(&self, writer: &Writer, plan: P) -> Result<Plan, Refusal>
+    where
+        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal>,
+    {
+        let snapshot = Arc::clone(&self.lock().snapshot);
+        let incarnation = incarnation(snapshot.generation + 1);
+        plan(&Current { snapshot: &snapshot, sections: &writer.sections, incarnation, now: clock::unix_millis() })
+    }
+
+    /// Stores a plan, then applies it.
+    async fn commit(&self, writer: &mut Writer, plan: Plan) -> Result<Written, Refusal> {
+        if writer.keeps(&plan) {
+            // Whoever keeps the store going goes on trying where this fails.
+            self.store(writer, &plan).await.inspect_err(|_| self.reserve.notify_one())?;
+        }
+        let changed = !plan.changes.is_empty();
+        Ok(Written { generation: self.publish(self.lock(), plan.changes), changed, created: plan.created })
+    }
+
+    /// Writes to the store, and remembers how that went.
+    async fn store(&self, writer: &mut Writer, plan: &Plan) -> Result<(), Error> {
+        let snapshot = Arc::clone(&self.lock().snapshot);
+        let stored = writer.persist(plan, &snapshot).await;
+        let mut shared = self.lock();
+        match stored {
+            Ok(bound) => {
+                shared.bound = shared.bound.max(bound);
+                if shared.store_problem.take().is_some() {
+                    tracing::info!("the store can be written again");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Once for each outage, however often it is tried.
+                if shared.store_problem.replace(error.to_string()).is_none() {
+                    tracing::error!("{error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the next generation of `changes`, in memory and on its way to every data plane; none where there are none.
+    /// Wakes those who wait for what is due. The generation that has them.
+    pub(crate) fn publish(&self, mut shared: MutexGuard<'_, Shared>, changes: Vec<Change>) -> u64 {
+        if !changes.is_empty() {
+            let told = shared.publish(changes, self.clock.millis());
+            for (kind, data) in told {
+                self.events.emit(kind, &data);
+            }
+        }
+        let generation = shared.snapshot.generation;
+        let low = shared.bound < generation + writer::BLOCK / 2;
+        drop(shared);
+        self.due.notify_one();
+        self.drains.notify_one();
+        if low {
+            self.reserve.notify_one();
+        }
+        generation
+    }
+
+    /// Keeps the store's bound ahead of the generations, which health takes without asking the store; and tries a store
+    /// that failed again.
+    pub(crate) async fn keep_reserving(self: Arc<Self>) {
+        loop {
+            let failed = self.lock().store_problem.is_some();
+            tokio::select! {
+                () = self.reserve.notified() => {}
+                () = tokio::time::sleep(STORE_RETRY), if failed => {}
+            }
+            let mut writer = self.writer.lock().await;
+            // A failure is remembered, and tried again after a while.
+            drop(self.store(&mut writer, &Plan::default()).await);
+        }
+    }
+
+    /// Puts backends into maintenance whose drain's deadline is over.
+    pub(crate) async fn keep_deadlines(self: Arc<Self>) {
+        loop {
+            let now = clock::unix_millis();
+            let (next, expired) = {
+                let shared = self.lock();
+                (shared.drains.next_deadline(), shared.drains.expired(now))
+            };
+            if !expired.is_empty() {
+                let ended = self.write(move |current| Ok(plan::expire_drains(current, &expired))).await;
+                if let Err(error) = &ended {
+                    tracing::error!(?error, "a drain's deadline is over and its backend can't be put into maintenance");
+                }
+            }
+            // Looked at again after a while, since the wall clock may be set.
+            let pause = next.map_or(DEADLINES_EVERY, |next| Duration::from_millis(next.saturating_sub(now)));
+            tokio::select! {
+                () = self.drains.notified() => {}
+                () = tokio::time::sleep(pause.clamp(Duration::from_millis(100), DEADLINES_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Waits until every connected data plane acts on `generation`, for a while.
+    pub(crate) async fn applied(&self, generation: u64) -> Applied {
+        let mut planes = self.planes.subscribe();
+        let deadline = tokio::time::Instant::now() + APPLY_TIMEOUT;
+        loop {
+            let reason = match applied_by(&self.lock(), generation) {
+                Ok(workers) => return Applied::By(workers),
+                Err((reason, true)) => return Applied::Not(reason),
+                Err((reason, false)) => reason,
+            };
+            if tokio::time::timeout_at(deadline, planes.changed()).await.is_err() {
+                return Applied::Not(reason);
+            }
+        }
+    }
+
+    async fn detached<F, Fut, T>(self: &Arc<Self>, work: F) -> Result<T, Refusal>
+    where
+        F: FnOnce(Arc<Self>) -> Fut,
+        Fut: Future<Output = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+    {
+        // Boxed here, so that no handler carries a whole write in its own frame.
+        tokio::spawn(Box::pin(work(Arc::clone(self)))).await.unwrap_or(Err(Refusal::Stopping))
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that nobody can say so any more, which is the same.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+/// The workers that act on `generation`; or who does not, and whether waiting is of no use.
+fn applied_by(shared: &Shared, generation: u64) -> Result<u64, (String, bool)> {
+    if shared.peers.iter().len() == 0 {
+        return Err(("no data plane is connected: it applies this when it comes".to_owned(), true));
+    }
+    let mut workers = 0;
+    for peer in shared.peers.iter() {
+        workers += u64::from(peer.workers);
+        if let Some((rejected, reason)) = &peer.rejected
+            && *rejected >= generation
+        {
+            return Err((format!("the data plane with pid {} can't apply it: {reason}", peer.pid), true));
+        }
+        if peer.applied < generation {
+            let reason = format!("the data plane with pid {} is at generation {}", peer.pid, peer.applied);
+            return Err((reason, false));
+        }
+    }
+    Ok(workers)
+}
+
+fn incarnation(generation: u64) -> u32 {
+    u32::try_from(generation & u64::from(u32::MAX)).expect("masked to 32 bits")
+}
+
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)
+}

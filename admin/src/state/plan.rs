@@ -1,0 +1,254 @@
+//! What a command changes: from what is there and what is wanted to the changes between them. Pure.
+
+use super::{
+    precondition::{Precondition, tag},
+    refusal::Refusal,
+};
+use crate::store::Sections;
+use control::{
+    check::{self, MAX_BACKENDS, Path, Problem},
+    desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Snapshot},
+    spec::{Backend, Listener, Pool, Span},
+    status::Health,
+};
+use std::{collections::BTreeMap, net::SocketAddr};
+
+/// What a command is planned against.
+#[derive(Debug)]
+pub(crate) struct Current<'s> {
+    pub(crate) snapshot: &'s Snapshot,
+    pub(crate) sections: &'s Sections,
+    /// For members that begin a life with this command: a number that none had before.
+    pub(crate) incarnation: u32,
+    /// Unix milliseconds.
+    pub(crate) now: u64,
+}
+
+/// What is to be written, or nothing where all is as wanted.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) sections: Option<Sections>,
+    /// It makes what its command names, rather than changing it.
+    pub(crate) created: bool,
+}
+
+impl From<Vec<Change>> for Plan {
+    fn from(changes: Vec<Change>) -> Self {
+        Self { changes, ..Self::default() }
+    }
+}
+
+/// What may be left out of a backend's new description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) address: Option<String>,
+    pub(crate) weight: Option<u32>,
+}
+
+/// What an operator wants a backend to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Activate,
+    Maintain,
+    /// Without a deadline, one that was given before stays.
+    Drain {
+        mode: DrainMode,
+        deadline: Option<Span>,
+    },
+}
+
+pub(crate) fn pool<'d>(desired: &'d Desired, name: &str) -> Result<&'d PoolState, Refusal> {
+    desired
+        .pools
+        .get(name)
+        .ok_or_else(|| Refusal::NoPool { pool: name.to_owned(), known: desired.pools.keys().cloned().collect() })
+}
+
+pub(crate) fn member<'d>(desired: &'d Desired, pool_name: &str, name: &str) -> Result<&'d Member, Refusal> {
+    let pool = pool(desired, pool_name)?;
+    pool.members.get(name).ok_or_else(|| Refusal::NoBackend {
+        pool: pool_name.to_owned(),
+        backend: name.to_owned(),
+        known: pool.members.keys().cloned().collect(),
+    })
+}
+
+/// A pool as `settings` say; its members as `backends` say, where that is given.
+pub(crate) fn put_pool(
+    current: &Current<'_>,
+    mut settings: Pool,
+    backends: Option<&[Backend]>,
+    precondition: &Precondition,
+) -> Result<Plan, Refusal> {
+    let name = settings.name.clone();
+    let known = current.snapshot.desired.pools.get(&name);
+    precondition.check(known.map(tag))?;
+    settings.backends = Vec::new();
+    let Some(known) = known else {
+        settings.backends = backends.unwrap_or_default().to_vec();
+        let pool = Box::new(PoolState::seed(settings, current.incarnation));
+        let mut sections = current.sections.clone();
+        let revived = sections.get_mut(&name).filter(|section| section.deleted).map(|section| section.deleted = false);
+        let changes = vec![Change::PutPool { name, pool }];
+        return Ok(Plan { changes, sections: revived.map(|()| sections), created: true });
+    };
+    let mut changes = Vec::new();
+    if known.settings != settings {
+        changes.push(Change::PutSettings { name: name.clone(), settings: Box::new(settings) });
+    }
+    if let Some(backends) = backends {
+        changes.extend(membership(&name, &known.members, backends, current.incarnation));
+    }
+    Ok(changes.into())
+}
+
+/// From the members that a pool has to those that it should have: those that stay keep their admin state and incarnation.
+pub(crate) fn membership(
+    pool: &str,
+    members: &BTreeMap<String, Member>,
+    wanted: &[Backend],
+    incarnation: u32,
+) -> Vec<Change> {
+    let wanted: BTreeMap<_, _> = wanted.iter().map(|backend| (backend.name.as_str(), backend)).collect();
+    let gone = members.keys().filter(|name| !wanted.contains_key(name.as_str()));
+    let gone = gone.map(|name| Change::RemoveMember { pool: pool.to_owned(), name: name.clone() });
+    let put = wanted.iter().filter_map(|(name, backend)| {
+        let known = members.get(*name);
+        let member = described(known, backend, incarnation);
+        (known != Some(&member)).then(|| Change::PutMember { pool: pool.to_owned(), name: (*name).to_owned(), member })
+    });
+    gone.chain(put).collect()
+}
+
+/// A member as `backend` describes it, with the life and the admin state of the one that it was.
+fn described(known: Option<&Member>, backend: &Backend, incarnation: u32) -> Member {
+    match known {
+        None => Member::new(backend, incarnation),
+        Some(known) => Member { address: backend.address.clone(), weight: backend.weight, ..known.clone() },
+    }
+}
+
+pub(crate) fn remove_pool(current: &Current<'_>, name: &str, precondition: &Precondition) -> Result<Plan, Refusal> {
+    let desired = &current.snapshot.desired;
+    precondition.check(Some(tag(pool(desired, name)?)))?;
+    let listeners: Vec<_> =
+        desired.listeners.iter().filter(|listener| leads_to(listener, name)).map(|each| each.name.clone()).collect();
+    if !listeners.is_empty() {
+        return Err(Refusal::InUse { pool: name.to_owned(), listeners });
+    }
+    let mut sections = current.sections.clone();
+    let buried = sections.get_mut(name).map(|section| section.deleted = true);
+    Ok(Plan {
+        changes: vec![Change::RemovePool { name: name.to_owned() }],
+        sections: buried.map(|()| sections),
+        created: false,
+    })
+}
+
+pub(crate) fn leads_to(listener: &Listener, pool: &str) -> bool {
+    listener.pool.as_deref() == Some(pool) || listener.routes.iter().any(|route| route.pool == pool)
+}
+
+/// A backend as described, and where its name leads, if that is known.
+pub(crate) fn put_backend(
+    current: &Current<'_>,
+    pool_name: &str,
+    backend: &Backend,
+    resolved: Option<SocketAddr>,
+    precondition: &Precondition,
+) -> Result<Plan, Refusal> {
+    let members = &pool(&current.snapshot.desired, pool_name)?.members;
+    let known = members.get(&backend.name);
+    precondition.check(known.map(tag))?;
+    if known.is_none() && members.len() >= MAX_BACKENDS {
+        return Err(Refusal::Wrong(vec![Problem {
+            path: Path::default(),
+            wrong: format!("pool `{pool_name}` has {MAX_BACKENDS} backends already, which is the most"),
+            right: "remove one first".to_owned(),
+        }]));
+    }
+    let member = described(known, backend, current.incarnation);
+    if known == Some(&member) {
+        return Ok(Plan::default());
+    }
+    let moved = known.is_none_or(|known| known.address != member.address);
+    let mut changes = vec![Change::PutMember { pool: pool_name.to_owned(), name: backend.name.clone(), member }];
+    if moved && resolved.is_some() {
+        let observed = Observed { health: Health::Unknown, resolved };
+        changes.push(Change::Observe { pool: pool_name.to_owned(), name: backend.name.clone(), observed });
+    }
+    Ok(Plan { changes, sections: None, created: known.is_none() })
+}
+
+pub(crate) fn patch_backend(
+    current: &Current<'_>,
+    (pool_name, name): (&str, &str),
+    patch: &Patch,
+    resolved: Option<SocketAddr>,
+    precondition: &Precondition,
+) -> Result<Plan, Refusal> {
+    let known = member(&current.snapshot.desired, pool_name, name)?;
+    let backend = Backend {
+        name: name.to_owned(),
+        address: patch.address.clone().unwrap_or_else(|| known.address.clone()),
+        weight: patch.weight.unwrap_or(known.weight),
+    };
+    let problems = check::backend(&backend);
+    if !problems.is_empty() {
+        return Err(Refusal::Wrong(problems));
+    }
+    put_backend(current, pool_name, &backend, resolved, precondition)
+}
+
+pub(crate) fn remove_backend(
+    current: &Current<'_>,
+    (pool, name): (&str, &str),
+    precondition: &Precondition,
+) -> Result<Plan, Refusal> {
+    precondition.check(Some(tag(member(&current.snapshot.desired, pool, name)?)))?;
+    Ok(vec![Change::RemoveMember { pool: pool.to_owned(), name: name.to_owned() }].into())
+}
+
+pub(crate) fn command(
+    current: &Current<'_>,
+    (pool, name): (&str, &str),
+    command: Command,
+    precondition: &Precondition,
+) -> Result<Plan, Refusal> {
+    let known = member(&current.snapshot.desired, pool, name)?;
+    precondition.check(Some(tag(known)))?;
+    let (admin_state, drain) = match command {
+        Command::Activate => (AdminState::Active, None),
+        Command::Maintain => (AdminState::Maintenance, None),
+        Command::Drain { mode, deadline } => {
+            let known = known.drain.filter(|_| known.admin_state == AdminState::Draining);
+            let given = deadline.map(|span| current.now.saturating_add(span.as_millis()));
+            let drain = Drain {
+                mode,
+                since: known.map_or(current.now, |drain| drain.since),
+                deadline: given.or(known.and_then(|drain| drain.deadline)),
+            };
+            (AdminState::Draining, Some(drain))
+        }
+    };
+    let member = Member { admin_state, drain, ..known.clone() };
+    if member == *known {
+        return Ok(Plan::default());
+    }
+    Ok(vec![Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }].into())
+}
+
+/// Drains whose deadline is over: their backends go into maintenance.
+pub(crate) fn expire_drains(current: &Current<'_>, expired: &[(String, String)]) -> Plan {
+    let over = |known: &&Member| {
+        known.admin_state == AdminState::Draining
+            && known.drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= current.now)
+    };
+    let changes = expired.iter().filter_map(|(pool, name)| {
+        let known = member(&current.snapshot.desired, pool, name).ok().filter(over)?;
+        let member = Member { admin_state: AdminState::Maintenance, drain: None, ..known.clone() };
+        Some(Change::PutMember { pool: pool.clone(), name: name.clone(), member })
+    });
+    changes.collect::<Vec<_>>().into()
+}

@@ -1,0 +1,43 @@
+use crate::error::Error;
+use control::check::Problem;
+
+/// Why a write changed nothing.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    NoPool {
+        pool: String,
+        known: Vec<String>,
+    },
+    NoBackend {
+        pool: String,
+        backend: String,
+        known: Vec<String>,
+    },
+    NoListener {
+        listener: String,
+        known: Vec<String>,
+    },
+    /// What the client wanted to change is not what it saw; `current` is its tag now, absent where it isn't there.
+    Precondition {
+        current: Option<String>,
+    },
+    /// Membership is the file's alone.
+    FileIsSource,
+    /// These listeners lead to the pool.
+    InUse {
+        pool: String,
+        listeners: Vec<String>,
+    },
+    Wrong(Vec<Problem>),
+    /// What the configuration file asks for needs sockets that only a start can make.
+    NeedsRestart(Vec<String>),
+    /// The store, or the keys file.
+    Failed(Error),
+    Stopping,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}

@@ -1,0 +1,241 @@
+//! The desired state on disk, in one redb file: a row per pool's settings, a row per member, and what the configuration
+//! file said when it was last seen. Every commit is on disk when it returns.
+
+#[cfg(test)]
+mod tests;
+
+use crate::error::Error;
+use control::{
+    desired::{Change, Member, PoolState},
+    spec::Pool,
+};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Which rows there are and what is in them. A store with a higher one was written by a newer version.
+const FORMAT: u64 = 1;
+/// The whole state fits into memory several times over, so a cache of it need not be large.
+const CACHE_BYTES: usize = 16 << 20;
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
+const MEMBERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("members");
+const SECTIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sections");
+
+/// A pool's section of the configuration file as it was last seen. Kept as it was and not as a hash, so that a setting
+/// that a newer version adds makes no difference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Section {
+    pub(crate) said: Pool,
+    /// The pool was deleted over REST and stays so until the section changes.
+    pub(crate) deleted: bool,
+}
+
+pub(crate) type Sections = BTreeMap<String, Section>;
+
+/// What a store holds.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) pools: BTreeMap<String, PoolState>,
+    pub(crate) sections: Sections,
+    /// No generation above this one was ever given out.
+    pub(crate) bound: u64,
+}
+
+/// What one commit writes, all of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    /// Forget all pools and members first.
+    pub(crate) clear: bool,
+    /// Changes to what is not stored (listeners, keys, what is observed) are passed over.
+    pub(crate) changes: Vec<Change>,
+    /// All sections, where they changed.
+    pub(crate) sections: Option<Sections>,
+    pub(crate) bound: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    database: Database,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store, and makes an empty one with mode 0600 where there is none.
+    ///
+    /// # Errors
+    /// The file is open elsewhere, damaged, no store at all, or of a newer format.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        create(path).map_err(Error::file(path))?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create(path)
+            .map_err(|error| Error::Store { path: path.to_owned(), reason: why_not_opened(error) })?;
+        Ok(Self { database, path: path.to_owned() })
+    }
+
+    pub(crate) fn load(&self) -> Result<Stored, Error> {
+        self.read().map_err(|reason| Error::Store { path: self.path.clone(), reason })
+    }
+
+    /// Returns when all of the batch is on disk.
+    pub(crate) fn commit(&self, batch: &Batch) -> Result<(), Error> {
+        self.write(batch).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> Error {
+        Error::Store { path: self.path.clone(), reason: format!("can't be written: {}", error.into()) }
+    }
+
+    fn read(&self) -> Result<Stored, String> {
+        let transaction = self.database.begin_read().map_err(damaged)?;
+        let meta = match transaction.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Stored::default()),
+            Err(error) => return Err(damaged(error)),
+        };
+        let number = |key| meta.get(key).map(|value| value.map_or(0, |value| value.value())).map_err(damaged);
+        let format = number("format")?;
+        if format != FORMAT {
+            return Err(format!(
+                "has format {format} and this version reads format {FORMAT}: it was written by another version"
+            ));
+        }
+        let mut stored = Stored { bound: number("bound")?, ..Stored::default() };
+        for row in transaction.open_table(SETTINGS).map_err(damaged)?.iter().map_err(damaged)? {
+            let (name, settings) = row.map_err(damaged)?;
+            let name = name.value();
+            let settings = parse(settings.value(), || format!("pool `{name}`"))?;
+            stored.pools.insert(name.to_owned(), PoolState { settings, members: BTreeMap::new() });
+        }
+        for row in transaction.open_table(MEMBERS).map_err(damaged)?.iter().map_err(damaged)? {
+            let (key, member) = row.map_err(damaged)?;
+            let (pool, name) = key.value();
+            let member: Member = parse(member.value(), || format!("backend `{name}` of pool `{pool}`"))?;
+            let members = stored.pools.get_mut(pool).map(|pool| &mut pool.members);
+            members.ok_or_else(|| damaged(format!("there is no pool `{pool}`")))?.insert(name.to_owned(), member);
+        }
+        for row in transaction.open_table(SECTIONS).map_err(damaged)?.iter().map_err(damaged)? {
+            let (name, section) = row.map_err(damaged)?;
+            let section = parse(section.value(), || format!("section `{}`", name.value()))?;
+            stored.sections.insert(name.value().to_owned(), section);
+        }
+        Ok(stored)
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("format", FORMAT)?;
+            if let Some(bound) = batch.bound {
+                meta.insert("bound", bound)?;
+            }
+            let mut tables =
+                Tables { settings: transaction.open_table(SETTINGS)?, members: transaction.open_table(MEMBERS)? };
+            if batch.clear {
+                tables.settings.retain(|_, _| false)?;
+                tables.members.retain(|_, _| false)?;
+            }
+            for change in &batch.changes {
+                tables.write(change)?;
+            }
+            let mut rows = transaction.open_table(SECTIONS)?;
+            if let Some(sections) = &batch.sections {
+                rows.retain(|_, _| false)?;
+                for (name, section) in sections {
+                    rows.insert(name.as_str(), to_row(section).as_slice())?;
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+struct Tables<'t> {
+    settings: redb::Table<'t, &'static str, &'static [u8]>,
+    members: redb::Table<'t, (&'static str, &'static str), &'static [u8]>,
+}
+
+impl Tables<'_> {
+    fn write(&mut self, change: &Change) -> Result<(), redb::Error> {
+        match change {
+            Change::PutPool { name, pool } => {
+                self.settings.insert(name.as_str(), to_row(&pool.settings).as_slice())?;
+                self.forget_members(name)?;
+                for (member, row) in &pool.members {
+                    self.members.insert((name.as_str(), member.as_str()), to_row(row).as_slice())?;
+                }
+            }
+            Change::RemovePool { name } => {
+                self.settings.remove(name.as_str())?;
+                self.forget_members(name)?;
+            }
+            Change::PutSettings { name, settings } => {
+                self.settings.insert(name.as_str(), to_row(settings).as_slice())?;
+            }
+            Change::PutMember { pool, name, member } => {
+                self.members.insert((pool.as_str(), name.as_str()), to_row(member).as_slice())?;
+            }
+            Change::RemoveMember { pool, name } => {
+                self.members.remove((pool.as_str(), name.as_str()))?;
+            }
+            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn forget_members(&mut self, pool: &str) -> Result<(), redb::Error> {
+        // The least string after `pool`, so that the range holds this pool's rows and no others.
+        let after = format!("{pool}\0");
+        Ok(self.members.retain_in((pool, "")..(after.as_str(), ""), |_, _| false)?)
+    }
+}
+
+/// An empty file that only its owner can read, its name on disk; nothing where there is a file.
+fn create(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            file.sync_all()?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn why_not_opened(error: DatabaseError) -> String {
+    if let DatabaseError::DatabaseAlreadyOpen = error {
+        "is in use by another process".to_owned()
+    } else if let DatabaseError::UpgradeRequired(version) = error {
+        format!("has an old file format ({version})")
+    } else if let DatabaseError::Storage(StorageError::Io(error)) = &error
+        && error.kind() != io::ErrorKind::InvalidData
+    {
+        format!("can't be opened: {error}")
+    } else {
+        damaged(error)
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> String {
+    format!("is damaged or no store: {error}; restore it from a backup, or move it away to begin with an empty one")
+}
+
+fn to_row<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("rows have string keys and no failing parts")
+}
+
+fn parse<T: DeserializeOwned>(row: &[u8], what: impl FnOnce() -> String) -> Result<T, String> {
+    serde_json::from_slice(row)
+        .map_err(|error| format!("has a row for {} that this version can't read: {error}", what()))
+}

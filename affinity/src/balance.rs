@@ -1,0 +1,83 @@
+//! How requests without a pin are spread.
+
+use crate::{
+    hash::mix64,
+    table::PoolTable,
+    wheel::{Turn, below},
+};
+use control::spec::Balance;
+use std::cmp::Ordering;
+
+#[cfg(test)]
+mod tests;
+
+/// What a worker knows of load and failures beyond its table. Backends are indexes of the pool's table.
+pub trait View {
+    fn in_flight(&self, backend: u16) -> u32;
+    /// Whether traffic alone speaks against the backend, before health checks do.
+    fn is_marked_down(&self, backend: u16) -> bool;
+    /// Whether this very request has failed there.
+    fn was_tried(&self, backend: u16) -> bool;
+}
+
+/// One of the backends that are `usable`, by the pool's policy. `key` is the session key, for `ring`; `random` is fresh.
+pub fn balance(
+    pool: &PoolTable,
+    key: u64,
+    random: u64,
+    turn: &mut Turn,
+    view: &impl View,
+    usable: impl Fn(u16) -> bool,
+) -> Option<u16> {
+    match pool.settings.balance {
+        Balance::RoundRobin => pool.wheel.next(turn, usable),
+        Balance::Random => pool.wheel.draw(random, &usable),
+        Balance::P2c => {
+            let one = pool.wheel.draw(random, &usable)?;
+            let other = pool.wheel.draw(mix64(random), |backend| backend != one && usable(backend));
+            let load = |backend| Load::of(pool, backend, view);
+            Some(other.filter(|other| load(*other).cmp(load(one)).is_lt()).unwrap_or(one))
+        }
+        Balance::LeastRequests => least_requests(pool, random, view, usable),
+        Balance::Ring => pool.ring.first_usable(key, usable),
+    }
+}
+
+/// Of those with the same load, one drawn by weight: so that an idle pool, too, spreads its new sessions by weight.
+fn least_requests(pool: &PoolTable, random: u64, view: &impl View, usable: impl Fn(u16) -> bool) -> Option<u16> {
+    let mut best: Option<(u16, Load)> = None;
+    let mut weight_of_equals = 0;
+    for index in (0..u16::MAX).take(pool.backends.len()).filter(|index| usable(*index)) {
+        let load = Load::of(pool, index, view);
+        match best.map_or(Ordering::Less, |(_, least)| load.cmp(least)) {
+            Ordering::Greater => continue,
+            Ordering::Less => weight_of_equals = load.weight,
+            Ordering::Equal => {
+                weight_of_equals += load.weight;
+                if below(weight_of_equals, mix64(random.wrapping_add(index.into()))) >= load.weight {
+                    continue;
+                }
+            }
+        }
+        best = Some((index, load));
+    }
+    best.map(|(index, _)| index)
+}
+
+/// What a backend bears: requests in flight for each unit of weight.
+#[derive(Clone, Copy)]
+struct Load {
+    in_flight: u64,
+    weight: u64,
+}
+
+impl Load {
+    fn of(pool: &PoolTable, backend: u16, view: &impl View) -> Self {
+        let weight = pool.backends[usize::from(backend)].weight.max(1);
+        Self { in_flight: view.in_flight(backend).into(), weight: weight.into() }
+    }
+
+    fn cmp(self, other: Self) -> Ordering {
+        (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))
+    }
+}

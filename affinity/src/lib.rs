@@ -1,0 +1,16 @@
+//! The decisions: token, ring, choose, balance. Pure: no I/O, no clock, no randomness.
+
+pub mod balance;
+pub mod choose;
+pub mod cookie;
+pub mod hash;
+pub mod marker;
+pub mod ring;
+pub mod route;
+pub mod set_cookie;
+pub mod table;
+pub mod token;
+pub mod wheel;
+
+#[cfg(test)]
+mod testing;

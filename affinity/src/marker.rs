@@ -1,0 +1,185 @@
+//! The marker of a session: reading the pin from a request's cookies, writing the one that goes out with the response.
+
+use crate::{
+    choose::{Choice, Outcome, Pin},
+    hash::{mix64, name_hash},
+    table::PoolTable,
+    token::{Expiry, Refused, SEALED_LEN, Token, expired},
+};
+use control::{
+    check::is_name,
+    spec::{Mode, SourceIp, Span, TokenKind},
+};
+use std::net::IpAddr;
+
+#[cfg(test)]
+mod tests;
+
+/// What a request says of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub pin: Pin,
+    /// The session key: the pin's, the address's, or a fresh one for a session that begins.
+    pub key: u64,
+    /// The token that opened, with the index of the key that sealed it.
+    token: Option<(usize, Token)>,
+    /// Why the marker that came counts as none; the last reason where several came.
+    pub refused: Option<NoPin>,
+}
+
+/// Why a marker counts as none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPin {
+    Refused(Refused),
+    Expired(Expiry),
+}
+
+/// A marker to set with the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marker {
+    Sealed {
+        token: Token,
+    },
+    /// The backend's name, by its index.
+    Plain {
+        backend: u16,
+    },
+}
+
+/// Reads the pin. `cookies` are the values of the request's `Cookie` fields in order, `client` its address, `now` Unix
+/// seconds, `fresh` a random number that becomes the session key of a session that begins.
+pub fn find<'h>(
+    pool: &PoolTable,
+    cookies: impl Iterator<Item = &'h [u8]>,
+    client: IpAddr,
+    now: u32,
+    fresh: u64,
+) -> Found {
+    let affinity = &pool.settings.affinity;
+    let absent = Found { pin: Pin::Absent, key: fresh, token: None, refused: None };
+    match affinity.mode {
+        Mode::None => absent,
+        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(client, affinity.source_ip), ..absent },
+        Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
+            // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
+            let key = address_key(client, affinity.source_ip);
+            Found { pin: find_plain(pool, cookies), key, ..absent }
+        }
+        Mode::Cookie => find_sealed(pool, cookies, now, absent),
+    }
+}
+
+fn values<'h>(pool: &PoolTable, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
+    pool.cookie.iter().flat_map(move |name| name.find(header))
+}
+
+/// The first backend that is named and there. What no backend can be called counts as no cookie.
+fn find_plain<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>) -> Pin {
+    let mut pin = Pin::Absent;
+    for value in cookies.flat_map(|header| values(pool, header)) {
+        if let Some(backend) = pool.by_name(value) {
+            return Pin::At { backend, incarnation: None };
+        }
+        if str::from_utf8(value).is_ok_and(is_name) {
+            pin = Pin::Gone;
+        }
+    }
+    pin
+}
+
+/// The first token that opens, of all cookies of the name in all fields.
+fn find_sealed<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+    let cookie = &pool.settings.affinity.cookie;
+    let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
+    let Some(keys) = &pool.keys else { return absent };
+    let mut found = absent;
+    for value in cookies.flat_map(|header| values(pool, header)) {
+        let opened = match keys.open(value, now) {
+            Ok(opened) => opened,
+            Err(refused) => {
+                found.refused = Some(NoPin::Refused(refused));
+                continue;
+            }
+        };
+        if let Some(expiry) = expired(&opened.token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
+            found.refused = Some(NoPin::Expired(expiry));
+            continue;
+        }
+        let pin = match pool.by_ref(opened.key_index, opened.token.backend_ref) {
+            Some(backend) => Pin::At { backend, incarnation: Some(opened.token.incarnation) },
+            None => Pin::Gone,
+        };
+        let token = Some((opened.key_index, opened.token));
+        return Found { pin, key: opened.token.session_key, token, refused: None };
+    }
+    found
+}
+
+/// The session key of a client address, cut to its prefix. An IPv4 address in IPv6 clothes counts as what it is.
+pub fn address_key(client: IpAddr, prefix: SourceIp) -> u64 {
+    let cut = |bits: u128, prefix: u8, width: u8| {
+        let drop = u32::from(width.saturating_sub(prefix));
+        bits.checked_shr(drop).map_or(0, |kept| kept << drop)
+    };
+    match client.to_canonical() {
+        IpAddr::V4(address) => {
+            let bits = cut(address.to_bits().into(), prefix.ipv4_prefix, 32);
+            mix64(name_hash(u32::try_from(bits).unwrap_or(0).to_be_bytes()))
+        }
+        IpAddr::V6(address) => mix64(name_hash(cut(address.to_bits(), prefix.ipv6_prefix, 128).to_be_bytes())),
+    }
+}
+
+/// The marker that has to go out with the response, if any: when the pin is new, changed, or due for refresh.
+pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: u32) -> Option<Marker> {
+    let affinity = &pool.settings.affinity;
+    if affinity.mode != Mode::Cookie {
+        return None;
+    }
+    let old = found.token.map(|(_, token)| token);
+    let is_due = || found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now));
+    let (pinned, old) = match choice.outcome {
+        Outcome::New | Outcome::Lost => (choice.backend, None),
+        Outcome::Repinned { .. } => (choice.backend, old),
+        Outcome::Pinned if is_due() => (choice.backend, old),
+        // A session that spills for long must not count as idle.
+        Outcome::Spilled { from } if is_due() => (from, old),
+        Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Free => return None,
+    };
+    if affinity.cookie.token == TokenKind::Plain {
+        return Some(Marker::Plain { backend: pinned });
+    }
+    let keys = pool.keys.as_ref()?;
+    let backend = &pool.backends[usize::from(pinned)];
+    let token = Token {
+        backend_ref: keys.backend_ref(0, &backend.name),
+        incarnation: backend.incarnation,
+        session_key: old.map_or(fresh, |token| token.session_key),
+        issued_at: old.map_or(now, |token| token.issued_at),
+        last_seen: now,
+    };
+    Some(Marker::Sealed { token })
+}
+
+/// Whether the token of a pin that stays is to be renewed: its key is no longer the first, or a quarter of the time has
+/// passed after which the proxy or the browser would end the session.
+fn is_due(pool: &PoolTable, key_index: usize, token: &Token, now: u32) -> bool {
+    let cookie = &pool.settings.affinity.cookie;
+    let limit = cookie.idle_timeout.into_iter().chain(cookie.max_age).map(Span::as_secs_u32).min();
+    key_index != 0 || limit.is_some_and(|limit| now.saturating_sub(token.last_seen) >= (limit / 4).max(1))
+}
+
+/// Appends the `Set-Cookie` line of a marker; nothing where the pool has no key to seal with.
+pub fn write(pool: &PoolTable, marker: &Marker, out: &mut Vec<u8>) {
+    match marker {
+        Marker::Sealed { token } => {
+            let Some(keys) = &pool.keys else { return };
+            let mut sealed = [0; SEALED_LEN];
+            keys.seal(token, &mut sealed);
+            pool.cookie_text.write(&sealed, token.last_seen.saturating_sub(token.issued_at), out);
+        }
+        Marker::Plain { backend } => {
+            pool.cookie_text.write(pool.backends[usize::from(*backend)].name.as_bytes(), 0, out);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The table: what a worker routes by, made from one generation of the desired state. Built whole, swapped whole.
+
+use crate::{
+    cookie::CookieName,
+    ring::Ring,
+    route::Router,
+    set_cookie::CookieText,
+    token::{MasterKey, PoolKeys},
+    wheel::Wheel,
+};
+use ahash::AHashMap;
+use control::{
+    desired::{AdminState, PoolState, Snapshot},
+    spec::{Key, Listener, Mode, Pool, TokenKind},
+    status::Health,
+};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+#[cfg(test)]
+mod tests;
+
+/// All that one worker routes by. The reference counts are touched where tables are built and freed, on the control
+/// thread, and never by a request; what they point at belongs to one worker alone ([`Table::copy`]).
+/// A clone shares it all, for whoever builds the next table.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub generation: u64,
+    pub listeners: Vec<ListenerTable>,
+    pub pools: Vec<Arc<PoolTable>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListenerTable {
+    pub settings: Listener,
+    pub router: Router,
+}
+
+/// One pool. A backend is known by its index here, in the order of names.
+#[derive(Debug)]
+pub struct PoolTable {
+    pub name: String,
+    pub settings: Pool,
+    pub slot: u32,
+    pub backends: Vec<Backend>,
+    pub ring: Arc<Ring>,
+    pub wheel: Wheel,
+    /// Absent where the affinity has no cookie.
+    pub cookie: Option<CookieName>,
+    pub cookie_text: CookieText,
+    /// Absent where nothing is sealed.
+    pub keys: Option<PoolKeys>,
+    /// For each key, the backends by their refs under it.
+    refs: Vec<AHashMap<u64, u16>>,
+    names: AHashMap<Box<[u8]>, u16>,
+    generation: u64,
+    ring_generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub name: String,
+    /// Absent while the name in the address has not resolved.
+    pub address: Option<SocketAddr>,
+    pub weight: u32,
+    pub admin_state: AdminState,
+    pub health: Health,
+    pub incarnation: u32,
+    /// Where workers keep what outlives a table: counters, idle connections.
+    pub slot: u32,
+}
+
+/// Numbers for pools and backends that stay the same from table to table, for as long as these exist.
+pub trait Slots {
+    fn pool(&mut self, pool: &str) -> u32;
+    fn backend(&mut self, pool: &str, backend: &str) -> u32;
+}
+
+/// What differs from the table before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dirty {
+    All,
+    Pools(BTreeSet<String>),
+}
+
+impl Dirty {
+    fn has(&self, pool: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Pools(pools) => pools.contains(pool),
+        }
+    }
+}
+
+impl Table {
+    /// Takes from `before` the pools that are not dirty, and the rings of those whose members and weights are the same:
+    /// a change of health or admin state rebuilds no ring.
+    pub fn build(snapshot: &Snapshot, before: Option<&Self>, dirty: &Dirty, slots: &mut impl Slots) -> Self {
+        let desired = &snapshot.desired;
+        let pools: Vec<_> = desired
+            .pools
+            .iter()
+            .map(|(name, state)| {
+                let old = before.and_then(|table| table.pool(name));
+                match old {
+                    Some(pool) if !dirty.has(name) => Arc::clone(pool),
+                    _ => Arc::new(PoolTable::build(name, state, snapshot, old.map(AsRef::as_ref), slots)),
+                }
+            })
+            .collect();
+        let index = |name: &str| position(&pools, name).and_then(|at| u32::try_from(at).ok());
+        let listeners = desired
+            .listeners
+            .iter()
+            .map(|listener| ListenerTable {
+                settings: listener.clone(),
+                router: Router::new(&listener.routes, listener.pool.as_deref(), index),
+            })
+            .collect();
+        Self { generation: snapshot.generation, listeners, pools }
+    }
+
+    /// The same table for another worker, with memory of its own except for what it has in `before` already.
+    pub fn copy(&self, before: Option<&Self>) -> Self {
+        let pools = self.pools.iter().map(|pool| {
+            let old = before.and_then(|table| table.pool(&pool.name));
+            match old {
+                Some(old) if old.generation == pool.generation => Arc::clone(old),
+                _ => Arc::new(pool.copy(old.map(AsRef::as_ref))),
+            }
+        });
+        Self { generation: self.generation, listeners: self.listeners.clone(), pools: pools.collect() }
+    }
+
+    pub fn pool(&self, name: &str) -> Option<&Arc<PoolTable>> {
+        position(&self.pools, name).map(|at| &self.pools[at])
+    }
+}
+
+fn position(pools: &[Arc<PoolTable>], name: &str) -> Option<usize> {
+    pools.binary_search_by(|pool| pool.name.as_str().cmp(name)).ok()
+}
+
+impl PoolTable {
+    fn build(name: &str, state: &PoolState, snapshot: &Snapshot, old: Option<&Self>, slots: &mut impl Slots) -> Self {
+        let backends: Vec<_> = state
+            .members
+            .iter()
+            .map(|(backend, member)| {
+                let observed = snapshot.observed(name, backend);
+                Backend {
+                    name: backend.clone(),
+                    address: member.address.parse().ok().or(observed.resolved),
+                    weight: member.weight,
+                    admin_state: member.admin_state,
+                    health: observed.health,
+                    incarnation: member.incarnation,
+                    slot: slots.backend(name, backend),
+                }
+            })
+            .collect();
+        let weights: Vec<_> = backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).collect();
+        let same_ring = old.filter(|old| old.has_weights(&weights));
+        let settings = state.settings.clone();
+        let keys = pool_keys(name, &settings, &snapshot.desired.keys);
+        let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
+        let cookie = &settings.affinity.cookie;
+        Self {
+            name: name.to_owned(),
+            slot: slots.pool(name),
+            ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
+            ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
+            wheel: same_ring
+                .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
+            cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.mode == Mode::Cookie),
+            cookie_text: CookieText::new(cookie),
+            keys,
+            refs,
+            names: (0..u16::MAX)
+                .zip(&backends)
+                .map(|(index, backend)| (backend.name.as_bytes().into(), index))
+                .collect(),
+            generation: snapshot.generation,
+            settings,
+            backends,
+        }
+    }
+
+    fn copy(&self, old: Option<&Self>) -> Self {
+        let same_ring = old.filter(|old| old.ring_generation == self.ring_generation);
+        Self {
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            slot: self.slot,
+            backends: self.backends.clone(),
+            ring: same_ring.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring)),
+            wheel: self.wheel.clone(),
+            cookie: self.cookie.clone(),
+            cookie_text: self.cookie_text.clone(),
+            keys: self.keys.clone(),
+            refs: self.refs.clone(),
+            names: self.names.clone(),
+            generation: self.generation,
+            ring_generation: self.ring_generation,
+        }
+    }
+
+    fn has_weights(&self, weights: &[(&str, u32)]) -> bool {
+        self.backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).eq(weights.iter().copied())
+    }
+
+    /// The backend that a token names, by the key that opened it.
+    pub fn by_ref(&self, key_index: usize, backend_ref: u64) -> Option<u16> {
+        self.refs.get(key_index)?.get(&backend_ref).copied()
+    }
+
+    pub fn by_name(&self, name: &[u8]) -> Option<u16> {
+        self.names.get(name).copied()
+    }
+}
+
+fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {
+    let affinity = &settings.affinity;
+    if affinity.mode != Mode::Cookie || affinity.cookie.token != TokenKind::Sealed {
+        return None;
+    }
+    let keys: Vec<_> = keys.iter().map(|key| MasterKey::new(key.0)).collect();
+    PoolKeys::new(name, &keys)
+}
+
+fn refs(keys: Option<&PoolKeys>, count: usize, backends: &[Backend]) -> Vec<AHashMap<u64, u16>> {
+    let Some(keys) = keys else { return Vec::new() };
+    (0..count)
+        .map(|key| {
+            let backends = (0..u16::MAX).zip(backends);
+            backends.map(|(index, backend)| (keys.backend_ref(key, &backend.name), index)).collect()
+        })
+        .collect()
+}

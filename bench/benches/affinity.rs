@@ -1,0 +1,218 @@
+//! What a worker pays per request for affinity, and the control thread per table for the ring.
+
+use std::{hint::black_box, time::Duration};
+
+use affinity::{
+    balance::View,
+    choose::{Outcome, choose},
+    cookie::CookieName,
+    hash::mix64,
+    marker,
+    ring::Ring,
+    table::{Dirty, PoolTable, Slots, Table},
+    token::{MasterKey, PoolKeys, SEALED_LEN, Token},
+    wheel::Turn,
+};
+use control::{
+    desired::{PoolState, SEED_INCARNATION, Snapshot},
+    spec::{Backend, Key, Pool},
+};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+fn token(c: &mut Criterion) {
+    let keys = PoolKeys::new("shop", &[MasterKey::new([7; 32])]).expect("there is a key");
+    let backend_ref = keys.backend_ref(0, "app-1");
+    let token = Token { backend_ref, incarnation: 3, session_key: 77, issued_at: 1_000, last_seen: 2_000 };
+    let mut text = [0; SEALED_LEN];
+    let mut group = c.benchmark_group("token");
+    group.bench_function("seal", |b| b.iter(|| keys.seal(black_box(&token), &mut text)));
+    group.bench_function("open", |b| b.iter(|| keys.open(black_box(&text), 2_000)));
+    text[SEALED_LEN - 20] ^= 1;
+    group.bench_function("refuse", |b| b.iter(|| keys.open(black_box(&text), 2_000)));
+}
+
+/// A header's value of `count` cookies and about `len` bytes, ours in the middle.
+fn cookies(count: usize, len: usize) -> Vec<u8> {
+    let others = count - 1;
+    let filler = "v".repeat(len / others);
+    let mut pairs: Vec<String> = (0..others).map(|i| format!("session-{i}={filler}")).collect();
+    pairs.insert(others / 2, format!("lb-affinity={}", "t".repeat(SEALED_LEN)));
+    pairs.join("; ").into_bytes()
+}
+
+fn cookie(c: &mut Criterion) {
+    let name = CookieName::new("lb-affinity").expect("it is a token");
+    let mut group = c.benchmark_group("cookie");
+    for (label, header) in [("8 cookies", cookies(8, 200)), ("2 KiB", cookies(30, 2048)), ("8 KiB", cookies(60, 8192))]
+    {
+        group.throughput(Throughput::Bytes(header.len() as u64));
+        group.bench_with_input(BenchmarkId::new("find", label), &header, |b, header| {
+            b.iter(|| name.find(black_box(header)).next());
+        });
+        let mut out = Vec::with_capacity(header.len());
+        group.bench_with_input(BenchmarkId::new("without", label), &header, |b, header| {
+            b.iter(|| {
+                out.clear();
+                name.without(black_box(header), &mut out)
+            });
+        });
+    }
+}
+
+type Usable = fn(u16) -> bool;
+
+fn ring(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ring");
+    for count in [10, 10_000] {
+        let names: Vec<String> = (0..count).map(|i| format!("app-{i}")).collect();
+        let members: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let ring = Ring::build(&members);
+        let mut key = 0_u64;
+        let mut next = move || {
+            key = key.wrapping_add(1);
+            mix64(key)
+        };
+        group.bench_function(BenchmarkId::new("build", count), |b| b.iter(|| Ring::build(black_box(&members))));
+        group.bench_function(BenchmarkId::new("clone", count), |b| b.iter(|| black_box(&ring).clone()));
+        group.bench_function(BenchmarkId::new("lookup", count), |b| b.iter(|| ring.lookup(next())));
+        let cases: [(&str, Usable); 4] = [
+            ("all usable", |_| true),
+            ("half usable", |owner| owner % 2 == 0),
+            ("one usable", |owner| owner == 7),
+            ("none usable", |_| false),
+        ];
+        for (label, usable) in cases {
+            let usable = black_box(usable);
+            group.bench_function(BenchmarkId::new(format!("first usable, {label}"), count), |b| {
+                b.iter(|| ring.first_usable(next(), usable));
+            });
+        }
+    }
+}
+
+const NOW: u32 = 1_790_000_000;
+
+/// A worker that knows of no load and no failures.
+struct Idle;
+
+impl View for Idle {
+    fn in_flight(&self, _: u16) -> u32 {
+        0
+    }
+
+    fn is_marked_down(&self, _: u16) -> bool {
+        false
+    }
+
+    fn was_tried(&self, _: u16) -> bool {
+        false
+    }
+}
+
+struct Counted(u32);
+
+impl Slots for Counted {
+    fn pool(&mut self, _: &str) -> u32 {
+        0
+    }
+
+    fn backend(&mut self, _: &str, _: &str) -> u32 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+fn table(backends: usize) -> Table {
+    let backends = (0..backends).map(|i| Backend {
+        name: format!("app-{i}"),
+        address: format!("10.0.{}.{}:8080", i / 256, i % 256),
+        weight: 1,
+    });
+    let pool = Pool { name: "shop".to_owned(), backends: backends.collect(), ..Pool::default() };
+    let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
+    snapshot.desired.keys = vec![Key([7; 32])];
+    snapshot.desired.pools.insert("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION));
+    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0))
+}
+
+/// The `Cookie` fields of sessions all over the pool, as many as are not all in the cache of a core.
+fn sessions(pool: &PoolTable) -> Vec<Vec<u8>> {
+    let keys = pool.keys.as_ref().expect("the pool seals");
+    let sessions = (0..16_384).map(|i| {
+        let backend = &pool.backends[mix64(i) as usize % pool.backends.len()];
+        let token = Token {
+            backend_ref: keys.backend_ref(0, &backend.name),
+            incarnation: backend.incarnation,
+            session_key: mix64(!i),
+            issued_at: NOW - 600,
+            last_seen: NOW - 60,
+        };
+        let mut text = [0; SEALED_LEN];
+        keys.seal(&token, &mut text);
+        let text = str::from_utf8(&text).expect("base64 is ASCII");
+        format!("theme=dark; lb-affinity={text}; cart=17").into_bytes()
+    });
+    sessions.collect()
+}
+
+/// What a request of a session costs: the pin found, the backend chosen, no marker due.
+fn pinned(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pinned");
+    let client = [198, 51, 100, 23].into();
+    for count in [3, 10_000] {
+        let table = table(count);
+        let pool = &table.pools[0];
+        let sessions = sessions(pool);
+        let mut turns = sessions.iter().cycle();
+        let mut find = || {
+            let cookies = turns.next().map(Vec::as_slice).into_iter();
+            marker::find(pool, black_box(cookies), client, NOW, 77)
+        };
+        group.bench_function(BenchmarkId::new("find", count), |b| b.iter(&mut find));
+        group.bench_function(BenchmarkId::new("find, choose, no marker", count), |b| {
+            let mut turn = Turn::default();
+            b.iter(|| {
+                let found = find();
+                let choice = choose(pool, found.pin, found.key, 99, &mut turn, &Idle).expect("all are usable");
+                assert_eq!(choice.outcome, Outcome::Pinned);
+                assert_eq!(marker::marker(pool, &found, choice, 77, NOW), None);
+                choice.backend
+            });
+        });
+        let found: Vec<_> =
+            sessions.iter().map(|cookie| marker::find(pool, [&cookie[..]].into_iter(), client, NOW, 77)).collect();
+        let mut founds = found.iter().cycle();
+        group.bench_function(BenchmarkId::new("choose", count), |b| {
+            let mut turn = Turn::default();
+            b.iter(|| founds.next().map(|found| choose(pool, found.pin, found.key, 99, &mut turn, &Idle)));
+        });
+    }
+}
+
+/// What the first request of a session costs.
+fn begun(c: &mut Criterion) {
+    let mut group = c.benchmark_group("begun");
+    for count in [3, 10_000] {
+        let table = table(count);
+        let pool = &table.pools[0];
+        let found = marker::find(pool, std::iter::empty(), [198, 51, 100, 23].into(), NOW, 77);
+        let mut line = Vec::with_capacity(256);
+        let mut turn = Turn::default();
+        group.bench_function(BenchmarkId::new("choose, marker, Set-Cookie", count), |b| {
+            b.iter(|| {
+                line.clear();
+                let choice = choose(pool, found.pin, found.key, 99, &mut turn, &Idle).expect("all are usable");
+                let marker = marker::marker(pool, &found, choice, 77, NOW).expect("the pin is new");
+                marker::write(pool, &marker, &mut line);
+                line.len()
+            });
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    targets = token, cookie, ring, pinned, begun
+}
+criterion_main!(benches);

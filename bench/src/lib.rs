@@ -1,0 +1,1 @@
+//! Criterion benches and the wrk comparison with peers.

@@ -1,0 +1,104 @@
+//! What is counted, each with its name and meaning: one list for the workers that count, the messages that carry, and
+//! the metrics that show. Names are stable; a Prometheus name is `steadfast_<scope>_<name>_total`.
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $scope:ident { $($variant:ident $name:literal $help:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $scope { $(#[doc = $help] $variant,)* }
+
+        impl $scope {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub const COUNT: usize = Self::ALL.len();
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Counted for each worker and summed over the data plane.
+    Dataplane {
+        Accepted "connections_accepted" "Client connections accepted.",
+        Closed "connections_closed" "Client connections closed, for whatever reason.",
+        OverLimit "connections_over_limit" "Client connections closed at once because the listener had as many as it may.",
+        AcceptFailed "accept_failures" "Failed accepts, as at descriptor exhaustion; accepting pauses after one.",
+        Requests "requests" "Requests whose head was read whole.",
+        BadRequests "bad_requests" "Requests refused for their form: 400, 413, 414, 431, 501, 505.",
+        HeadTimeouts "head_timeouts" "Requests whose head did not come in time: 408.",
+        BodyTimeouts "body_timeouts" "Requests whose body stopped coming.",
+        IdleClosed "idle_closed" "Kept connections closed because no request came in time.",
+        ClientAborts "client_aborts" "Exchanges that ended because the client went away.",
+        NoRoute "no_route" "Requests that match no route: 503.",
+        Applied "generations_applied" "Generations of the desired state applied.",
+    }
+}
+
+counters! {
+    /// Counted for each pool: what became of the sessions.
+    PoolCount {
+        Requests "requests" "Requests routed to the pool.",
+        Pinned "pinned" "Requests that came with a pin and reached it.",
+        Unpinned "unpinned" "Requests without a marker: new sessions, in a pool with affinity.",
+        TokenMalformed "token_malformed" "Tokens refused for their form.",
+        TokenUnknownKey "token_unknown_key" "Tokens sealed with a key that is not in the list.",
+        TokenBadMac "token_bad_mac" "Tokens whose MAC is wrong: forged, damaged, or another pool's.",
+        TokenFuture "token_future" "Tokens from the future: clocks differ by more than the allowance.",
+        ExpiredLifetime "expired_lifetime" "Sessions ended by their lifetime.",
+        ExpiredIdle "expired_idle" "Sessions ended by their idle timeout.",
+        RepinnedDown "repinned_down" "Sessions bound to another backend because theirs was down.",
+        RepinnedMaintenance "repinned_maintenance" "Sessions bound to another backend because theirs was in maintenance.",
+        RepinnedDraining "repinned_draining" "Requests that hash to a draining backend, sent to the next one.",
+        RepinnedRemoved "repinned_removed" "Sessions bound to another backend because theirs was removed.",
+        RepinnedRetry "repinned_retry" "Sessions bound to another backend because theirs failed this very request.",
+        Spilled "spilled" "Requests sent elsewhere because their backend was down, the pin unchanged.",
+        LostIncarnation "lost_incarnation" "Sessions whose backend came back as a new incarnation, their state gone.",
+        FailedDown "failed_down" "Requests answered 503 because their backend was unusable and on_down is fail.",
+        NoBackend "no_backend" "Requests answered 503 because no backend was usable.",
+        Retries "retries" "Requests tried at another backend.",
+        RetriesDenied "retries_denied" "Retries that the budget did not allow.",
+    }
+}
+
+counters! {
+    /// Counted for each backend.
+    BackendCount {
+        Requests "requests" "Requests sent to the backend.",
+        Responses2xx "responses_2xx" "Responses with status 200 to 299.",
+        Responses3xx "responses_3xx" "Responses with status 300 to 399.",
+        Responses4xx "responses_4xx" "Responses with status 400 to 499.",
+        Responses5xx "responses_5xx" "Responses with status 500 to 599.",
+        Connects "connects" "Connections opened to the backend.",
+        ConnectFailures "connect_failures" "Connections that could not be opened.",
+        Reused "reused" "Requests sent on an idle connection.",
+        Resets "resets" "Exchanges that the backend broke off.",
+        Timeouts "timeouts" "Exchanges in which the backend did not answer in time.",
+        BadResponses "bad_responses" "Responses refused for their form: 502.",
+        SessionsNew "sessions_new" "Sessions pinned to the backend at their first request.",
+        SessionsArrived "sessions_arrived" "Sessions bound to the backend that came from another.",
+        SessionsLost "sessions_lost" "Sessions of the backend that had to leave it, their state lost.",
+        BytesToBackend "bytes_to_backend" "Bytes sent to the backend.",
+        BytesFromBackend "bytes_from_backend" "Bytes received from the backend.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_distinct_and_order_is_the_discriminant() {
+        let names: BTreeSet<_> = BackendCount::ALL.iter().map(|count| count.name()).collect();
+        assert_eq!(names.len(), BackendCount::COUNT);
+        let names: BTreeSet<_> = PoolCount::ALL.iter().map(|count| count.name()).collect();
+        assert_eq!(names.len(), PoolCount::COUNT);
+        assert!(Dataplane::ALL.iter().enumerate().all(|(at, count)| *count as usize == at));
+    }
+}

@@ -1,0 +1,12 @@
+//! The words both processes speak: the configuration file, the desired state that grows out of it, what the data plane
+//! reports back, and the messages that carry both. Types and pure functions only: no I/O, no runtime.
+
+pub mod check;
+pub mod config;
+pub mod counters;
+pub mod desired;
+pub mod message;
+pub mod spec;
+pub mod status;
+
+pub use check::{Path, Problem};

@@ -1,0 +1,143 @@
+use super::Span;
+use serde::{Deserialize, Serialize};
+
+/// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Affinity {
+    pub mode: Mode,
+    pub on_down: OnDown,
+    pub on_overload: OnOverload,
+    /// Read in mode `cookie`.
+    pub cookie: Cookie,
+    /// Read in mode `source-ip`.
+    pub source_ip: SourceIp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    #[default]
+    Cookie,
+    SourceIp,
+    /// Balance every request.
+    None,
+}
+
+/// Where a session goes whose backend is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDown {
+    /// To the ring's next backend for its session key, for good, with a new token.
+    #[default]
+    Repin,
+    /// To the ring's next backend, but home again as soon as its own is up: the pin stays.
+    Spill,
+    /// Nowhere: 503.
+    Fail,
+}
+
+/// What happens to a session whose backend is over its load bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum OnOverload {
+    /// It goes to its backend all the same.
+    #[default]
+    Stay,
+}
+
+/// The affinity cookie. Limits of time are enforced by the proxy and not left to the browser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Cookie {
+    pub name: String,
+    pub token: TokenKind,
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    pub secure: bool,
+    pub http_only: bool,
+    pub same_site: SameSite,
+    pub partitioned: bool,
+    /// `Max-Age` of the cookie; without it the browser drops the cookie when it closes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "12h"))]
+    pub max_age: Option<Span>,
+    /// A session that was not seen for so long has ended. At least `1s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "30m"))]
+    pub idle_timeout: Option<Span>,
+    /// A session that began so long ago has ended, however busy it is. At least `1s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "24h"))]
+    pub lifetime: Option<Span>,
+    /// Keep the cookie from the backend.
+    pub indirect: bool,
+}
+
+impl Default for Cookie {
+    fn default() -> Self {
+        Self {
+            name: "lb-affinity".to_owned(),
+            token: TokenKind::default(),
+            path: "/".to_owned(),
+            domain: None,
+            secure: false,
+            http_only: true,
+            same_site: SameSite::default(),
+            partitioned: false,
+            max_age: None,
+            idle_timeout: None,
+            lifetime: None,
+            indirect: true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenKind {
+    /// Authenticated; tells a client nothing.
+    #[default]
+    Sealed,
+    /// The backend's name, for those who must read it: clients can choose their backend, and no time limit can be held.
+    Plain,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum SameSite {
+    Strict,
+    #[default]
+    Lax,
+    /// Needs `secure = true`; browsers drop the cookie otherwise.
+    None,
+    /// The attribute is not sent.
+    Unset,
+}
+
+/// How many leading bits of the client's address make the session key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceIp {
+    /// 0 to 32.
+    #[cfg_attr(feature = "openapi", schema(maximum = 32))]
+    pub ipv4_prefix: u8,
+    /// 0 to 128.
+    #[cfg_attr(feature = "openapi", schema(maximum = 128))]
+    pub ipv6_prefix: u8,
+}
+
+impl Default for SourceIp {
+    fn default() -> Self {
+        Self { ipv4_prefix: 32, ipv6_prefix: 64 }
+    }
+}

@@ -1,0 +1,116 @@
+use super::{Cidr, Span};
+use serde::{Deserialize, Serialize};
+
+/// An address on which clients are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listener {
+    pub name: String,
+    /// `address:port`.
+    pub bind: String,
+    pub protocol: Protocol,
+    /// Where requests go that match no route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    #[serde(rename = "route")]
+    pub routes: Vec<Route>,
+    /// Peers whose forwarding fields are believed: they tell the client's address, and their lists are appended to.
+    pub trusted_proxies: Vec<Cidr>,
+    pub forwarding: Forwarding,
+    pub limits: ListenerLimits,
+    pub timeouts: ListenerTimeouts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    #[default]
+    Http,
+}
+
+/// Host and path match of a listener, leading to a pool. The most specific host wins, then the longest path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// `shop.example.com`, `*.example.com` (any depth), or absent for every host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A prefix in whole segments: `/cart` matches `/cart` and `/cart/1`, and not `/cartoon`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    pub pool: String,
+}
+
+/// What backends are told about the client. See [`ForwardMode`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forwarding {
+    pub x_forwarded_for: ForwardMode,
+    pub x_forwarded_proto: ForwardMode,
+    pub x_forwarded_host: ForwardMode,
+    /// RFC 7239.
+    pub forwarded: ForwardMode,
+    /// The name under which `Via` is sent both ways (RFC 9110 §7.6.3); empty sends none.
+    pub via: String,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            x_forwarded_for: ForwardMode::Append,
+            x_forwarded_proto: ForwardMode::Append,
+            x_forwarded_host: ForwardMode::Append,
+            forwarded: ForwardMode::Off,
+            via: "steadfast".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardMode {
+    /// Keep what a trusted proxy sent and add ours; what anybody else sent is replaced.
+    Append,
+    /// Ours alone.
+    Replace,
+    /// The field passes through untouched.
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Open client connections per worker; more are closed at once.
+    pub connections: u32,
+    /// Bytes of a request's head, 1024 to 65536: 431.
+    pub head_bytes: u32,
+    /// Header fields of a request, 1 to 128: 431.
+    pub headers: u32,
+    /// Bytes of a request's target: 414.
+    pub uri_bytes: u32,
+    /// Bytes of a request's body: 413. 0 sets no limit.
+    pub body_bytes: u64,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { connections: 50_000, head_bytes: 16_384, headers: 100, uri_bytes: 8_192, body_bytes: 0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerTimeouts {
+    /// From the first byte of a request to the end of its head: 408.
+    pub head: Span,
+    /// A kept connection without a request.
+    pub idle: Span,
+    /// Without a byte of body moving from or to the client.
+    pub body: Span,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self { head: Span::from_secs(10), idle: Span::from_secs(60), body: Span::from_secs(30) }
+    }
+}

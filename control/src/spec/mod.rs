@@ -1,0 +1,18 @@
+//! What an operator writes: listeners and pools, the same shape in the TOML file and in REST bodies.
+//!
+//! Each type has a default for every field, so that a missing required field is found by [`crate::check`] together with
+//! all other mistakes and not by the first parse error.
+
+mod affinity;
+mod key;
+mod listener;
+mod net;
+mod pool;
+mod span;
+
+pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
+pub use key::Key;
+pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Route};
+pub use net::Cidr;
+pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
+pub use span::Span;

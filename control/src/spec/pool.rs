@@ -1,0 +1,225 @@
+use super::{Affinity, Span};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use std::fmt;
+
+/// A set of backends that serve the same thing, with one affinity and one balance policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    pub name: String,
+    pub balance: Balance,
+    pub affinity: Affinity,
+    pub health: HealthCheck,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub retry: Retry,
+    #[serde(rename = "backend")]
+    pub backends: Vec<Backend>,
+}
+
+/// How requests without a pin are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// In turn, as often as the weights say.
+    #[default]
+    RoundRobin,
+    /// To the one with the fewest requests in flight for its weight.
+    LeastRequests,
+    /// The less loaded of two drawn by weight.
+    P2c,
+    /// Drawn by weight.
+    Random,
+    /// By the ring, from the session key.
+    Ring,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Backend {
+    pub name: String,
+    /// `host:port`; the host is an address or a name.
+    pub address: String,
+    /// 0 to 1000; 0 gets no new sessions.
+    #[cfg_attr(feature = "openapi", schema(maximum = 1000))]
+    pub weight: u32,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self { name: String::new(), address: String::new(), weight: 1 }
+    }
+}
+
+/// Active checks by the admin process, passive marks by the workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthCheck {
+    pub check: Check,
+    /// Time between two checks of a backend, with up to a tenth of jitter. At least `100ms`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "2s"))]
+    pub interval: Span,
+    pub timeout: Span,
+    /// Successes in a row that make a backend `up`. At least 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub rise: u32,
+    /// Failures in a row that make a backend `down`. At least 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub fall: u32,
+    /// What an `http` check asks for.
+    pub path: String,
+    /// The `Host` of an `http` check; the backend's address unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The status that an `http` check wants.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "200-399"))]
+    pub expect: StatusRange,
+    /// Where no backend is usable, use those that are `down` rather than answer 503.
+    pub fail_open: bool,
+    pub passive: Passive,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            check: Check::default(),
+            interval: Span::from_secs(2),
+            timeout: Span::from_secs(1),
+            rise: 2,
+            fall: 3,
+            path: "/".to_owned(),
+            host: None,
+            expect: StatusRange { first: 200, last: 399 },
+            fail_open: false,
+            passive: Passive::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    #[default]
+    Tcp,
+    Http,
+    Off,
+}
+
+/// What real traffic says of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Passive {
+    /// Failed connects or resets in a row that make a backend `down`; 0 turns passive marks off.
+    pub failures: u32,
+    /// How long such a mark holds where no active check takes it back.
+    pub hold: Span,
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Self { failures: 3, hold: Span::from_secs(10) }
+    }
+}
+
+/// A range of response statuses, `"200"` or `"200-399"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl StatusRange {
+    pub fn contains(&self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl fmt::Display for StatusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+impl Serialize for StatusRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for StatusRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..600).contains(status));
+        match (status(first), status(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err(D::Error::custom(format!(
+                "`{text}` is not a status or a range of them: write \"200\" or \"200-399\""
+            ))),
+        }
+    }
+}
+
+/// Limits of time towards backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    pub connect: Span,
+    /// From the whole request sent to the response's head.
+    pub response: Span,
+    /// Without a byte of body moving.
+    pub body: Span,
+    /// How long an idle backend connection is kept.
+    pub idle: Span,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Span::from_secs(3),
+            response: Span::from_secs(60),
+            body: Span::from_secs(60),
+            idle: Span::from_secs(30),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Idle connections kept to each backend by each worker.
+    pub idle_connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { idle_connections: 256 }
+    }
+}
+
+/// When a request that cannot have been processed is tried at another backend.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Further attempts for one request, 0 to 10.
+    #[cfg_attr(feature = "openapi", schema(maximum = 10))]
+    pub attempts: u32,
+    /// Retries as a share of the pool's requests, 0 to 1; ten in a burst are always allowed.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
+    pub budget: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 2, budget: 0.2 }
+    }
+}

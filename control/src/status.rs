@@ -1,0 +1,56 @@
+//! What is seen: health, and what a data plane reports of its work.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What checks and traffic show. `Unknown` is usable: nothing speaks against the backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    Up,
+    Down,
+    #[default]
+    Unknown,
+}
+
+impl Health {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Counter values by the names in [`crate::counters`]; what is absent is zero.
+pub type Counts = BTreeMap<String, u64>;
+
+/// A data plane's figures since it started. A backend that is absent has not changed since the report before; the first
+/// report on a connection has all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Unix milliseconds.
+    pub at: u64,
+    /// The generation that all workers had applied when this was taken.
+    pub generation: u64,
+    pub dataplane: Counts,
+    pub open_connections: u64,
+    pub pools: BTreeMap<String, PoolStats>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolStats {
+    pub counts: Counts,
+    pub backends: BTreeMap<String, BackendStats>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendStats {
+    pub counts: Counts,
+    pub requests_in_flight: u64,
+    /// Distinct sessions seen within the idle time; absent where the pool's affinity has no session keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_sessions: Option<u64>,
+}

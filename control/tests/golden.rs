@@ -1,0 +1,162 @@
+//! The lines of the control channel as they are on the wire. An old and a new process talk to each other during an
+//! upgrade, so a line that changes here needs a new [`PROTOCOL`]. `GOLDEN=write cargo test -p control` writes them anew.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
+
+use control::{
+    desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Snapshot},
+    message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
+    spec::{Affinity, Backend, Balance, Cookie, Key, Listener, Mode, Pool, Route, Span, TokenKind},
+    status::{BackendStats, Health, PoolStats, Stats},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{fmt::Debug, fs, path::PathBuf};
+
+fn member() -> Member {
+    Member::new(&Backend { address: "10.0.0.7:8080".into(), weight: 3, ..Backend::default() }, 1)
+}
+
+fn draining() -> Member {
+    let drain = Drain { mode: DrainMode::Persist, since: 1_790_000_000_000, deadline: Some(1_790_000_600_000) };
+    Member { admin_state: AdminState::Draining, drain: Some(drain), incarnation: 77, ..member() }
+}
+
+fn settings() -> Pool {
+    let cookie = Cookie {
+        token: TokenKind::Plain,
+        domain: Some("example.com".into()),
+        max_age: Some(Span::from_secs(43_200)),
+        ..Cookie::default()
+    };
+    let affinity = Affinity { mode: Mode::Cookie, cookie, ..Affinity::default() };
+    Pool { name: "shop".into(), balance: Balance::P2c, affinity, ..Pool::default() }
+}
+
+fn pool() -> PoolState {
+    let members = [("app-1".to_owned(), member()), ("app-2".to_owned(), draining())].into();
+    PoolState { settings: settings(), members }
+}
+
+fn listeners() -> Vec<Listener> {
+    let route = Route { host: Some("*.example.com".into()), path: Some("/cart".into()), pool: "shop".into() };
+    vec![Listener {
+        name: "web".into(),
+        bind: "0.0.0.0:80".into(),
+        pool: Some("shop".into()),
+        routes: vec![route],
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        ..Listener::default()
+    }]
+}
+
+fn observed() -> Observed {
+    Observed { health: Health::Down, resolved: Some("10.0.0.7:8080".parse().unwrap()) }
+}
+
+fn to_dataplane() -> Vec<ToDataplane> {
+    let (shop, app): (String, String) = ("shop".into(), "app-1".into());
+    let desired = Desired {
+        listeners: listeners(),
+        pools: [(shop.clone(), pool())].into(),
+        keys: vec![Key([1; 32]), Key([2; 32])],
+    };
+    let observed_all = [(shop.clone(), [(app.clone(), observed())].into())].into();
+    let changes = vec![
+        Change::Listeners { listeners: listeners() },
+        Change::Keys { keys: vec![Key([3; 32])] },
+        Change::PutPool { name: shop.clone(), pool: Box::new(pool()) },
+        Change::RemovePool { name: "old".into() },
+        Change::PutSettings { name: shop.clone(), settings: Box::new(settings()) },
+        Change::PutMember { pool: shop.clone(), name: app.clone(), member: member() },
+        Change::PutMember { pool: shop.clone(), name: "app-2".into(), member: draining() },
+        Change::RemoveMember { pool: shop.clone(), name: app.clone() },
+        Change::Observe { pool: shop.clone(), name: app.clone(), observed: observed() },
+        Change::Observe { pool: shop, name: app, observed: Observed::default() },
+    ];
+    vec![
+        ToDataplane::Hello { protocol: PROTOCOL, version: "0.1.0".into() },
+        ToDataplane::Snapshot { snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all }) },
+        ToDataplane::Snapshot { snapshot: Box::default() },
+        ToDataplane::Delta { base: 41, generation: 42, changes },
+        ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
+        ToDataplane::Report,
+    ]
+}
+
+fn to_admin() -> Vec<ToAdmin> {
+    let counts = |name: &str| [(name.to_owned(), 12)].into();
+    let busy = BackendStats { counts: counts("requests"), requests_in_flight: 3, live_sessions: Some(5) };
+    let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
+    let stats = Stats {
+        at: 1_790_000_000_123,
+        generation: 42,
+        dataplane: counts("connections_accepted"),
+        open_connections: 7,
+        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), backends })].into(),
+    };
+    vec![
+        ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },
+        ToAdmin::Applied { generation: 42 },
+        ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
+        ToAdmin::Stats { stats: Box::new(stats) },
+        ToAdmin::Stats { stats: Box::default() },
+        ToAdmin::Failing { pool: "shop".into(), backend: "app-1".into(), reason: "connection refused".into() },
+    ]
+}
+
+/// Holds `messages` against the file `name`: written they are its lines, and its lines read are they.
+fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, messages: &[T]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    let written: String = messages.iter().map(|message| String::from_utf8(to_line(message)).unwrap()).collect();
+    if std::env::var_os("GOLDEN").is_some_and(|wish| wish == "write") {
+        fs::write(&path, &written).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    assert_eq!(golden.lines().count(), messages.len());
+    for ((line, written), message) in golden.lines().zip(written.lines()).zip(messages) {
+        assert_eq!(written, line);
+        assert_eq!(&from_line::<T>(line.as_bytes()).unwrap(), message);
+        assert_eq!(&from_line::<T>(&with_more(line)).unwrap(), message, "what a newer version adds is passed over");
+    }
+}
+
+/// A line with a field that this version does not know: in the message, and in what it carries of members and figures.
+fn with_more(line: &str) -> Vec<u8> {
+    fn add(value: &mut Value) {
+        let Some(fields) = value.as_object_mut() else { return };
+        fields.values_mut().for_each(add);
+        if ["type", "generation", "incarnation", "requests_in_flight"].iter().any(|key| fields.contains_key(*key)) {
+            fields.insert("from_the_future".to_owned(), Value::from(1));
+        }
+    }
+    let mut value: Value = serde_json::from_str(line).unwrap();
+    add(&mut value);
+    serde_json::to_vec(&value).unwrap()
+}
+
+#[test]
+fn lines_to_the_data_plane() {
+    holds("to_dataplane.jsonl", &to_dataplane());
+}
+
+#[test]
+fn lines_to_the_admin_process() {
+    holds("to_admin.jsonl", &to_admin());
+}
+
+#[test]
+fn what_is_no_message_is_refused_with_a_reason() {
+    for line in [
+        "",
+        "{}",
+        "[]",
+        "\u{0}",
+        r#"{"type":"surprise"}"#,
+        r#"{"type":"applied"}"#,
+        r#"{"type":"applied","generation":-1}"#,
+    ] {
+        let error = from_line::<ToAdmin>(line.as_bytes()).unwrap_err();
+        assert!(error.starts_with("not a message of the control channel: "), "{error}");
+    }
+}

@@ -1,0 +1,297 @@
+//! The control thread: hears the admin process, builds tables, hands them to the workers, reports what they count.
+
+mod link;
+mod plane;
+mod report;
+pub(crate) mod sessions;
+mod slots;
+mod snapshot;
+
+use crate::{Error, worker::FromWorker};
+use control::{
+    config::Global,
+    message::{ToAdmin, ToDataplane},
+};
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use link::{Link, LinkEvent};
+use plane::Plane;
+use sessions::Touch;
+use std::time::{Duration, Instant};
+
+/// What the control thread works with.
+pub(crate) struct Parts {
+    pub(crate) global: Global,
+    pub(crate) version: &'static str,
+    pub(crate) workers: Vec<crate::worker::Mailbox>,
+    pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
+    pub(crate) events: Receiver<FromWorker>,
+    pub(crate) sessions: Receiver<Vec<Touch>>,
+    pub(crate) signals: Receiver<()>,
+    pub(crate) ready: Box<dyn FnOnce() + Send>,
+}
+
+/// How often figures are reported and what was only observed is written into the snapshot.
+const REPORT: Duration = Duration::from_secs(1);
+/// How long a start waits for the admin process before it serves by its last snapshot.
+const ADMIN_FIRST: Duration = Duration::from_secs(2);
+
+/// Runs until all workers have drained.
+///
+/// # Errors
+/// Where a second signal, or the deadline of the drain, ended it before.
+pub(crate) fn run(parts: Parts) -> Result<(), Error> {
+    let Parts { global, version, workers, shared, events, sessions, signals, ready } = parts;
+    let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
+    let mut control = Control {
+        plane: Plane::new(workers, shared),
+        link: None,
+        ready: Some(ready),
+        version,
+        count,
+        global,
+        sessions: sessions.clone(),
+        unsaved: false,
+        reporting: false,
+    };
+    let (heard, mut hears) = crossbeam_channel::bounded(64);
+    link::keep_connecting(control.global.control_socket(), heard);
+    let ticks = tick(REPORT);
+    let start = crossbeam_channel::after(ADMIN_FIRST);
+    let mut drain_over: Receiver<Instant> = never();
+    loop {
+        select! {
+            recv(events) -> event => {
+                let Ok(event) = event else { return Ok(()) };
+                if control.hear_worker(event) {
+                    return Ok(());
+                }
+            }
+            recv(hears) -> event => match event {
+                Ok(event) => control.hear_admin(event),
+                Err(_) => hears = never(),
+            },
+            recv(sessions) -> touches => touches.into_iter().for_each(|touches| control.touch(touches)),
+            recv(ticks) -> _ => control.tick(),
+            recv(start) -> _ => control.serve_by_snapshot(),
+            recv(drain_over) -> _ => return Err(Error::DrainDeadline),
+            recv(signals) -> _ => {
+                if control.plane.is_draining() {
+                    return Err(Error::Ended);
+                }
+                tracing::info!(deadline = %control.global.drain_timeout, "draining");
+                control.save();
+                control.plane.drain();
+                drain_over = crossbeam_channel::after(control.global.drain_timeout.to_std());
+            }
+        }
+    }
+}
+
+struct Control {
+    plane: Plane,
+    link: Option<Link>,
+    ready: Option<Box<dyn FnOnce() + Send>>,
+    version: &'static str,
+    count: u16,
+    global: Global,
+    sessions: Receiver<Vec<Touch>>,
+    /// Something that was observed is not in the snapshot on disk yet.
+    unsaved: bool,
+    /// The admin process has asked for figures, which wait for the workers to hand over theirs.
+    reporting: bool,
+}
+
+impl Control {
+    /// True when the last worker has ended.
+    fn hear_worker(&mut self, event: FromWorker) -> bool {
+        match event {
+            FromWorker::Applied { worker, generation, before } => {
+                drop(before);
+                if let Some(generation) = self.plane.applied(worker, generation) {
+                    self.send(&ToAdmin::Applied { generation });
+                    if let Some(ready) = self.ready.take() {
+                        ready();
+                    }
+                }
+            }
+            FromWorker::Flushed { worker } => {
+                if self.plane.flushed(worker) && std::mem::take(&mut self.reporting) {
+                    self.report();
+                }
+            }
+            FromWorker::Failing { pool, backend, reason } => {
+                tracing::warn!(%pool, %backend, %reason, "traffic fails at this backend");
+                self.send(&ToAdmin::Failing { pool, backend, reason });
+            }
+            FromWorker::Ended { worker } => return self.plane.ended(worker),
+        }
+        false
+    }
+
+    fn hear_admin(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected(mut link) => {
+                let hello = ToAdmin::Hello {
+                    protocol: control::message::PROTOCOL,
+                    version: self.version.to_owned(),
+                    pid: std::process::id(),
+                    workers: self.count,
+                    generation: self.plane.generation(),
+                };
+                if link.send(&hello) {
+                    self.plane.tell_anew();
+                    self.link = Some(link);
+                }
+            }
+            LinkEvent::Heard { link, message } if self.link.as_ref().is_some_and(|own| own.id() == link) => {
+                self.obey(*message)
+            }
+            LinkEvent::Lost { link, reason } if self.link.as_ref().is_some_and(|own| own.id() == link) => {
+                tracing::warn!(%reason, "the admin process is gone; serving on with what is known");
+                self.link = None;
+            }
+            LinkEvent::Heard { .. } | LinkEvent::Lost { .. } => {}
+        }
+    }
+
+    fn obey(&mut self, message: ToDataplane) {
+        match message {
+            ToDataplane::Hello { .. } => {}
+            ToDataplane::Snapshot { snapshot } => {
+                if snapshot.generation < self.plane.generation() {
+                    // It will learn our generation from `hello` and continue above it.
+                    tracing::warn!(
+                        offered = snapshot.generation,
+                        have = self.plane.generation(),
+                        "older snapshot refused"
+                    );
+                    self.hang_up();
+                    return;
+                }
+                self.plane.replace(*snapshot);
+                self.save();
+                self.publish();
+            }
+            ToDataplane::Delta { base, generation, changes } => match self.plane.change(base, generation, &changes) {
+                Ok(only_observed) => {
+                    if only_observed {
+                        self.unsaved = true
+                    } else {
+                        self.save()
+                    }
+                    self.publish();
+                }
+                Err(reason) => {
+                    tracing::warn!(%reason, "asking for a snapshot");
+                    self.hang_up();
+                }
+            },
+            ToDataplane::Report => {
+                self.reporting = true;
+                self.plane.flush();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Err(reason) = self.plane.publish() {
+            tracing::error!(%reason, "the desired state can't be applied; serving on with the one before");
+            self.send(&ToAdmin::Rejected { generation: self.plane.generation(), reason });
+        }
+    }
+
+    /// A dropped link is connected anew, and begins with a snapshot.
+    fn hang_up(&mut self) {
+        self.link = None;
+    }
+
+    fn tick(&mut self) {
+        self.plane.expire_sessions();
+        if self.unsaved {
+            self.save();
+        }
+        if self.link.is_some() {
+            self.report();
+        }
+    }
+
+    fn touch(&mut self, touches: Vec<Touch>) {
+        touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch));
+    }
+
+    fn report(&mut self) {
+        // What the workers handed over before they said so may still be in the channel.
+        while let Ok(touches) = self.sessions.try_recv() {
+            self.touch(touches);
+        }
+        if let Some(stats) = self.plane.report() {
+            self.send(&ToAdmin::Stats { stats: Box::new(stats) });
+        }
+    }
+
+    fn send(&mut self, message: &ToAdmin) {
+        if self.link.as_mut().is_some_and(|link| !link.send(message)) {
+            self.link = None;
+        }
+    }
+
+    /// Writes the snapshot before anything is acknowledged: a data plane that restarts must not know less than it said.
+    fn save(&mut self) {
+        if self.plane.generation() == 0 {
+            // Nothing was heard yet, and what is on disk is all that there is.
+            return;
+        }
+        let path = self.global.snapshot_path();
+        match snapshot::write(&path, self.plane.snapshot()) {
+            Ok(()) => self.unsaved = false,
+            Err(error) => {
+                self.unsaved = true;
+                tracing::error!(path = %path.display(), %error, "the snapshot can't be written; a restart without the admin process would fall back to an older one");
+            }
+        }
+    }
+
+    /// Where the admin process does not answer, what was known last is better than nothing.
+    fn serve_by_snapshot(&mut self) {
+        if self.plane.generation() > 0 || self.plane.is_draining() {
+            return;
+        }
+        let path = self.global.snapshot_path();
+        match snapshot::read(&path) {
+            Ok(Some(snapshot)) => {
+                tracing::warn!(generation = snapshot.generation, "no admin process; serving by the last snapshot");
+                self.plane.replace(snapshot);
+                self.publish();
+            }
+            Ok(None) => {
+                tracing::warn!(socket = %self.global.control_socket().display(), "waiting for the admin process: there is no snapshot to serve by")
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "waiting for the admin process: the snapshot can't be read")
+            }
+        }
+    }
+}
+
+/// Signals as a channel: each SIGTERM or SIGINT is one message.
+///
+/// # Errors
+/// Where the handlers can't be set.
+pub(crate) fn signals() -> std::io::Result<Receiver<()>> {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    spawn("signals", move || relay(&mut signals, &sender))?;
+    Ok(receiver)
+}
+
+fn relay(signals: &mut signal_hook::iterator::Signals, sender: &Sender<()>) {
+    for _ in signals.forever() {
+        if sender.send(()).is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+}

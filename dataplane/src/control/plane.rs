@@ -1,0 +1,275 @@
+use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use crate::worker::{Command, Mailbox, Shared};
+use affinity::table::{Dirty, Table};
+use control::{
+    desired::{Change, Snapshot},
+    spec::{Mode, Span, TokenKind},
+    status::Stats,
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The workers as the control thread sees them, and what it has told them.
+pub(super) struct Plane {
+    workers: Vec<Seat>,
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+    /// What differs between the snapshot and the tables that the workers have.
+    dirty: Dirty,
+    slots: SlotBook,
+    reporter: Reporter,
+    draining: bool,
+    /// What all workers were known to act on when it was last told.
+    acknowledged: u64,
+    pub(super) sessions: Sessions,
+}
+
+struct Seat {
+    mailbox: Mailbox,
+    /// What the worker was given last; it shares its pools.
+    table: Option<Table>,
+    applied: u64,
+    flushed: bool,
+    ended: bool,
+}
+
+/// A session counts as live for so long where its pool sets no idle timeout.
+const LIVE: Span = Span::from_secs(30 * 60);
+
+impl Plane {
+    pub(super) fn new(workers: Vec<Mailbox>, shared: Arc<Shared>) -> Self {
+        let seat = |mailbox| Seat { mailbox, table: None, applied: 0, flushed: true, ended: false };
+        Self {
+            workers: workers.into_iter().map(seat).collect(),
+            shared,
+            snapshot: Snapshot::default(),
+            dirty: Dirty::All,
+            slots: SlotBook::default(),
+            reporter: Reporter::default(),
+            draining: false,
+            acknowledged: 0,
+            sessions: Sessions::default(),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Takes a whole snapshot. Where a name in an address led is kept until the admin process has looked it up: one that
+    /// has just started has not yet, and its backends must not be lost meanwhile.
+    pub(super) fn replace(&mut self, mut snapshot: Snapshot) {
+        for (pool, state) in &snapshot.desired.pools {
+            for (name, member) in &state.members {
+                let known = self.snapshot.observed(pool, name).resolved;
+                let before = self.snapshot.desired.pools.get(pool).and_then(|pool| pool.members.get(name));
+                if known.is_some() && before.is_some_and(|before| before.address == member.address) {
+                    let observed = snapshot.observed.entry(pool.clone()).or_default().entry(name.clone()).or_default();
+                    observed.resolved = observed.resolved.or(known);
+                }
+            }
+        }
+        self.snapshot = snapshot;
+        self.dirty = Dirty::All;
+    }
+
+    /// Applies a delta to the snapshot. True where it tells nothing but what was observed.
+    ///
+    /// # Errors
+    /// The reason, where the delta does not lead on from what is there.
+    pub(super) fn change(&mut self, base: u64, generation: u64, changes: &[Change]) -> Result<bool, String> {
+        if base != self.snapshot.generation || generation <= base {
+            return Err(format!(
+                "a delta from {base} to {generation} does not lead on from {}",
+                self.snapshot.generation
+            ));
+        }
+        for change in changes {
+            self.snapshot.apply(change);
+            match change {
+                Change::Keys { .. } => self.dirty = Dirty::All,
+                Change::Listeners { .. } => {}
+                Change::PutPool { name, .. } | Change::RemovePool { name } | Change::PutSettings { name, .. } => {
+                    self.touch(name)
+                }
+                Change::PutMember { pool, .. } | Change::RemoveMember { pool, .. } | Change::Observe { pool, .. } => {
+                    self.touch(pool)
+                }
+            }
+        }
+        self.snapshot.generation = generation;
+        Ok(changes.iter().all(|change| matches!(change, Change::Observe { .. })))
+    }
+
+    fn touch(&mut self, pool: &str) {
+        if let Dirty::Pools(pools) = &mut self.dirty {
+            pools.insert(pool.to_owned());
+        }
+    }
+
+    /// Builds a table for each worker and hands it over.
+    ///
+    /// # Errors
+    /// The reason, where no table can be made of the snapshot; the workers then keep theirs.
+    pub(super) fn publish(&mut self) -> Result<(), String> {
+        let mut first: Option<Table> = None;
+        for index in 0..self.workers.len() {
+            let before = self.workers[index].table.as_ref();
+            let table = match &first {
+                Some(first) => first.copy(before),
+                None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots),
+            };
+            if self.slots.is_full_for(&table) {
+                return Err(
+                    "more names of pools and backends than one data plane can tell apart; restart it".to_owned()
+                );
+            }
+            first.get_or_insert_with(|| table.clone());
+            let seat = &mut self.workers[index];
+            seat.table = Some(table.clone());
+            seat.mailbox.send(Command::Apply(Box::new(table)));
+        }
+        self.dirty = Dirty::Pools(BTreeSet::new());
+        // After the mailboxes are filled: who sees the number finds the table.
+        self.shared.latest.store(self.snapshot.generation, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes that a worker acts on a generation, and gives the one that all act on if that is news.
+    pub(super) fn applied(&mut self, worker: usize, generation: u64) -> Option<u64> {
+        self.workers[worker].applied = generation;
+        let all = self.applied_by_all();
+        let news = all > self.acknowledged;
+        self.acknowledged = all;
+        news.then_some(all)
+    }
+
+    pub(super) fn applied_by_all(&self) -> u64 {
+        self.workers.iter().filter(|seat| !seat.ended).map(|seat| seat.applied).min().unwrap_or(0)
+    }
+
+    /// Has the workers hand over what they have not reported yet.
+    pub(super) fn flush(&mut self) {
+        for seat in self.workers.iter_mut().filter(|seat| !seat.ended) {
+            seat.flushed = !seat.mailbox.send(Command::Flush);
+        }
+    }
+
+    /// True when that was the last worker that a flush waited for.
+    pub(super) fn flushed(&mut self, worker: usize) -> bool {
+        self.workers[worker].flushed = true;
+        self.workers.iter().all(|seat| seat.flushed || seat.ended)
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        for seat in &self.workers {
+            seat.mailbox.send(Command::Drain);
+        }
+    }
+
+    /// True when that was the last worker.
+    pub(super) fn ended(&mut self, worker: usize) -> bool {
+        self.workers[worker].ended = true;
+        self.workers.iter().all(|seat| seat.ended)
+    }
+
+    pub(super) fn expire_sessions(&mut self) {
+        let Some(table) = self.workers.first().and_then(|seat| seat.table.as_ref()) else { return };
+        let now = u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX);
+        let idle: ahash::AHashMap<u32, u32> = table
+            .pools
+            .iter()
+            .map(|pool| {
+                let idle = pool.settings.affinity.cookie.idle_timeout.unwrap_or(LIVE);
+                (pool.slot, now.saturating_sub(idle.as_secs_u32()))
+            })
+            .collect();
+        self.sessions.expire(|pool| idle.get(&pool).copied().unwrap_or(u32::MAX));
+    }
+
+    /// Whoever has just connected knows nothing of what was told before: the next report will have all backends, and the
+    /// generation that all act on is news again.
+    pub(super) fn tell_anew(&mut self) {
+        self.reporter = Reporter::default();
+        self.acknowledged = 0;
+    }
+
+    /// The figures of this moment; `None` before there is a table.
+    pub(super) fn report(&mut self) -> Option<Stats> {
+        let table = self.workers.first().and_then(|seat| seat.table.as_ref())?;
+        let sessions = &self.sessions;
+        let live = |mode: Mode, token: TokenKind, slot: u32| match (mode, token) {
+            (Mode::Cookie, TokenKind::Plain) | (Mode::None, _) => None,
+            (Mode::Cookie, TokenKind::Sealed) | (Mode::SourceIp, _) => Some(sessions.live(slot)),
+        };
+        let mut stats = self.reporter.report(&self.shared.boards, table, live);
+        stats.generation = self.applied_by_all();
+        stats.at = unix_millis();
+        Some(stats)
+    }
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Board;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn where_a_name_led_outlives_an_admin_process_that_has_not_looked_it_up_yet() {
+        use control::{
+            desired::{Observed, PoolState, SEED_INCARNATION},
+            spec::{Backend, Pool},
+        };
+        let snapshot = |address: &str, resolved: Option<&str>| {
+            let backend = Backend { name: "a".into(), address: address.into(), ..Backend::default() };
+            let pool = Pool { name: "shop".into(), backends: vec![backend], ..Pool::default() };
+            let mut snapshot = Snapshot::default();
+            let pool = Box::new(PoolState::seed(pool, SEED_INCARNATION));
+            snapshot.apply(&Change::PutPool { name: "shop".into(), pool });
+            let resolved = resolved.map(|resolved| resolved.parse().unwrap());
+            let observed = Observed { resolved, ..Observed::default() };
+            snapshot.apply(&Change::Observe { pool: "shop".into(), name: "a".into(), observed });
+            snapshot
+        };
+        let shared = Shared { latest: AtomicU64::new(0), boards: Vec::new() };
+        let mut plane = Plane::new(Vec::new(), Arc::new(shared));
+        let resolved = |plane: &Plane| plane.snapshot.observed("shop", "a").resolved.map(|address| address.to_string());
+        plane.replace(snapshot("app:80", Some("10.0.0.1:80")));
+        plane.replace(snapshot("app:80", None));
+        assert_eq!(resolved(&plane).as_deref(), Some("10.0.0.1:80"));
+        plane.replace(snapshot("app:80", Some("10.0.0.2:80")));
+        assert_eq!(resolved(&plane).as_deref(), Some("10.0.0.2:80"), "a newer answer counts");
+        plane.replace(snapshot("other:80", None));
+        assert_eq!(resolved(&plane), None, "another name is another backend");
+    }
+
+    #[test]
+    fn whoever_connects_anew_is_told_again_what_all_workers_act_on() {
+        let (mailboxes, _inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Mailbox::new().unwrap()).unzip();
+        let shared = Shared { latest: AtomicU64::new(0), boards: vec![Board::new(), Board::new()] };
+        let mut plane = Plane::new(mailboxes, Arc::new(shared));
+        assert_eq!(plane.applied(0, 5), None, "the other one does not act on it yet");
+        assert_eq!(plane.applied(1, 5), Some(5));
+        assert_eq!(plane.applied(1, 5), None);
+        plane.tell_anew();
+        assert_eq!(plane.applied(0, 5), Some(5), "the same snapshot again, applied again");
+    }
+}

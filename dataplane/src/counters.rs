@@ -1,0 +1,101 @@
+//! Counters that each worker writes alone and the control thread reads at any time. A worker's own cache lines: no lock,
+//! no atomic read-modify-write, nothing shared is written.
+
+use control::counters::{BackendCount, Dataplane, PoolCount};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub(crate) struct Board {
+    pub(crate) dataplane: [Count; Dataplane::COUNT],
+    pools: Chunks<[Count; PoolCount::COUNT]>,
+    backends: Chunks<BackendCells>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct BackendCells {
+    pub(crate) counts: [Count; BackendCount::COUNT],
+    in_flight: AtomicU32,
+}
+
+impl BackendCells {
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    pub(crate) fn enter(&self) {
+        self.in_flight.store(self.in_flight() + 1, Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.in_flight.store(self.in_flight().saturating_sub(1), Relaxed);
+    }
+}
+
+/// Slots are numbers below this.
+pub(crate) const MAX_SLOTS: u32 = CHUNK * CHUNKS;
+const CHUNK: u32 = 256;
+const CHUNKS: u32 = 1_024;
+
+/// An array that grows by chunks, so that nothing in it ever moves while others read it.
+#[derive(Debug)]
+struct Chunks<T>(Box<[OnceLock<Box<[T]>>]>);
+
+impl<T: Default> Chunks<T> {
+    fn new() -> Self {
+        Self((0..CHUNKS).map(|_| OnceLock::new()).collect())
+    }
+
+    fn at(&self, slot: u32) -> &T {
+        assert!(slot < MAX_SLOTS, "slots are handed out below their limit");
+        let chunk = self.0[(slot / CHUNK) as usize].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
+        &chunk[(slot % CHUNK) as usize]
+    }
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new() }
+    }
+
+    pub(crate) fn count(&self, what: Dataplane) {
+        self.dataplane[what as usize].add(1);
+    }
+
+    pub(crate) fn pool(&self, slot: u32) -> &[Count; PoolCount::COUNT] {
+        self.pools.at(slot)
+    }
+
+    pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
+        self.pool(slot)[what as usize].add(1);
+    }
+
+    pub(crate) fn backend(&self, slot: u32) -> &BackendCells {
+        self.backends.at(slot)
+    }
+
+    pub(crate) fn count_backend(&self, slot: u32, what: BackendCount) {
+        self.add_backend(slot, what, 1);
+    }
+
+    pub(crate) fn add_backend(&self, slot: u32, what: BackendCount, more: u64) {
+        self.backend(slot).counts[what as usize].add(more);
+    }
+}

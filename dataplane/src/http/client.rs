@@ -1,0 +1,158 @@
+use super::{
+    closing,
+    request::{Prepared, Request, Rules, prepare},
+};
+use crate::{
+    http1::{HeadScan, Parse, Reply, Status, head},
+    io::{Buffer, Stream},
+    worker::{Deadline, Ends, Worker},
+};
+use control::{counters::Dataplane, spec::Span};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+
+/// A client's connection with what was read from it.
+pub(super) struct Client {
+    pub(super) link: Link,
+    /// What was read and belongs to this request or to those that follow.
+    pub(super) buffer: Buffer,
+    pub(super) address: IpAddr,
+    /// The address as text, for the fields that tell it.
+    pub(super) address_text: String,
+}
+
+/// The connection itself, of which one direction may be read while the other is written.
+pub(super) struct Link {
+    /// Goes before the stream whose descriptor it knows.
+    pub(super) deadline: Deadline,
+    pub(super) stream: Stream,
+    /// The worker's listener that accepted it.
+    pub(super) listener: usize,
+}
+
+impl Link {
+    /// Reads behind what the buffer holds. Given up, the buffer is left without memory and what was read is lost.
+    pub(super) async fn read(&self, buffer: &mut Buffer) -> std::io::Result<usize> {
+        let (result, read) = self.stream.read(std::mem::take(buffer)).await;
+        *buffer = read;
+        result
+    }
+}
+
+/// What came of waiting for a request.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once; a box would cost an allocation per request")]
+pub(super) enum Next {
+    Request(Request),
+    Refused(Reply),
+    Closed,
+}
+
+/// How long a client may take to read a refusal before the connection is closed on what it still sends.
+const LINGER: Span = Span::from_secs(2);
+
+impl Client {
+    pub(super) fn new(worker: &Worker, listener: usize, stream: Stream, peer: SocketAddr) -> Self {
+        let address = peer.ip().to_canonical();
+        Self {
+            link: Link { deadline: worker.deadline(stream.fd()), stream, listener },
+            buffer: worker.buffers.buffer(),
+            address,
+            address_text: address.to_string(),
+        }
+    }
+
+    pub(super) fn end(self, worker: &Worker) {
+        worker.buffers.give_back(self.buffer);
+    }
+
+    /// Reads up to the end of the next request's head, and decides all that the head decides.
+    pub(super) async fn next_request(&mut self, worker: &Worker) -> Next {
+        let mut scan = HeadScan::default();
+        let mut began = false;
+        loop {
+            let Some(rules) = Rules::of(worker, self.link.listener) else { return Next::Closed };
+            let due = !self.buffer.is_empty() && scan.due(self.buffer.bytes(), &rules.limits);
+            if due && let Some(next) = self.parse(worker, &rules) {
+                // What ended the wait must not end the exchange.
+                self.link.deadline.clear();
+                return next;
+            }
+            if self.buffer.is_empty() {
+                // Whoever comes while we drain gets one answer.
+                let idle = if worker.is_draining() { rules.timeouts.head } else { rules.timeouts.idle };
+                self.link.deadline.set(worker.after(idle), Ends::Idle);
+            } else if !began {
+                began = true;
+                self.link.deadline.set(worker.after(rules.timeouts.head), Ends::Reading);
+            }
+            match self.link.read(&mut self.buffer).await {
+                Ok(count) if count > 0 => {}
+                Ok(_) | Err(_) => return self.stopped(worker),
+            }
+        }
+    }
+
+    fn stopped(&self, worker: &Worker) -> Next {
+        let board = worker.board();
+        match (self.buffer.is_empty(), self.link.deadline.has_passed()) {
+            (true, true) => board.count(Dataplane::IdleClosed),
+            (true, false) => {}
+            (false, true) => {
+                board.count(Dataplane::HeadTimeouts);
+                return Next::Refused(closing(Status::RequestTimeout));
+            }
+            (false, false) => board.count(Dataplane::ClientAborts),
+        }
+        Next::Closed
+    }
+
+    /// `None` where the head is not whole yet.
+    fn parse(&mut self, worker: &Worker, rules: &Rules) -> Option<Next> {
+        let mut fields = worker.fields.borrow_mut();
+        let (prepared, len) = match head::parse(self.buffer.bytes(), &rules.limits, &mut fields) {
+            Ok(Parse::Partial) => return None,
+            Ok(Parse::Complete { head, len }) => (prepare(worker, self, self.link.listener, rules, &head), len),
+            Err(refusal) => {
+                worker.board().count(Dataplane::BadRequests);
+                tracing::debug!(client = %self.address, reason = refusal.reason(), "request refused");
+                return Some(Next::Refused(closing(refusal.status())));
+            }
+        };
+        drop(fields);
+        self.buffer.consume(len);
+        Some(match prepared {
+            Prepared::Request(request) => Next::Request(request),
+            Prepared::Refused(reply) => Next::Refused(reply),
+        })
+    }
+
+    pub(super) async fn reply(&mut self, worker: &Worker, reply: &Reply) -> bool {
+        let mut out = worker.buffers.vector();
+        reply.write(&mut out);
+        self.link.deadline.set(worker.after(LINGER), Ends::Both);
+        let (result, out) = self.link.stream.write_vector(out).await;
+        worker.buffers.give_back_vector(out);
+        result.is_ok() && reply.keep_alive
+    }
+
+    pub(super) async fn reply_and_close(&mut self, worker: &Worker, reply: &Reply) {
+        self.reply(worker, reply).await;
+        self.linger(worker).await;
+    }
+
+    /// Lets the client read what it was sent: to close with input unread would reset the connection and take that away
+    /// (RFC 9112 section 9.6).
+    pub(super) async fn linger(&mut self, worker: &Worker) {
+        if !self.buffer.is_held() {
+            self.buffer = worker.buffers.buffer();
+        }
+        self.link.stream.shut(Shutdown::Write);
+        self.link.deadline.set(worker.after(LINGER), Ends::Both);
+        loop {
+            self.buffer.clear();
+            match self.link.read(&mut self.buffer).await {
+                Ok(count) if count > 0 => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}

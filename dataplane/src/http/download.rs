@@ -1,0 +1,281 @@
+use super::{
+    backend::Target,
+    body::{BadBody, Body},
+    client::Link,
+    exchange::Flow,
+    failure::{Failure, Kind},
+    request::Request,
+};
+use crate::{
+    http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite},
+    io::Buffer,
+    worker::{Connection, Ends, WATCH, Worker},
+};
+use control::counters::{BackendCount, Dataplane};
+use std::{future::poll_fn, pin::pin};
+
+/// Interim responses that a backend may send before the final one.
+const MAX_INTERIM: usize = 100;
+
+/// How a response that was passed on whole leaves the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Downloaded {
+    pub(super) keep_client: bool,
+    pub(super) keep_backend: bool,
+}
+
+/// What a download moves between.
+pub(super) struct Download<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a Link,
+    pub(super) backend: &'a Connection,
+    pub(super) reused: bool,
+    pub(super) request: &'a Request,
+    pub(super) target: &'a Target,
+    pub(super) flow: &'a Flow,
+}
+
+/// What the head of the final response decided.
+struct Begun {
+    body: Body,
+    keep_client: bool,
+    keep_backend: bool,
+}
+
+impl Download<'_> {
+    /// Passes the response on.
+    ///
+    /// # Errors
+    /// Where either side fails. Whether the client has been sent anything by then, [`Flow::has_answered`] tells.
+    pub(super) async fn run(self) -> Result<Downloaded, Failure> {
+        let mut buffer = self.worker.buffers.buffer();
+        let result = self.pass(&mut buffer).await;
+        self.worker.buffers.give_back(buffer);
+        result
+    }
+
+    async fn pass(&self, buffer: &mut Buffer) -> Result<Downloaded, Failure> {
+        let mut begun = self.head(buffer).await?;
+        while !begun.body.is_done() {
+            if !self.more(buffer, &begun.body).await? {
+                break;
+            }
+            let piece = begun.body.take(buffer, u64::MAX).map_err(|bad| self.bad_body(bad))?;
+            if piece.send > 0 {
+                let (written, rest) = self.write(std::mem::take(buffer), piece.send).await;
+                *buffer = rest;
+                written?;
+            }
+            buffer.consume(piece.consumed - piece.send);
+        }
+        // Bytes behind a response belong to no request: the connection can't be trusted with another one.
+        let keep_backend = begun.keep_backend && buffer.is_empty();
+        Ok(Downloaded { keep_client: begun.keep_client, keep_backend })
+    }
+
+    /// Reads the head of the final response and sends it on, together with what came of the body behind it.
+    async fn head(&self, buffer: &mut Buffer) -> Result<Begun, Failure> {
+        let limits = Limits { head: self.worker.buffers.size(), headers: Limits::MAX_HEADERS, uri: 0 };
+        let (mut scan, mut interims) = (HeadScan::default(), 0);
+        loop {
+            if buffer.is_empty() || !scan.due(buffer.bytes(), &limits) {
+                self.more_head(buffer, interims > 0).await?;
+                continue;
+            }
+            let mut out = self.worker.buffers.vector();
+            let Some((len, begun)) = self.parse(buffer.bytes(), &limits, &mut out)? else {
+                self.worker.buffers.give_back_vector(out);
+                self.more_head(buffer, true).await?;
+                continue;
+            };
+            buffer.consume(len);
+            scan = HeadScan::default();
+            let Some(mut begun) = begun else {
+                interims += 1;
+                if interims > MAX_INTERIM {
+                    return Err(self.malformed());
+                }
+                self.send(out).await?;
+                continue;
+            };
+            let piece = begun.body.take(buffer, u64::MAX).map_err(|bad| self.bad_body(bad))?;
+            out.extend_from_slice(&buffer.bytes()[..piece.send]);
+            buffer.consume(piece.consumed);
+            self.flow.answered();
+            self.send(out).await?;
+            return Ok(begun);
+        }
+    }
+
+    /// Writes the head at the front of `bytes` to `out` as it goes to the client; `None` where it is not whole yet. With
+    /// the length of the head, what it began, unless it was an interim one.
+    fn parse(
+        &self,
+        bytes: &[u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<(usize, Option<Begun>)>, Failure> {
+        let asked = Asked { method: self.request.method, upgrade: false };
+        let mut fields = self.worker.fields.borrow_mut();
+        match response::parse(bytes, limits, asked, &mut fields) {
+            Ok(Parse::Partial) => Ok(None),
+            Ok(Parse::Complete { head, len }) if head.is_interim() => {
+                self.interim(&head, out);
+                Ok(Some((len, None)))
+            }
+            Ok(Parse::Complete { head, len }) => Ok(Some((len, Some(self.begin(&head, out))))),
+            Err(bad) => {
+                tracing::debug!(reason = bad.reason(), "response refused");
+                Err(self.malformed())
+            }
+        }
+    }
+
+    /// A 1xx other than 101. HTTP/1.0 has none (RFC 9110 section 15.2).
+    fn interim(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+        if self.request.version == Version::Http11 {
+            self.with_via(|via| rewrite::interim(head, via, out));
+        }
+    }
+
+    fn begin(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Begun {
+        self.worker.backends.succeeded(self.target.slot);
+        self.target.settle(self.worker, self.request.pool.slot);
+        let class = match head.status {
+            200..=299 => Some(BackendCount::Responses2xx),
+            300..=399 => Some(BackendCount::Responses3xx),
+            400..=499 => Some(BackendCount::Responses4xx),
+            500..=599 => Some(BackendCount::Responses5xx),
+            _ => None,
+        };
+        if let Some(class) = class {
+            self.count(class);
+        }
+        let version = self.request.version;
+        let keep_client = self.with_via(|via| {
+            let to = ToClient {
+                version,
+                keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
+                via,
+                extra: &self.target.set_cookie,
+                private: !self.target.set_cookie.is_empty(),
+            };
+            rewrite::response(head, &to, out)
+        });
+        let output = if version == Version::Http10 { Output::Plain } else { Output::Chunked };
+        if head.ends_by_close(version) {
+            self.flow.ends_by_close();
+        }
+        Begun { body: Body::new(head.body, output), keep_client, keep_backend: head.keep_alive }
+    }
+
+    fn with_via<R>(&self, write: impl FnOnce(&str) -> R) -> R {
+        let table = self.worker.table.borrow();
+        let listener = self.worker.listener_at(self.client.listener).map(|at| &table.listeners[at]);
+        write(listener.map_or("", |listener| &listener.settings.forwarding.via))
+    }
+
+    /// Reads more of the head; `began` where something of the response has come.
+    async fn more_head(&self, buffer: &mut Buffer, began: bool) -> Result<(), Failure> {
+        let began = began || !buffer.is_empty();
+        match self.read(buffer, began).await? {
+            true => Ok(()),
+            false => Err(self.broken_off(began)),
+        }
+    }
+
+    /// Reads more of the body; false where closing has ended it, as it may.
+    async fn more(&self, buffer: &mut Buffer, body: &Body) -> Result<bool, Failure> {
+        match self.read(buffer, true).await? {
+            true => Ok(true),
+            false if matches!(body, Body::UntilClose) => Ok(false),
+            false => Err(self.broken_off(true)),
+        }
+    }
+
+    /// Reads from the backend; false at its end.
+    async fn read(&self, buffer: &mut Buffer, began: bool) -> Result<bool, Failure> {
+        let mut watching = false;
+        let mut read = pin!(self.backend.stream.read(std::mem::take(buffer)));
+        let (result, rest) = poll_fn(|context| {
+            // While the client uploads, the upload sees whether it is still there.
+            if !watching && self.flow.has_uploaded() {
+                watching = true;
+                self.watch();
+            }
+            read.as_mut().poll(context)
+        })
+        .await;
+        *buffer = rest;
+        let left = watching && self.client.deadline.has_passed();
+        if watching {
+            self.client.deadline.clear();
+        }
+        match result {
+            Ok(count) if count > 0 => {
+                self.worker.board().add_backend(self.target.slot, BackendCount::BytesFromBackend, count as u64);
+                Ok(true)
+            }
+            Ok(_) | Err(_) if left => {
+                self.worker.board().count(Dataplane::ClientAborts);
+                Err(Failure::client(Kind::Closed))
+            }
+            Ok(_) | Err(_) if self.backend.deadline.has_passed() => Err(Failure::backend(Kind::Timeout, self.reused)),
+            Ok(_) => Ok(false),
+            Err(_) => Err(self.broken_off(began)),
+        }
+    }
+
+    /// Looks now and then whether the client is still there, for as long as the backend alone is waited for.
+    fn watch(&self) {
+        let wait = Ends::Other { fd: self.backend.stream.fd() };
+        self.client.deadline.set(self.worker.after(WATCH), wait);
+        if self.flow.has_answered() {
+            self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.body), Ends::Both);
+        }
+    }
+
+    async fn send(&self, out: Vec<u8>) -> Result<(), Failure> {
+        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
+        let (result, out) = self.client.stream.write_vector(out).await;
+        self.worker.buffers.give_back_vector(out);
+        result.map_err(|_| self.client_gone())
+    }
+
+    async fn write(&self, buffer: Buffer, count: usize) -> (Result<(), Failure>, Buffer) {
+        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
+        if self.flow.has_uploaded() {
+            // While the client is slow to take it, the backend is not late.
+            self.backend.deadline.clear();
+        }
+        let (result, buffer) = self.client.stream.write_front(buffer, count).await;
+        (result.map_err(|_| self.client_gone()), buffer)
+    }
+
+    fn client_gone(&self) -> Failure {
+        let (what, kind) = match self.client.deadline.has_passed() {
+            true => (Dataplane::BodyTimeouts, Kind::Timeout),
+            false => (Dataplane::ClientAborts, Kind::Closed),
+        };
+        self.worker.board().count(what);
+        Failure::client(kind)
+    }
+
+    fn broken_off(&self, began: bool) -> Failure {
+        Failure::backend(if began { Kind::CutShort } else { Kind::Closed }, self.reused)
+    }
+
+    fn bad_body(&self, bad: BadBody) -> Failure {
+        tracing::debug!(?bad, "response body refused");
+        self.malformed()
+    }
+
+    fn malformed(&self) -> Failure {
+        self.count(BackendCount::BadResponses);
+        Failure::backend(Kind::Malformed, self.reused)
+    }
+
+    fn count(&self, what: BackendCount) {
+        self.worker.board().count_backend(self.target.slot, what);
+    }
+}

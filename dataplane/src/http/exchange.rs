@@ -1,0 +1,301 @@
+use super::{
+    backend::{Target, connect, may_leave},
+    body::Body,
+    client::Client,
+    download::{Download, Downloaded},
+    failure::{Failure, Repeat, Side},
+    request::Request,
+    upload::{Upload, Uploaded, prefix},
+};
+use crate::{
+    http1::{Method, Output, Reply, Status},
+    worker::{Connection, Ends, FromWorker, RETRY_BURST, Worker},
+};
+use affinity::choose::Unserved;
+use control::counters::{BackendCount, PoolCount};
+use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
+
+/// What the two directions of an exchange tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    uploaded: Cell<bool>,
+    answered: Cell<bool>,
+    ends_by_close: Cell<bool>,
+}
+
+impl Flow {
+    /// The whole request has been sent.
+    pub(super) fn uploaded(&self) {
+        self.uploaded.set(true);
+    }
+
+    pub(super) fn has_uploaded(&self) -> bool {
+        self.uploaded.get()
+    }
+
+    /// The client has been sent something of the final response, which can't be taken back.
+    pub(super) fn answered(&self) {
+        self.answered.set(true);
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// Only closing tells the client where the response ends.
+    pub(super) fn ends_by_close(&self) {
+        self.ends_by_close.set(true);
+    }
+}
+
+/// What one attempt at a backend came to.
+enum Attempt {
+    Answered {
+        keep_client: bool,
+    },
+    /// The table has changed since the backend was chosen; nothing was sent.
+    Outdated,
+    Failed {
+        failure: Failure,
+        answered: bool,
+        ends_by_close: bool,
+    },
+}
+
+/// Serves one request; true where the client's connection may serve another.
+pub(super) async fn run(worker: &Worker, client: &mut Client, mut request: Request) -> bool {
+    let slot = request.pool.slot;
+    worker.board().count_pool(slot, PoolCount::Requests);
+    let saved = request.pool.retry.budget;
+    worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
+    let mut body = Body::new(request.body, Output::Chunked);
+    let keep = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
+        Ok(()) => serve(worker, client, &mut request, &mut body).await,
+        Err(failure) => refuse(worker, client, &request, &body, failure).await,
+    };
+    worker.buffers.give_back_vector(request.head);
+    keep
+}
+
+async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body: &mut Body) -> bool {
+    let whole = body.is_done();
+    let (mut tried, mut fresh) = (Vec::new(), false);
+    loop {
+        let target = match Target::choose(worker, request, &tried) {
+            Ok(target) => target,
+            Err(unserved) => return unavailable(worker, client, request, body, unserved).await,
+        };
+        let failure = match attempt(worker, client, request, body, &target, fresh).await {
+            Attempt::Answered { keep_client } => {
+                if !keep_client {
+                    client.linger(worker).await;
+                }
+                return keep_client;
+            }
+            Attempt::Outdated => continue,
+            Attempt::Failed { failure, answered, ends_by_close } => {
+                note(worker, request, target.slot, failure);
+                // What was sent can't be taken back; that it is not all must be seen.
+                match (answered, ends_by_close) {
+                    (true, true) => client.link.stream.reset_on_close(),
+                    (true, false) => client.linger(worker).await,
+                    (false, _) => {}
+                }
+                if answered {
+                    return false;
+                }
+                failure
+            }
+        };
+        match failure.may_repeat(request.method.is_idempotent(), whole) {
+            Repeat::There if !fresh => fresh = true,
+            Repeat::Elsewhere if may_retry(worker, request, tried.len()) => {
+                tried.push(target.slot);
+                fresh = false;
+            }
+            Repeat::There | Repeat::Elsewhere | Repeat::No => {
+                return refuse(worker, client, request, body, failure).await;
+            }
+        }
+    }
+}
+
+/// Whether another backend may be tried: as often as the pool allows for one request, and for all of them together.
+fn may_retry(worker: &Worker, request: &Request, tried: usize) -> bool {
+    let slot = request.pool.slot;
+    if tried >= request.pool.retry.attempts as usize || !may_leave(worker, request) {
+        return false;
+    }
+    let granted = worker.with_local(slot, |local| {
+        let granted = local.retries >= 1.0;
+        local.retries -= if granted { 1.0 } else { 0.0 };
+        granted
+    });
+    worker.board().count_pool(slot, if granted { PoolCount::Retries } else { PoolCount::RetriesDenied });
+    granted
+}
+
+/// Counts a failure, and marks the backend down where such have come often enough in a row.
+fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
+    use super::failure::Kind;
+    let board = worker.board();
+    match (failure.side, failure.kind) {
+        (Side::Backend, Kind::Timeout) => board.count_backend(slot, BackendCount::Timeouts),
+        (Side::Backend, Kind::Closed | Kind::CutShort) => board.count_backend(slot, BackendCount::Resets),
+        (Side::Backend | Side::Client, _) => {}
+    }
+    let until = worker.after(request.pool.passive_hold);
+    if failure.marks() && worker.backends.failed(slot, request.pool.passive_failures, until) {
+        let table = worker.table.borrow();
+        let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
+        let backend = pool.and_then(|pool| pool.backends.iter().find(|backend| backend.slot == slot));
+        if let (Some(pool), Some(backend)) = (pool, backend) {
+            let (pool, backend) = (pool.name.clone(), backend.name.clone());
+            worker.tell(FromWorker::Failing { pool, backend, reason: failure.reason().to_owned() });
+        }
+    }
+}
+
+/// Counts a request in while it is at a backend.
+struct InFlight<'a> {
+    worker: &'a Worker,
+    slot: u32,
+}
+
+impl<'a> InFlight<'a> {
+    fn enter(worker: &'a Worker, slot: u32) -> Self {
+        worker.board().backend(slot).enter();
+        Self { worker, slot }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.worker.board().backend(self.slot).leave();
+    }
+}
+
+async fn attempt(
+    worker: &Worker,
+    client: &mut Client,
+    request: &mut Request,
+    body: &mut Body,
+    target: &Target,
+    fresh: bool,
+) -> Attempt {
+    let failed = |failure| Attempt::Failed { failure, answered: false, ends_by_close: false };
+    let (backend, reused) = match connect(worker, request, target, fresh).await {
+        Ok(connected) => connected,
+        Err(failure) => return failed(failure),
+    };
+    if !target.is_current(worker) {
+        keep(worker, request, target.slot, backend);
+        return Attempt::Outdated;
+    }
+    let _in_flight = InFlight::enter(worker, target.slot);
+    let board = worker.board();
+    board.count_backend(target.slot, BackendCount::Requests);
+    if reused {
+        board.count_backend(target.slot, BackendCount::Reused);
+    }
+    let flow = Flow::default();
+    if body.is_done() {
+        flow.uploaded();
+    }
+    backend.deadline.set(worker.after(request.pool.timeouts.response), Ends::Both);
+    let (sent, head) = backend.stream.write_vector(std::mem::take(&mut request.head)).await;
+    board.add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
+    request.head = head;
+    if sent.is_err() {
+        return failed(Failure::backend(super::failure::Kind::Closed, reused));
+    }
+    let link = &client.link;
+    let download = Download { worker, client: link, backend: &backend, reused, request, target, flow: &flow };
+    let result = if flow.has_uploaded() {
+        download.run().await
+    } else {
+        let upload = Upload {
+            worker,
+            client: link,
+            buffer: &mut client.buffer,
+            backend: &backend,
+            slot: target.slot,
+            request,
+            flow: &flow,
+        };
+        both(upload.run(body), download.run()).await
+    };
+    link.deadline.clear();
+    if !flow.has_uploaded() {
+        // What was read and not sent is of a body that nobody takes any more; it must never be read as a request.
+        worker.buffers.give_back(std::mem::take(&mut client.buffer));
+    }
+    match result {
+        Ok(Downloaded { keep_client, keep_backend }) => {
+            if keep_backend && flow.has_uploaded() {
+                keep(worker, request, target.slot, backend);
+            }
+            Attempt::Answered { keep_client: keep_client && flow.has_uploaded() }
+        }
+        Err(failure) => {
+            Attempt::Failed { failure, answered: flow.has_answered(), ends_by_close: flow.ends_by_close.get() }
+        }
+    }
+}
+
+/// Moves both directions at once. A response may end before the request does; a request that fails ends both. To give up
+/// an upload loses what was being read, which is why the client's connection is closed after that.
+async fn both(
+    upload: impl Future<Output = Result<Uploaded, Failure>>,
+    download: impl Future<Output = Result<Downloaded, Failure>>,
+) -> Result<Downloaded, Failure> {
+    let (mut upload, mut download) = (pin!(upload), pin!(download));
+    let mut uploading = true;
+    poll_fn(|context| {
+        if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
+            uploading = false;
+            if let Err(failure) = uploaded {
+                return Poll::Ready(Err(failure));
+            }
+        }
+        download.as_mut().poll(context)
+    })
+    .await
+}
+
+fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
+    if !worker.is_draining() {
+        let until = worker.after(request.pool.timeouts.idle);
+        worker.backends.keep(slot, connection, until, request.pool.idle_connections);
+    }
+}
+
+async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
+    tracing::debug!(?unserved, "request not served");
+    let reply = Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) };
+    answer(worker, client, request, body, reply).await
+}
+
+async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &Body, failure: Failure) -> bool {
+    match failure.status() {
+        None => false,
+        Some(status) if failure.side == Side::Client => {
+            let reply = Reply { to_head: request.method == Method::Head, ..Reply::closing(status) };
+            client.reply_and_close(worker, &reply).await;
+            false
+        }
+        Some(status) => answer(worker, client, request, body, Reply::closing(status)).await,
+    }
+}
+
+/// Answers for a backend that did not. The client's connection is as good as before if the request was read whole.
+async fn answer(worker: &Worker, client: &mut Client, request: &Request, body: &Body, reply: Reply) -> bool {
+    // An upload that was given up has left no buffer, even if all of the body had been read by then.
+    let keep_alive = request.keep_alive && body.is_done() && client.buffer.is_held() && !worker.is_draining();
+    let reply = Reply { version: request.version, to_head: request.method == Method::Head, keep_alive, ..reply };
+    if !client.reply(worker, &reply).await {
+        client.linger(worker).await;
+        return false;
+    }
+    true
+}

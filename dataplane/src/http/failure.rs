@@ -1,0 +1,135 @@
+use crate::http1::Status;
+
+/// What went wrong with an exchange, and on which side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) side: Side,
+    pub(super) kind: Kind,
+    /// The backend connection had served another exchange before.
+    pub(super) reused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Backend,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// No connection could be opened.
+    Connect,
+    /// This machine had no descriptor or memory left for one.
+    Exhausted,
+    /// Opening a connection took too long.
+    ConnectTimeout,
+    /// Closed or reset before anything was answered.
+    Closed,
+    /// Closed or reset within a message.
+    CutShort,
+    Timeout,
+    /// Not HTTP, or a form that is refused.
+    Malformed,
+    TooLarge,
+}
+
+impl Failure {
+    pub(super) fn client(kind: Kind) -> Self {
+        Self { side: Side::Client, kind, reused: false }
+    }
+
+    pub(super) fn backend(kind: Kind, reused: bool) -> Self {
+        Self { side: Side::Backend, kind, reused }
+    }
+
+    /// What the client is told, if it is still there to be told.
+    pub(super) fn status(self) -> Option<Status> {
+        match (self.side, self.kind) {
+            (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::ConnectTimeout) => None,
+            (Side::Client | Side::Backend, Kind::Exhausted) => Some(Status::ServiceUnavailable),
+            (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
+            (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
+            (Side::Client, Kind::TooLarge) => Some(Status::ContentTooLarge),
+            (Side::Backend, Kind::Timeout | Kind::ConnectTimeout) => Some(Status::GatewayTimeout),
+            (Side::Backend, Kind::Connect | Kind::Closed | Kind::CutShort | Kind::Malformed | Kind::TooLarge) => {
+                Some(Status::BadGateway)
+            }
+        }
+    }
+
+    /// Whether the backend can't have processed any of a request that is `idempotent` and still `whole` in our memory.
+    /// A connection that could not be opened has carried none of any request.
+    pub(super) fn may_repeat(self, idempotent: bool, whole: bool) -> Repeat {
+        match (self.side, self.kind) {
+            (Side::Backend, Kind::Connect | Kind::ConnectTimeout) => Repeat::Elsewhere,
+            // The backend closed an idle connection as we picked it: it is there, and its session with it.
+            (Side::Backend, Kind::Closed) if self.reused && idempotent && whole => Repeat::There,
+            (
+                Side::Client | Side::Backend,
+                Kind::Closed
+                | Kind::CutShort
+                | Kind::Timeout
+                | Kind::Malformed
+                | Kind::TooLarge
+                | Kind::Connect
+                | Kind::Exhausted
+                | Kind::ConnectTimeout,
+            ) => Repeat::No,
+        }
+    }
+
+    /// Whether it speaks against the backend's health.
+    pub(super) fn marks(self) -> bool {
+        self.side == Side::Backend
+            && (matches!(self.kind, Kind::Connect | Kind::ConnectTimeout | Kind::CutShort)
+                || (self.kind == Kind::Closed && !self.reused))
+    }
+
+    /// For events and logs.
+    pub(super) fn reason(self) -> &'static str {
+        match self.kind {
+            Kind::Connect => "connection refused or unreachable",
+            Kind::Exhausted => "out of descriptors or memory",
+            Kind::ConnectTimeout => "connect timed out",
+            Kind::Closed => "closed without a response",
+            Kind::CutShort => "closed within a response",
+            Kind::Timeout => "timed out",
+            Kind::Malformed => "malformed message",
+            Kind::TooLarge => "message too large",
+        }
+    }
+}
+
+/// Where a failed request may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    No,
+    /// At the same backend, over a fresh connection.
+    There,
+    /// At another backend.
+    Elsewhere,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_have_been_processed_is_repeated() {
+        let refused = Failure::backend(Kind::Connect, false);
+        let stale = Failure::backend(Kind::Closed, true);
+        for (failure, idempotent, whole, repeat) in [
+            (refused, false, false, Repeat::Elsewhere),
+            (Failure::backend(Kind::ConnectTimeout, false), false, true, Repeat::Elsewhere),
+            (stale, true, true, Repeat::There),
+            (stale, false, true, Repeat::No),
+            (stale, true, false, Repeat::No),
+            (Failure::backend(Kind::Closed, false), true, true, Repeat::No),
+            (Failure::backend(Kind::Timeout, true), true, true, Repeat::No),
+            (Failure::backend(Kind::CutShort, true), true, true, Repeat::No),
+            (Failure::client(Kind::Closed), true, true, Repeat::No),
+        ] {
+            assert_eq!(failure.may_repeat(idempotent, whole), repeat, "{failure:?}");
+        }
+    }
+}

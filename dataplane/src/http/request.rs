@@ -1,0 +1,198 @@
+use super::client::Client;
+use crate::{
+    http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
+    worker::Worker,
+};
+use affinity::{
+    choose::Pin,
+    marker::{self, Found, NoPin},
+    table::PoolTable,
+    token::{Expiry, Refused},
+};
+use control::{
+    counters::{Dataplane, PoolCount},
+    spec::{Cidr, ListenerTimeouts, Mode, Retry, Timeouts},
+};
+use std::net::IpAddr;
+
+/// What a listener demands, as far as it is needed while a request is read.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) limits: Limits,
+    pub(super) timeouts: ListenerTimeouts,
+    body_limit: u64,
+}
+
+impl Rules {
+    pub(super) fn of(worker: &Worker, listener: usize) -> Option<Self> {
+        let at = worker.listener_at(listener)?;
+        let table = worker.table.borrow();
+        let settings = &table.listeners[at].settings;
+        let limits = Limits {
+            // What came with a reload is held to the memory there is.
+            head: (settings.limits.head_bytes as usize).min(worker.buffers.size()),
+            headers: settings.limits.headers as usize,
+            uri: settings.limits.uri_bytes as usize,
+        };
+        let body_limit = if settings.limits.body_bytes == 0 { u64::MAX } else { settings.limits.body_bytes };
+        Some(Self { limits, timeouts: settings.timeouts, body_limit })
+    }
+}
+
+/// A request whose head has been read, as far as it still matters.
+pub(super) struct Request {
+    /// The head as it goes to the backend, and as much of the body as went in behind it.
+    pub(super) head: Vec<u8>,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    pub(super) body: BodyLength,
+    pub(super) body_limit: u64,
+    pub(super) client_timeouts: ListenerTimeouts,
+    pub(super) pool: PoolRules,
+    pub(super) found: Found,
+    /// The slot of the pinned backend, by which it is found again in another table.
+    pub(super) pinned: Option<u32>,
+    /// A random number of this request's own: the key of a session that begins with it.
+    pub(super) fresh: u64,
+}
+
+/// What a pool demands of an exchange, taken from the table that routed it.
+#[derive(Clone, Copy)]
+pub(super) struct PoolRules {
+    pub(super) slot: u32,
+    pub(super) timeouts: Timeouts,
+    pub(super) retry: Retry,
+    pub(super) idle_connections: u32,
+    /// What a client is told when nobody can serve it, in seconds: by then checks may have found somebody.
+    pub(super) retry_after: u32,
+    pub(super) passive_failures: u32,
+    pub(super) passive_hold: control::spec::Span,
+}
+
+impl PoolRules {
+    fn of(pool: &PoolTable) -> Self {
+        let settings = &pool.settings;
+        Self {
+            slot: pool.slot,
+            timeouts: settings.timeouts,
+            retry: settings.retry,
+            idle_connections: settings.limits.idle_connections,
+            retry_after: (settings.health.interval.as_secs_u32().saturating_mul(settings.health.rise)).clamp(1, 3_600),
+            passive_failures: settings.health.passive.failures,
+            passive_hold: settings.health.passive.hold,
+        }
+    }
+}
+
+#[expect(clippy::large_enum_variant, reason = "taken apart at once; a box would cost an allocation per request")]
+pub(super) enum Prepared {
+    Request(Request),
+    Refused(Reply),
+}
+
+/// Decides all that a head decides: the pool, the pin, and what the backend will be sent.
+pub(super) fn prepare(
+    worker: &Worker,
+    client: &Client,
+    listener: usize,
+    rules: &Rules,
+    head: &RequestHead<'_>,
+) -> Prepared {
+    worker.catch_up();
+    worker.board().count(Dataplane::Requests);
+    let refuse = |status| {
+        let reply = Reply { version: head.version, to_head: head.method == Method::Head, ..Reply::closing(status) };
+        Prepared::Refused(reply)
+    };
+    if matches!(head.body, BodyLength::Length(length) if length > rules.body_limit) {
+        worker.board().count(Dataplane::BadRequests);
+        return refuse(Status::ContentTooLarge);
+    }
+    let table = worker.table.borrow();
+    let Some(at) = worker.listener_at(listener) else { return refuse(Status::ServiceUnavailable) };
+    let listener = &table.listeners[at];
+    let settings = &listener.settings;
+    let name = head.host.map_or(&b""[..], host::without_port);
+    let Some(pool) = listener.router.find(name, head.target.path()).and_then(|index| table.pools.get(index as usize))
+    else {
+        worker.board().count(Dataplane::NoRoute);
+        return refuse(Status::ServiceUnavailable);
+    };
+    let trusted = is_trusted(&settings.trusted_proxies, client.address);
+    let fresh = worker.clock.random();
+    let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
+    let cookies = head.fields.values(Name::Cookie);
+    let found = marker::find(pool, cookies, address.unwrap_or(client.address), worker.clock.unix(), fresh);
+    count_refused(worker, pool, &found);
+    let cookie = &pool.settings.affinity.cookie;
+    let to = ToBackend {
+        forwarding: &settings.forwarding,
+        trusted,
+        client_ip: &client.address_text,
+        tls: false,
+        backend_host: &settings.bind,
+        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect && pool.settings.affinity.mode == Mode::Cookie),
+    };
+    let mut out = worker.buffers.vector();
+    rewrite::request(head, &to, &mut out);
+    Prepared::Request(Request {
+        head: out,
+        method: head.method,
+        version: head.version,
+        keep_alive: head.keep_alive,
+        body: head.body,
+        body_limit: rules.body_limit,
+        client_timeouts: rules.timeouts,
+        pool: PoolRules::of(pool),
+        pinned: slot_of(pool, found.pin),
+        found,
+        fresh,
+    })
+}
+
+fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
+    match pin {
+        Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
+        Pin::Absent | Pin::Gone | Pin::Hashed => None,
+    }
+}
+
+fn is_trusted(proxies: &[Cidr], address: IpAddr) -> bool {
+    proxies.iter().any(|range| range.contains(address))
+}
+
+/// The client's address as trusted proxies tell it: the last one in `X-Forwarded-For` that is not such a proxy itself.
+fn told_address(head: &RequestHead<'_>, proxies: &[Cidr]) -> Option<IpAddr> {
+    let mut told = None;
+    for element in head.fields.values(Name::XForwardedFor).flat_map(text::list) {
+        let address = std::str::from_utf8(element).ok().and_then(address_of);
+        match address {
+            Some(address) if is_trusted(proxies, address) => told = told.or(Some(address)),
+            // What stands before something unreadable can't be believed.
+            address => told = address,
+        }
+    }
+    told
+}
+
+/// An address as it stands in `X-Forwarded-For`: some proxies add brackets and a port.
+fn address_of(element: &str) -> Option<IpAddr> {
+    let bare = element.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(element);
+    let address =
+        bare.parse().ok().or_else(|| element.parse::<std::net::SocketAddr>().ok().map(|with_port| with_port.ip()));
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
+fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
+    let what = match found.refused {
+        None => return,
+        Some(NoPin::Expired(Expiry::Lifetime)) => PoolCount::ExpiredLifetime,
+        Some(NoPin::Expired(Expiry::Idle)) => PoolCount::ExpiredIdle,
+        Some(NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed)) => PoolCount::TokenMalformed,
+        Some(NoPin::Refused(Refused::UnknownKey)) => PoolCount::TokenUnknownKey,
+        Some(NoPin::Refused(Refused::BadMac)) => PoolCount::TokenBadMac,
+        Some(NoPin::Refused(Refused::Future)) => PoolCount::TokenFuture,
+    };
+    worker.board().count_pool(pool.slot, what);
+}

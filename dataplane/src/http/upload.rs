@@ -1,0 +1,116 @@
+use super::{
+    body::{BadBody, Body, Piece},
+    client::Link,
+    exchange::Flow,
+    failure::{Failure, Kind},
+    request::Request,
+};
+use crate::{
+    io::Buffer,
+    worker::{Connection, Ends, Worker},
+};
+use control::counters::{BackendCount, Dataplane};
+
+/// How forwarding a request's body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uploaded {
+    All,
+    /// The backend takes no more; it may have answered all the same.
+    Unwanted,
+}
+
+/// Puts what has been read of the body behind the head, so that one write carries both.
+///
+/// # Errors
+/// Where the body is malformed or too large.
+pub(super) fn prefix(
+    worker: &Worker,
+    buffer: &mut Buffer,
+    request: &mut Request,
+    body: &mut Body,
+) -> Result<(), Failure> {
+    if body.is_done() || buffer.is_empty() {
+        return Ok(());
+    }
+    let piece = take(worker, buffer, request, body)?;
+    request.head.extend_from_slice(&buffer.bytes()[..piece.send]);
+    buffer.consume(piece.consumed);
+    Ok(())
+}
+
+fn take(worker: &Worker, buffer: &mut Buffer, request: &Request, body: &mut Body) -> Result<Piece, Failure> {
+    body.take(buffer, request.body_limit).map_err(|bad| {
+        worker.board().count(Dataplane::BadRequests);
+        match bad {
+            BadBody::TooLarge => Failure::client(Kind::TooLarge),
+            BadBody::Chunk(bad) => {
+                tracing::debug!(reason = bad.reason(), "request body refused");
+                Failure::client(Kind::Malformed)
+            }
+        }
+    })
+}
+
+/// What an upload moves between.
+pub(super) struct Upload<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) client: &'a Link,
+    pub(super) buffer: &'a mut Buffer,
+    pub(super) backend: &'a Connection,
+    pub(super) slot: u32,
+    pub(super) request: &'a Request,
+    pub(super) flow: &'a Flow,
+}
+
+impl Upload<'_> {
+    /// Forwards what is to come of the body.
+    ///
+    /// # Errors
+    /// Where the client fails: goes, stalls, or sends what is not a body.
+    pub(super) async fn run(mut self, body: &mut Body) -> Result<Uploaded, Failure> {
+        loop {
+            let piece = take(self.worker, self.buffer, self.request, body)?;
+            if piece.send > 0 && !self.write(piece.send).await {
+                return Ok(Uploaded::Unwanted);
+            }
+            self.buffer.consume(piece.consumed - piece.send);
+            if body.is_done() {
+                break;
+            }
+            self.read().await?;
+        }
+        self.flow.uploaded();
+        match self.flow.has_answered() {
+            false => self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.response), Ends::Both),
+            // From here on whoever waits for more of the response sets it.
+            true => self.backend.deadline.clear(),
+        }
+        Ok(Uploaded::All)
+    }
+
+    async fn write(&mut self, count: usize) -> bool {
+        self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.body), Ends::Both);
+        let (written, buffer) = self.backend.stream.write_front(std::mem::take(self.buffer), count).await;
+        *self.buffer = buffer;
+        self.worker.board().add_backend(self.slot, BackendCount::BytesToBackend, count as u64);
+        written.is_ok()
+    }
+
+    async fn read(&mut self) -> Result<(), Failure> {
+        // While the client is waited for, the backend has nothing to be late with.
+        self.backend.deadline.clear();
+        let ends = if self.flow.has_answered() { Ends::Both } else { Ends::Reading };
+        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), ends);
+        match self.client.read(self.buffer).await {
+            Ok(count) if count > 0 => Ok(()),
+            Ok(_) | Err(_) if self.client.deadline.has_passed() => {
+                self.worker.board().count(Dataplane::BodyTimeouts);
+                Err(Failure::client(Kind::Timeout))
+            }
+            Ok(_) | Err(_) => {
+                self.worker.board().count(Dataplane::ClientAborts);
+                Err(Failure::client(Kind::Closed))
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The head for the other side: one pass over the fields, one contiguous head appended to `out`.
+//!
+//! Fields that are passed on keep their order and the spelling of their names. What is meant for one hop is left out, and
+//! the one field that frames the body is written anew from [`BodyLength`], so that the next reader has no choice.
+
+mod forwarding;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use super::{BodyLength, Name, RequestHead, ResponseHead, Version, hop, reply, text};
+use affinity::cookie::CookieName;
+use control::spec::Forwarding;
+use lines::Lines;
+
+/// What a backend is told beyond what the client said.
+#[derive(Clone, Copy, Debug)]
+pub struct ToBackend<'a> {
+    pub forwarding: &'a Forwarding,
+    /// The peer is a proxy whose forwarding fields are believed.
+    pub trusted: bool,
+    /// The client's address, without brackets or port.
+    pub client_ip: &'a str,
+    /// The client came over TLS.
+    pub tls: bool,
+    /// `Host` for an HTTP/1.0 request that has none.
+    pub backend_host: &'a str,
+    /// The affinity cookie, which is no business of the backend's.
+    pub hide_cookie: Option<&'a CookieName>,
+}
+
+/// Appends `head` as it goes to the backend, always as HTTP/1.1.
+///
+/// Imitations (see [`Name::Imitation`]) are left out, whoever they come from.
+/// `Expect` is passed on only in the one form that means something, for a body that is there; in any other it has been
+/// used to make two parties disagree on who speaks next. `TE: trailers` is passed on, with the option that it needs
+/// (RFC 9110 §10.1.4), since trailers are passed back.
+pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
+    let source = head.fields.head();
+    out.reserve(source.len() + 256);
+    let (slash, rest) = head.target.origin();
+    let host = head.host.unwrap_or(to.backend_host.as_bytes());
+    for part in [head.verb, b" ", slash, rest, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    let mut lines = Lines::new(source, out);
+    for field in head.fields.iter() {
+        match field.name {
+            Name::Other if head.nominates && hop::nominated(&head.fields, field.label) => {}
+            Name::Other | Name::CacheControl | Name::SetCookie | Name::Via => lines.keep(&field),
+            Name::Cookie => match to.hide_cookie {
+                Some(hidden) if hidden.is_in(field.value) => {
+                    lines.write(&field, |value, out| hidden.without(value, out));
+                }
+                _ => lines.keep(&field),
+            },
+            Name::Forwarded | Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => {
+                if forwarding::passes(field.name, to) {
+                    lines.keep(&field);
+                }
+            }
+            Name::Connection
+            | Name::ContentLength
+            | Name::Expect
+            | Name::Hop
+            | Name::Host
+            | Name::Imitation
+            | Name::Te
+            | Name::TransferEncoding
+            | Name::Upgrade => {}
+        }
+    }
+    lines.finish();
+    framing(head.body, out);
+    if head.expect_continue {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if head.te_trailers {
+        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+    }
+    forwarding::write(head, to, out);
+    via(head.version, &to.forwarding.via, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a client is told beyond what the backend said.
+#[derive(Clone, Copy, Debug)]
+pub struct ToClient<'a> {
+    /// The client's.
+    pub version: Version,
+    /// Whether the client's connection may stay open after this response.
+    pub keep_alive: bool,
+    /// Our name in `Via`; empty writes none.
+    pub via: &'a str,
+    /// Whole field lines of ours, each with its CRLF.
+    pub extra: &'a [u8],
+    /// `extra` sets a cookie for this one user, so no shared cache may store the response.
+    pub private: bool,
+}
+
+/// Appends `head` as it goes to the client and returns whether the client's connection stays open: not where closing is
+/// the only way to end the body, see [`ResponseHead::ends_by_close`].
+pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -> bool {
+    let keep_alive = to.keep_alive && !head.ends_by_close(to.version);
+    status_and_fields(head, out);
+    match (head.body, head.told_length) {
+        (BodyLength::None, Some(told)) => framing(BodyLength::Length(told), out),
+        (BodyLength::Chunked, _) if to.version == Version::Http10 => {}
+        (body, _) => framing(body, out),
+    }
+    out.extend_from_slice(reply::connection(to.version, keep_alive));
+    via(head.version, to.via, out);
+    out.extend_from_slice(to.extra);
+    if to.private && !head.fields.values(Name::CacheControl).any(keeps_caches_off) {
+        // RFC 9111 §3: `private` forbids a shared cache to store, whatever other directives allow.
+        out.extend_from_slice(b"Cache-Control: private\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    keep_alive
+}
+
+/// Appends a 1xx as it goes to the client, which must speak HTTP/1.1 (RFC 9110 §15.2).
+pub fn interim(head: &ResponseHead<'_>, via_name: &str, out: &mut Vec<u8>) {
+    status_and_fields(head, out);
+    via(head.version, via_name, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_and_fields(head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+    let source = head.fields.head();
+    out.reserve(source.len() + 512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    text::decimal(u64::from(head.status), out);
+    for part in [b" ", head.reason, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    let mut lines = Lines::new(source, out);
+    for field in head.fields.iter() {
+        match field.name {
+            Name::Other | Name::Imitation if head.nominates && hop::nominated(&head.fields, field.label) => {}
+            Name::Connection | Name::ContentLength | Name::Hop | Name::Te | Name::TransferEncoding | Name::Upgrade => {}
+            Name::Other
+            | Name::Imitation
+            | Name::CacheControl
+            | Name::Cookie
+            | Name::Expect
+            | Name::Forwarded
+            | Name::Host
+            | Name::SetCookie
+            | Name::Via
+            | Name::XForwardedFor
+            | Name::XForwardedHost
+            | Name::XForwardedProto => lines.keep(&field),
+        }
+    }
+    lines.finish();
+}
+
+/// The one field that frames the body, if it needs one.
+fn framing(body: BodyLength, out: &mut Vec<u8>) {
+    match body {
+        BodyLength::None | BodyLength::UntilClose => {}
+        BodyLength::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            text::decimal(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+/// A further `Via` line (RFC 9110 §7.6.3) with the version that the message came in.
+fn via(received: Version, name: &str, out: &mut Vec<u8>) {
+    if !name.is_empty() {
+        out.extend_from_slice(if received == Version::Http11 { b"Via: 1.1 " } else { b"Via: 1.0 " });
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Whether a `Cache-Control` value forbids shared caches to store. `private="field"` does not, and a value with any
+/// quoted string is not trusted to be read right: one `private` too many does no harm.
+fn keeps_caches_off(value: &[u8]) -> bool {
+    !value.contains(&b'"')
+        && text::list(value)
+            .any(|directive| directive.eq_ignore_ascii_case(b"private") || directive.eq_ignore_ascii_case(b"no-store"))
+}

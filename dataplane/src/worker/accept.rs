@@ -1,0 +1,65 @@
+use super::{Serve, Worker};
+use crate::io::{Accepted, Listener, Stream, hold_back};
+use control::counters::Dataplane;
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+/// How long accepting pauses when it fails, as at descriptor exhaustion: whoever waits stays in the queue.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long giving up a wait may take.
+const RELEASE: Duration = Duration::from_millis(10);
+/// How many are accepted in a row before others get their turn.
+const BATCH: usize = 64;
+/// How many are accepted as a drain begins: more than any queue holds.
+const LAST: usize = 1 << 16;
+
+/// Accepts on one listening socket until the worker drains. Until the worker has a table that knows the listener, clients
+/// wait in the socket's queue.
+pub(super) async fn run(worker: Rc<Worker>, index: usize, listener: Listener, serve: impl Serve) {
+    while !worker.is_draining() {
+        let known = worker.listener_at(index).is_some();
+        let waits = known && worker.unless_draining(listener.readable()).await.is_none_or(|ready| ready.is_ok());
+        if !(waits && accept_some(&worker, index, &listener, BATCH, serve)) {
+            hold_back(PAUSE).await;
+        }
+    }
+    // By then the wait that was given up lets go of the socket, so that it closes with `listener`.
+    hold_back(RELEASE).await;
+    // Whoever waits by now was promised a connection; those who come later are refused as soon as the socket is closed.
+    accept_some(&worker, index, &listener, LAST, serve);
+    worker.accepting.set(worker.accepting.get() - 1);
+}
+
+/// False when accepting failed and had better pause.
+fn accept_some(worker: &Rc<Worker>, index: usize, listener: &Listener, most: usize, serve: impl Serve) -> bool {
+    for _ in 0..most {
+        match listener.accept() {
+            Accepted::Connection(stream, peer) => take(worker, index, stream, peer, serve),
+            Accepted::None => break,
+            Accepted::Failed(error) => {
+                worker.board().count(Dataplane::AcceptFailed);
+                tracing::warn!(%error, "accept failed");
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn take(worker: &Rc<Worker>, index: usize, stream: Stream, peer: SocketAddr, serve: impl Serve) {
+    let board = worker.board();
+    board.count(Dataplane::Accepted);
+    let at = worker.listener_at(index);
+    let limit = at.map_or(0, |at| worker.table.borrow().listeners[at].settings.limits.connections);
+    if worker.open_like(index) >= limit {
+        board.count(Dataplane::OverLimit);
+        board.count(Dataplane::Closed);
+        return;
+    }
+    worker.open[index].set(worker.open[index].get() + 1);
+    let worker = Rc::clone(worker);
+    monoio::spawn(async move {
+        serve(Rc::clone(&worker), index, stream, peer).await;
+        worker.open[index].set(worker.open[index].get() - 1);
+        worker.board().count(Dataplane::Closed);
+    });
+}

@@ -1,0 +1,172 @@
+use crate::{
+    io::Stream,
+    worker::{Deadline, Worker},
+};
+use affinity::{balance::View, table::PoolTable};
+use std::{cell::RefCell, collections::VecDeque, net::SocketAddr};
+
+/// What a worker keeps of backends from table to table, by their slots: idle connections and passive marks.
+#[derive(Debug, Default)]
+pub(crate) struct Backends(RefCell<Vec<Local>>);
+
+#[derive(Debug, Default)]
+struct Local {
+    idle: VecDeque<Idle>,
+    failures: u32,
+    /// Milliseconds of the worker's clock; 0 for no mark.
+    marked_until: u64,
+}
+
+/// A connection to a backend between two exchanges.
+pub(crate) struct Connection {
+    pub(crate) deadline: Deadline,
+    pub(crate) stream: Stream,
+    pub(crate) address: SocketAddr,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    until: u64,
+}
+
+impl Backends {
+    fn with<R>(&self, slot: u32, act: impl FnOnce(&mut Local) -> R) -> R {
+        let mut all = self.0.borrow_mut();
+        if all.len() <= slot as usize {
+            all.resize_with(slot as usize + 1, Local::default);
+        }
+        act(&mut all[slot as usize])
+    }
+
+    /// The connection that was used last and is still good: the backend has neither closed it nor sent anything that
+    /// nobody asked for, which would be taken for the answer to the next request.
+    pub(crate) fn take(&self, slot: u32, address: SocketAddr) -> Option<Connection> {
+        self.with(slot, |local| {
+            while let Some(idle) = local.idle.pop_back() {
+                if idle.connection.address == address && idle.connection.stream.is_quiet() {
+                    return Some(idle.connection);
+                }
+            }
+            None
+        })
+    }
+
+    pub(crate) fn keep(&self, slot: u32, connection: Connection, until: u64, limit: u32) {
+        connection.deadline.clear();
+        self.with(slot, |local| {
+            if local.idle.len() < limit as usize {
+                local.idle.push_back(Idle { connection, until });
+            }
+        });
+    }
+
+    /// Closes what has been idle for too long.
+    pub(crate) fn sweep(&self, now: u64) {
+        for local in self.0.borrow_mut().iter_mut() {
+            while local.idle.front().is_some_and(|idle| idle.until <= now) {
+                local.idle.pop_front();
+            }
+        }
+    }
+
+    /// Closes the idle connections of the backends for which `holds` is false of slot and address.
+    pub(crate) fn retain(&self, holds: impl Fn(u32, SocketAddr) -> bool) {
+        for (slot, local) in (0..).zip(self.0.borrow_mut().iter_mut()) {
+            local.idle.retain(|idle| holds(slot, idle.connection.address));
+        }
+    }
+
+    pub(crate) fn close_all(&self) {
+        self.retain(|_, _| false);
+    }
+
+    /// Notes a failed connect or a reset. True when these have just become as many in a row as mark a backend down.
+    pub(crate) fn failed(&self, slot: u32, limit: u32, until: u64) -> bool {
+        self.with(slot, |local| {
+            local.failures += 1;
+            let reached = limit > 0 && local.failures >= limit;
+            if reached {
+                local.failures = 0;
+                local.marked_until = until;
+                local.idle.clear();
+            }
+            reached
+        })
+    }
+
+    pub(crate) fn succeeded(&self, slot: u32) {
+        self.with(slot, |local| local.failures = 0);
+    }
+
+    pub(crate) fn unmark(&self, slot: u32) {
+        self.with(slot, |local| (local.failures, local.marked_until) = (0, 0));
+    }
+
+    fn is_marked(&self, slot: u32, now: u64) -> bool {
+        self.0.borrow().get(slot as usize).is_some_and(|local| local.marked_until > now)
+    }
+}
+
+/// What [`affinity::choose::choose`] asks a worker.
+pub(crate) struct WorkerView<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) pool: &'a PoolTable,
+    /// Slots where this request has failed.
+    pub(crate) tried: &'a [u32],
+}
+
+impl WorkerView<'_> {
+    fn slot(&self, backend: u16) -> u32 {
+        self.pool.backends[usize::from(backend)].slot
+    }
+}
+
+impl View for WorkerView<'_> {
+    fn in_flight(&self, backend: u16) -> u32 {
+        let slot = self.slot(backend);
+        self.worker.shared.boards.iter().map(|board| board.backend(slot).in_flight()).sum()
+    }
+
+    fn is_marked_down(&self, backend: u16) -> bool {
+        self.worker.backends.is_marked(self.slot(backend), self.worker.clock.millis())
+    }
+
+    fn was_tried(&self, backend: u16) -> bool {
+        !self.tried.is_empty() && self.tried.contains(&self.slot(backend))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_mark_a_backend_down_for_a_while() {
+        let backends = Backends::default();
+        let fail = || backends.failed(3, 3, 1_000);
+        assert!(!fail() && !fail());
+        backends.succeeded(3);
+        assert!(!fail() && !fail() && !backends.is_marked(3, 0), "a success begins the row anew");
+        assert!(fail());
+        assert!(backends.is_marked(3, 999) && !backends.is_marked(3, 1_000));
+        assert!(!backends.is_marked(2, 0) && !backends.is_marked(4, 0), "and no other");
+        assert!(!fail(), "the next mark needs as many again");
+        backends.unmark(3);
+        assert!(!backends.is_marked(3, 0));
+        assert!(!fail() && !fail(), "what was counted went with the mark");
+    }
+
+    #[test]
+    fn a_limit_of_none_marks_nobody() {
+        let backends = Backends::default();
+        assert!((0..100).all(|_| !backends.failed(0, 0, 1_000)));
+        assert!(!backends.is_marked(0, 0));
+    }
+}

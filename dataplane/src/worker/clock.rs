@@ -1,0 +1,49 @@
+use affinity::hash::mix64;
+use std::{
+    cell::Cell,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A worker's time, read once per tick, and its random numbers. The only place of the data path that reads a clock.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    millis: Cell<u64>,
+    unix: Cell<u32>,
+    random: Cell<u64>,
+}
+
+impl Clock {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = Self { start: Instant::now(), millis: Cell::new(0), unix: Cell::new(0), random: Cell::new(seed) };
+        clock.tick();
+        clock
+    }
+
+    pub(crate) fn tick(&self) {
+        self.millis.set(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.unix.set(unix_seconds());
+    }
+
+    /// Milliseconds since the worker started, at the last tick.
+    pub(crate) fn millis(&self) -> u64 {
+        self.millis.get()
+    }
+
+    /// Wall-clock seconds since 1970, at the last tick.
+    pub(crate) fn unix(&self) -> u32 {
+        self.unix.get()
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): the finalizer over a counter that starts at a secret seed.
+    pub(crate) fn random(&self) -> u64 {
+        let next = self.random.get().wrapping_add(affinity::hash::GOLDEN);
+        self.random.set(next);
+        mix64(next)
+    }
+}
+
+fn unix_seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}

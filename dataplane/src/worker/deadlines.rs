@@ -1,0 +1,250 @@
+use crate::io::{is_gone, shut};
+use control::spec::Span;
+use std::{cell::RefCell, net::Shutdown, os::fd::RawFd, rc::Rc};
+
+/// The deadlines of a worker's connections. To set one is a store; a coarse clock sweeps them. What waits on a connection
+/// whose deadline has passed is ended by shutting the socket down, so that no read needs a timer of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines(RefCell<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// Milliseconds of the worker's clock. Apart from the rest, so that a sweep reads as little memory as can be.
+    at: Vec<u64>,
+    rest: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    fd: RawFd,
+    ends: Ends,
+    passed: bool,
+    /// Its reading side was ended here, after which every peer looks gone.
+    deaf: bool,
+}
+
+/// What a deadline ends when it passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// A wait for the next request: ends soon when the worker drains.
+    Idle,
+    /// Reading alone: an answer can still be written.
+    Reading,
+    /// The wait on another socket, if the peer of this one has gone; else it is looked again after as long a time.
+    Other {
+        fd: RawFd,
+    },
+    Both,
+}
+
+const NEVER: u64 = u64::MAX;
+/// Time between two looks whether a client that waits for a response is still there.
+pub(crate) const WATCH: Span = Span::from_secs(1);
+
+/// One connection's deadline; must go before its descriptor is closed.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    all: Rc<Deadlines>,
+    slot: u32,
+}
+
+impl Deadlines {
+    pub(crate) fn register(self: &Rc<Self>, fd: RawFd) -> Deadline {
+        let entry = Entry { fd, ends: Ends::Both, passed: false, deaf: false };
+        let mut entries = self.0.borrow_mut();
+        let slot = match entries.free.pop() {
+            Some(slot) => {
+                entries.rest[slot as usize] = entry;
+                slot
+            }
+            None => {
+                entries.at.push(NEVER);
+                entries.rest.push(entry);
+                u32::try_from(entries.rest.len() - 1).expect("fewer connections than 2^32")
+            }
+        };
+        Deadline { all: Rc::clone(self), slot }
+    }
+
+    /// Ends what is due at `now`.
+    pub(crate) fn sweep(&self, now: u64) {
+        let mut entries = self.0.borrow_mut();
+        let Entries { at, rest, .. } = &mut *entries;
+        for (slot, at) in at.iter_mut().enumerate().filter(|(_, at)| **at <= now) {
+            let entry = &mut rest[slot];
+            if matches!(entry.ends, Ends::Other { .. }) && (entry.deaf || !is_gone(entry.fd)) {
+                *at = now + WATCH.as_millis();
+                continue;
+            }
+            *at = NEVER;
+            entry.pass();
+        }
+    }
+
+    /// Has every wait for a next request end at `soon`, unless it ends before.
+    pub(crate) fn end_idle(&self, soon: u64) {
+        let mut entries = self.0.borrow_mut();
+        let Entries { at, rest, .. } = &mut *entries;
+        for (at, _) in at.iter_mut().zip(rest).filter(|(at, entry)| **at != NEVER && entry.ends == Ends::Idle) {
+            *at = soon.min(*at);
+        }
+    }
+}
+
+impl Entry {
+    fn pass(&mut self) {
+        self.passed = true;
+        let (fd, how) = match self.ends {
+            Ends::Both => (self.fd, Shutdown::Both),
+            Ends::Idle | Ends::Reading => (self.fd, Shutdown::Read),
+            Ends::Other { fd } => (fd, Shutdown::Both),
+        };
+        self.deaf |= fd == self.fd;
+        shut(fd, how);
+    }
+}
+
+impl Deadline {
+    /// `at` is in milliseconds of the worker's clock.
+    pub(crate) fn set(&self, at: u64, ends: Ends) {
+        let mut entries = self.all.0.borrow_mut();
+        entries.at[self.slot as usize] = at;
+        let entry = &mut entries.rest[self.slot as usize];
+        (entry.ends, entry.passed) = (ends, false);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.all.0.borrow_mut().at[self.slot as usize] = NEVER;
+    }
+
+    /// Whether what was last set has.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.all.0.borrow().rest[self.slot as usize].passed
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let mut entries = self.all.0.borrow_mut();
+        entries.at[self.slot as usize] = NEVER;
+        entries.rest[self.slot as usize].ends = Ends::Both;
+        entries.free.push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{ErrorKind, Read, Write},
+        os::{fd::AsRawFd, unix::net::UnixStream},
+    };
+
+    /// A connection: our end, its deadline, and the peer's end.
+    fn connection(all: &Rc<Deadlines>) -> (UnixStream, Deadline, UnixStream) {
+        let (own, peer) = UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let deadline = all.register(own.as_raw_fd());
+        (own, deadline, peer)
+    }
+
+    /// Whether a read would wait no longer.
+    fn is_ended(mut stream: &UnixStream) -> bool {
+        match stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    #[test]
+    fn what_is_due_is_ended_and_nothing_else() {
+        let all = Rc::new(Deadlines::default());
+        let [due, later, cleared, never] = std::array::from_fn(|_| connection(&all));
+        due.1.set(100, Ends::Reading);
+        later.1.set(101, Ends::Reading);
+        cleared.1.set(100, Ends::Both);
+        cleared.1.clear();
+        all.sweep(99);
+        assert!(!is_ended(&due.0));
+        all.sweep(100);
+        assert!(is_ended(&due.0) && due.1.has_passed());
+        for (stream, deadline, _) in [&later, &cleared, &never] {
+            assert!(!is_ended(stream) && !deadline.has_passed());
+        }
+        later.1.set(300, Ends::Reading);
+        all.sweep(200);
+        assert!(!is_ended(&later.0), "put off");
+    }
+
+    #[test]
+    fn reading_ends_alone_or_with_writing() {
+        let all = Rc::new(Deadlines::default());
+        let (reading, both) = (connection(&all), connection(&all));
+        reading.1.set(1, Ends::Reading);
+        both.1.set(1, Ends::Both);
+        all.sweep(1);
+        assert!((&reading.0).write(b"408").is_ok() && !is_ended(&reading.2));
+        assert!((&both.0).write(b"408").is_err() && is_ended(&both.2));
+    }
+
+    #[test]
+    fn a_drain_ends_waits_for_a_request_soon_and_nothing_else() {
+        let all = Rc::new(Deadlines::default());
+        let [idle, sooner, head, cleared] = std::array::from_fn(|_| connection(&all));
+        idle.1.set(60_000, Ends::Idle);
+        sooner.1.set(10, Ends::Idle);
+        head.1.set(60_000, Ends::Reading);
+        cleared.1.set(60_000, Ends::Idle);
+        cleared.1.clear();
+        all.end_idle(500);
+        all.sweep(10);
+        assert!(is_ended(&sooner.0) && !is_ended(&idle.0));
+        all.sweep(500);
+        assert!(is_ended(&idle.0) && idle.1.has_passed());
+        assert!(!is_ended(&head.0) && !is_ended(&cleared.0));
+    }
+
+    #[test]
+    fn a_wait_on_another_socket_ends_when_the_peer_has_gone() {
+        let all = Rc::new(Deadlines::default());
+        let ((_client, watch, peer), (backend, _, _far)) = (connection(&all), connection(&all));
+        watch.set(10, Ends::Other { fd: backend.as_raw_fd() });
+        all.sweep(10);
+        assert!(!is_ended(&backend) && !watch.has_passed());
+        drop(peer);
+        all.sweep(10 + WATCH.as_millis() - 1);
+        assert!(!is_ended(&backend), "not looked again yet");
+        all.sweep(10 + WATCH.as_millis());
+        assert!(is_ended(&backend) && watch.has_passed());
+    }
+
+    #[test]
+    fn a_peer_whose_request_came_just_as_its_wait_ended_is_not_taken_for_gone() {
+        let all = Rc::new(Deadlines::default());
+        let ((_client, deadline, _peer), (backend, _, _far)) = (connection(&all), connection(&all));
+        deadline.set(10, Ends::Idle);
+        all.sweep(10);
+        assert!(deadline.has_passed());
+        deadline.set(20, Ends::Other { fd: backend.as_raw_fd() });
+        all.sweep(20);
+        assert!(!is_ended(&backend) && !deadline.has_passed());
+    }
+
+    #[test]
+    fn a_place_that_is_taken_again_inherits_nothing() {
+        let all = Rc::new(Deadlines::default());
+        let (_gone, deadline, _peer) = connection(&all);
+        deadline.set(1, Ends::Idle);
+        all.sweep(1);
+        let slot = deadline.slot;
+        deadline.set(5, Ends::Idle);
+        drop(deadline);
+        let (stream, deadline, _peer) = connection(&all);
+        assert_eq!(deadline.slot, slot);
+        all.end_idle(500);
+        all.sweep(1_000);
+        assert!(!is_ended(&stream) && !deadline.has_passed());
+    }
+}

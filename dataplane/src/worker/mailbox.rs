@@ -1,0 +1,292 @@
+use super::Worker;
+use crate::{control::sessions::Touch, counters::Board, io::Wakeup};
+use affinity::table::{PoolTable, Table};
+use control::{counters::Dataplane, status::Health};
+use crossbeam_channel::{Receiver, Sender};
+use std::{
+    io::Write,
+    os::unix::net::UnixStream,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Apply(Box<Table>),
+    /// Hand over what is still to be reported, and answer [`FromWorker::Flushed`].
+    Flush,
+    /// Accept nobody any more, close idle connections, and end when the last exchange has.
+    Drain,
+}
+
+/// What a worker tells the control thread.
+#[derive(Debug)]
+pub(crate) enum FromWorker {
+    /// From now on it acts on this generation. The table before comes back to be freed where it was built.
+    Applied {
+        worker: usize,
+        generation: u64,
+        before: Box<Table>,
+    },
+    Flushed {
+        worker: usize,
+    },
+    /// It has marked a backend down by itself.
+    Failing {
+        pool: String,
+        backend: String,
+        reason: String,
+    },
+    Ended {
+        worker: usize,
+    },
+}
+
+/// What all workers and the control thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The newest generation that was sent to the workers, compared at the start of each exchange.
+    pub(crate) latest: AtomicU64,
+    pub(crate) boards: Vec<Board>,
+}
+
+/// The control thread's end of a worker's mailbox.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    commands: Sender<Command>,
+    wakeup: UnixStream,
+    pending: Arc<AtomicBool>,
+}
+
+/// The worker's end, to be opened on its own thread.
+pub(crate) struct Inbox {
+    commands: Commands,
+    wakeup: UnixStream,
+}
+
+/// What the control thread has put in.
+pub(super) struct Commands {
+    received: Receiver<Command>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> std::io::Result<(Self, Inbox)> {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let pending = Arc::new(AtomicBool::new(false));
+        let commands = Commands { received: receiver, pending: Arc::clone(&pending) };
+        Ok((Self { commands: sender, wakeup: ours, pending }, Inbox { commands, wakeup: theirs }))
+    }
+
+    /// Puts the command in and wakes the worker, unless a wake-up is under way. False when the worker is gone.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        if self.commands.send(command).is_err() {
+            return false;
+        }
+        // The worker clears the mark before it empties the channel, so that no command is left behind.
+        self.pending.swap(true, Ordering::AcqRel) || (&self.wakeup).write(&[1]).is_ok()
+    }
+}
+
+impl Inbox {
+    pub(super) fn open(self) -> std::io::Result<(Commands, Wakeup)> {
+        Ok((self.commands, Wakeup::new(self.wakeup)?))
+    }
+}
+
+impl Commands {
+    /// All that wait, to be taken to the last.
+    fn waiting(&self) -> impl Iterator<Item = Command> {
+        // Reading the mark as it is cleared makes visible what was put in before it was set: a mere store could still be
+        // on its way when the channel is found empty and the next sender finds the mark.
+        self.pending.swap(false, Ordering::AcqRel);
+        self.received.try_iter()
+    }
+}
+
+/// Obeys while the worker is idle; a busy one looks by itself at the start of each exchange.
+pub(super) async fn read(worker: Rc<Worker>, mut wakeup: Wakeup) {
+    let mut buffer = vec![0; 64];
+    loop {
+        let woken;
+        (woken, buffer) = wakeup.wait(buffer).await;
+        worker.obey();
+        if !woken {
+            // The control thread is gone, and the process with it.
+            return;
+        }
+    }
+}
+
+impl Worker {
+    /// Acts on all commands that wait.
+    pub(super) fn obey(&self) {
+        for command in self.commands.waiting() {
+            match command {
+                Command::Apply(table) => self.apply(table),
+                Command::Flush => {
+                    self.touches.flush();
+                    self.tell(FromWorker::Flushed { worker: self.id });
+                }
+                Command::Drain => self.begin_drain(),
+            }
+        }
+    }
+
+    /// Looks whether there is a newer generation; called at the start of each exchange.
+    pub(crate) fn catch_up(&self) {
+        if self.shared.latest.load(Ordering::Acquire) != self.generation.get() {
+            self.obey();
+        }
+    }
+
+    pub(crate) fn tell(&self, event: FromWorker) {
+        // The control thread outlives the workers; were it gone, the process would be about to end.
+        let _ = self.events.send(event);
+    }
+
+    fn apply(&self, table: Box<Table>) {
+        let generation = table.generation;
+        let before = std::mem::replace(&mut *self.table.borrow_mut(), table);
+        self.generation.set(generation);
+        self.follow_listeners();
+        self.follow_pools(&before);
+        self.board().count(Dataplane::Applied);
+        self.tell(FromWorker::Applied { worker: self.id, generation, before });
+    }
+
+    fn follow_pools(&self, before: &Table) {
+        let table = self.table.borrow();
+        for pool in &table.pools {
+            let old = before.pool(&pool.name).filter(|old| !Arc::ptr_eq(old, pool));
+            if let Some(old) = old {
+                self.follow_pool(old, pool);
+            }
+        }
+        let mut addresses = ahash::AHashMap::new();
+        for backend in
+            table.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| backend.health != Health::Down)
+        {
+            addresses.insert(backend.slot, backend.address);
+        }
+        self.backends.retain(|slot, address| addresses.get(&slot).is_some_and(|current| *current == Some(address)));
+    }
+
+    /// A check that finds a backend up again takes back the mark that this worker set by itself.
+    fn follow_pool(&self, old: &PoolTable, pool: &PoolTable) {
+        for backend in pool.backends.iter().filter(|backend| backend.health == Health::Up) {
+            let was = old.by_name(backend.name.as_bytes()).map(|index| &old.backends[usize::from(index)]);
+            if was.is_none_or(|was| was.health != Health::Up || was.address != backend.address) {
+                self.backends.unmark(backend.slot);
+            }
+        }
+    }
+}
+
+/// Sessions seen and not yet reported.
+#[derive(Debug)]
+pub(crate) struct Touches {
+    /// The last that was noted at each place, so that a busy session is not noted for each of its requests.
+    recent: std::cell::RefCell<Box<[Touch]>>,
+    waiting: std::cell::RefCell<Vec<Touch>>,
+    reports: Sender<Vec<Touch>>,
+}
+
+const RECENT: usize = 4_096;
+const BATCH: usize = 4_096;
+
+impl Touches {
+    pub(super) fn new(reports: Sender<Vec<Touch>>) -> Self {
+        let recent = vec![Touch::default(); RECENT].into_boxed_slice();
+        Self { recent: recent.into(), waiting: Vec::with_capacity(BATCH).into(), reports }
+    }
+
+    /// A session was seen; at most one note per session and second is kept.
+    pub(crate) fn note(&self, touch: Touch) {
+        let place = (touch.key % RECENT as u64) as usize;
+        let mut recent = self.recent.borrow_mut();
+        if recent[place] != touch {
+            recent[place] = touch;
+            drop(recent);
+            self.waiting.borrow_mut().push(touch);
+            if self.waiting.borrow().len() >= BATCH {
+                self.flush();
+            }
+        }
+    }
+
+    /// Hands over what waits; where the control thread is behind, it stays until next time, bounded.
+    pub(super) fn flush(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            return;
+        }
+        match self.reports.try_send(std::mem::take(&mut *waiting)) {
+            Ok(()) => waiting.reserve(BATCH),
+            Err(error) => {
+                *waiting = error.into_inner();
+                waiting.truncate(4 * BATCH);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Read, time::Duration};
+
+    #[test]
+    fn every_command_wakes_a_worker_that_sleeps() {
+        let (mailbox, Inbox { commands, mut wakeup }) = Mailbox::new().unwrap();
+        wakeup.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (obeyed, is_obeyed) = crossbeam_channel::unbounded();
+        let rounds = 20_000;
+        let worker = std::thread::spawn(move || {
+            let mut left = 2 * rounds;
+            while left > 0 {
+                assert!(wakeup.read(&mut [0; 64]).expect("a command was put in and nobody woken") > 0);
+                left -= commands.waiting().inspect(|_| obeyed.send(()).unwrap()).count();
+            }
+        });
+        for _ in 0..rounds {
+            // The second of two meets the worker at any point of its way back to sleep.
+            assert!(mailbox.send(Command::Flush) && mailbox.send(Command::Flush));
+            for _ in 0..2 {
+                is_obeyed.recv().expect("the worker is awake");
+            }
+        }
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn sessions_that_nobody_takes_wait_in_bounded_memory() {
+        let (reports, taken) = crossbeam_channel::bounded(1);
+        let touches = Touches::new(reports);
+        for key in 0..100 * BATCH as u64 {
+            touches.note(Touch { key, pool: 0, backend: 0, at: 1 });
+        }
+        assert!(touches.waiting.borrow().len() <= 4 * BATCH);
+        assert_eq!(taken.recv().unwrap().len(), BATCH);
+        touches.flush();
+        assert_eq!((taken.recv().unwrap().len(), touches.waiting.borrow().len()), (4 * BATCH, 0));
+    }
+
+    #[test]
+    fn a_busy_session_is_noted_once_a_second() {
+        let (reports, taken) = crossbeam_channel::bounded(1);
+        let touches = Touches::new(reports);
+        let touch = Touch { key: 7, pool: 0, backend: 0, at: 1 };
+        for touch in [touch, touch, Touch { at: 2, ..touch }, Touch { backend: 1, at: 2, ..touch }] {
+            touches.note(touch);
+        }
+        touches.flush();
+        assert_eq!(taken.recv().unwrap().len(), 3);
+    }
+}

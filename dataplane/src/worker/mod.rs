@@ -1,0 +1,247 @@
+//! One thread on one core: its own ring, listening sockets, idle backend connections, table and counters.
+
+mod accept;
+mod backends;
+mod clock;
+mod deadlines;
+mod mailbox;
+
+pub(crate) use backends::{Connection, WorkerView};
+pub(crate) use deadlines::{Deadline, Ends, WATCH};
+pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
+
+use crate::{
+    control::sessions::Touch,
+    counters::Board,
+    http1::FieldIndex,
+    io::{Buffers, Listener, Stream, hold_back},
+};
+use affinity::{table::Table, wheel::Turn};
+use backends::Backends;
+use clock::Clock;
+use crossbeam_channel::Sender;
+use deadlines::Deadlines;
+use mailbox::{Commands, Touches};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+/// How often a worker reads the clock and sweeps its deadlines.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a drain still waits for requests that may be on their way: to close upon one would lose it.
+const ON_ITS_WAY: control::spec::Span = control::spec::Span::from_millis(500);
+/// Ticks between two looks at idle connections and reports of sessions.
+const SLOW_TICKS: u32 = 5;
+/// Submission entries of a ring. The completion queue is several times as long, since each connection may wait twice.
+const ENTRIES: u32 = 1_024;
+const COMPLETIONS: u32 = 8 * ENTRIES;
+
+/// All that one worker has. Everything it awaits runs on its own thread, so that cells suffice.
+pub(crate) struct Worker {
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) table: RefCell<Box<Table>>,
+    pub(crate) generation: Cell<u64>,
+    pub(crate) buffers: Buffers,
+    /// Where the fields of the head that is being parsed are.
+    pub(crate) fields: RefCell<FieldIndex>,
+    pub(crate) clock: Clock,
+    pub(crate) backends: Backends,
+    pub(crate) touches: Touches,
+    deadlines: Rc<Deadlines>,
+    /// By pool slot.
+    turns: RefCell<Vec<Local>>,
+    /// Where each of this worker's listeners stands in the table.
+    listeners: RefCell<Vec<Option<usize>>>,
+    listener_names: Vec<String>,
+    commands: Commands,
+    events: Sender<FromWorker>,
+    draining: Cell<bool>,
+    /// Who waits for something that a drain ends.
+    drained: RefCell<Vec<Waker>>,
+    /// Client connections by listening socket.
+    open: Vec<Cell<u32>>,
+    /// Sockets on which clients are still accepted.
+    accepting: Cell<usize>,
+}
+
+/// What a worker remembers of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Local {
+    pub(crate) turn: Turn,
+    /// Retries that may still be made; requests save them up, to [`RETRY_BURST`] at most.
+    pub(crate) retries: f64,
+}
+
+/// Retries that a pool may have saved up, and begins with.
+pub(crate) const RETRY_BURST: f64 = 10.0;
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { turn: Turn::default(), retries: RETRY_BURST }
+    }
+}
+
+/// What a worker is started with.
+pub(crate) struct Start {
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inbox: Inbox,
+    pub(crate) events: Sender<FromWorker>,
+    pub(crate) sessions: Sender<Vec<Touch>>,
+    /// Listener names with their sockets.
+    pub(crate) sockets: Vec<(String, OwnedFd)>,
+    pub(crate) seed: u64,
+    /// Bytes of each buffer: the largest head that any listener takes must fit.
+    pub(crate) buffer_size: usize,
+}
+
+/// What serves a client's connection to its end. A worker moves bytes for it and knows no protocol: it gives itself, its
+/// listener's number, the connection and the peer's address.
+pub(crate) trait Serve: AsyncFn(Rc<Worker>, usize, Stream, SocketAddr) + Copy + 'static {}
+
+impl<S: AsyncFn(Rc<Worker>, usize, Stream, SocketAddr) + Copy + 'static> Serve for S {}
+
+/// Runs a worker on the calling thread until it has drained.
+///
+/// # Errors
+/// Where the ring can't be set up, as when io_uring is forbidden.
+pub(crate) fn run(start: Start, serve: impl Serve) -> io::Result<()> {
+    let mut ring = io_uring::IoUring::builder();
+    // One thread submits, and takes completions when it asks: kernel 6.1 and later.
+    ring.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun().setup_cqsize(COMPLETIONS);
+    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+        .with_entries(ENTRIES)
+        .uring_builder(ring)
+        .enable_timer()
+        .build()?;
+    runtime.block_on(work(start, serve))
+}
+
+async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
+    let (commands, wakeup) = start.inbox.open()?;
+    let (names, sockets): (Vec<_>, Vec<_>) = start.sockets.into_iter().unzip();
+    let worker = Rc::new(Worker {
+        id: start.id,
+        shared: start.shared,
+        table: RefCell::default(),
+        generation: Cell::new(0),
+        buffers: Buffers::new(start.buffer_size),
+        fields: RefCell::default(),
+        clock: Clock::new(start.seed),
+        backends: Backends::default(),
+        touches: Touches::new(start.sessions),
+        deadlines: Rc::default(),
+        turns: RefCell::default(),
+        listeners: RefCell::new(vec![None; names.len()]),
+        open: vec![Cell::new(0); names.len()],
+        accepting: Cell::new(names.len()),
+        listener_names: names,
+        commands,
+        events: start.events,
+        draining: Cell::new(false),
+        drained: RefCell::default(),
+    });
+    monoio::spawn(mailbox::read(Rc::clone(&worker), wakeup));
+    for (index, socket) in sockets.into_iter().enumerate() {
+        monoio::spawn(accept::run(Rc::clone(&worker), index, Listener::new(socket)?, serve));
+    }
+    let mut ticks = 0u32;
+    while !worker.is_drained() {
+        hold_back(TICK).await;
+        worker.clock.tick();
+        worker.deadlines.sweep(worker.clock.millis());
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(SLOW_TICKS) {
+            worker.backends.sweep(worker.clock.millis());
+            worker.touches.flush();
+        }
+    }
+    worker.touches.flush();
+    worker.tell(FromWorker::Ended { worker: worker.id });
+    Ok(())
+}
+
+impl Worker {
+    pub(crate) fn board(&self) -> &Board {
+        &self.shared.boards[self.id]
+    }
+
+    pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {
+        self.deadlines.register(fd)
+    }
+
+    /// The time on the worker's clock, `span` from now.
+    pub(crate) fn after(&self, span: control::spec::Span) -> u64 {
+        self.clock.millis().saturating_add(span.as_millis())
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining.get() && self.accepting.get() == 0 && self.open.iter().all(|open| open.get() == 0)
+    }
+
+    /// Acts on what this worker remembers of a pool.
+    pub(crate) fn with_local<R>(&self, slot: u32, act: impl FnOnce(&mut Local) -> R) -> R {
+        let mut turns = self.turns.borrow_mut();
+        if turns.len() <= slot as usize {
+            turns.resize(slot as usize + 1, Local::default());
+        }
+        act(&mut turns[slot as usize])
+    }
+
+    /// Where a listener of this worker stands in the table; absent while the table does not have it.
+    pub(crate) fn listener_at(&self, index: usize) -> Option<usize> {
+        self.listeners.borrow()[index]
+    }
+
+    /// Client connections of the listener to which a socket belongs; it may have several.
+    fn open_like(&self, index: usize) -> u32 {
+        let names = self.listener_names.iter().zip(&self.open);
+        names.filter(|(name, _)| **name == self.listener_names[index]).map(|(_, open)| open.get()).sum()
+    }
+
+    fn follow_listeners(&self) {
+        let table = self.table.borrow();
+        let find = |name: &String| table.listeners.iter().position(|listener| listener.settings.name == *name);
+        *self.listeners.borrow_mut() = self.listener_names.iter().map(find).collect();
+    }
+
+    fn begin_drain(&self) {
+        self.draining.set(true);
+        self.deadlines.end_idle(self.after(ON_ITS_WAY));
+        self.backends.close_all();
+        self.drained.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// What `wait` gives, or `None` as soon as the worker drains. Only for waits that lose nothing when they are given up.
+    async fn unless_draining<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let mut wait = pin!(wait);
+        poll_fn(|context| {
+            if self.draining.get() {
+                return Poll::Ready(None);
+            }
+            let polled = wait.as_mut().poll(context).map(Some);
+            if polled.is_pending() {
+                let mut drained = self.drained.borrow_mut();
+                if !drained.iter().any(|waker| waker.will_wake(context.waker())) {
+                    drained.push(context.waker().clone());
+                }
+            }
+            polled
+        })
+        .await
+    }
+}

@@ -1,0 +1,172 @@
+//! What only the machine can tell about a configuration: files and folders, the user, the length of socket paths.
+
+use super::Purpose;
+use crate::user::Account;
+use control::{
+    Path, Problem,
+    config::{Config, Global},
+};
+use rustix::{
+    fs::{Access, access},
+    process::geteuid,
+};
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path,
+};
+
+/// The longest path of a Unix socket, in bytes; one more ends it.
+const MAX_SOCKET_PATH: usize = 107;
+
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Looks and changes nothing. `file` is the configuration itself.
+pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Findings {
+    let mut findings = Findings::default();
+    let root = Path::default();
+    let (global, admin) = (root.key("global"), root.key("admin"));
+    let runs_as = user(&mut findings, config, purpose);
+    if let (Some(account), Ok(metadata)) = (&runs_as, fs::metadata(file))
+        && !may_read(account, &metadata)
+    {
+        let wrong = format!("user `{}`, whom the admin process runs as, can't read this file", account.name);
+        findings.wrong(
+            root.clone(),
+            wrong,
+            format!("chgrp it to a group of that user and chmod 640 {}", file.display()),
+        );
+    }
+    for (key, folder, default) in [
+        ("state_dir", &config.global.state_dir, Global::default().state_dir),
+        ("runtime_dir", &config.global.runtime_dir, Global::default().runtime_dir),
+    ] {
+        // As root with a user set, the supervisor makes the folder and gives it to that user.
+        if runs_as.is_none()
+            && let Err(wrong) = may_fill(folder)
+        {
+            let right = format!("set global.{key} to a folder that you may write to");
+            let right = if *folder == default { format!("{right}, or run as root") } else { right };
+            findings.wrong(global.key(key), wrong, right);
+        }
+    }
+    // The longest name of those in it.
+    socket_path(&mut findings, global.key("runtime_dir"), &config.global.runtime_dir.join("dataplane.notify"));
+    if let Some(socket) = config.admin.listen.strip_prefix("unix:") {
+        socket_path(&mut findings, admin.key("listen"), path::Path::new(socket));
+    }
+    if let Some(file) = &config.admin.token_file {
+        let at = admin.key("token_file");
+        if let Some(secret) = secret(&mut findings, &at, file, runs_as.as_ref(), true)
+            && secret.trim_ascii().is_empty()
+        {
+            findings.wrong(at, format!("`{}` is empty", file.display()), "write a long random token into it");
+        }
+    }
+    secret(&mut findings, &global.key("keys_file"), &config.global.keys_path(), runs_as.as_ref(), false);
+    findings
+}
+
+impl Findings {
+    fn wrong(&mut self, path: Path, wrong: impl Into<String>, right: impl Into<String>) {
+        self.problems.push(Problem { path, wrong: wrong.into(), right: right.into() });
+    }
+}
+
+/// Whom the children will run as, where that is not who this process is.
+fn user(findings: &mut Findings, config: &Config, purpose: Purpose) -> Option<Account> {
+    if purpose == Purpose::Serve {
+        return None;
+    }
+    let (path, is_root) = (Path::default().key("global").key("user"), geteuid().is_root());
+    let Some(name) = &config.global.user else {
+        if is_root {
+            findings.warnings.push("runs as root; set global.user to a user without rights of its own".to_owned());
+        }
+        return None;
+    };
+    match Account::find(name) {
+        Ok(Some(account)) if is_root => return Some(account),
+        Ok(Some(account)) if account.is_self() => {}
+        Ok(Some(_)) => findings.wrong(
+            path,
+            format!("only root can run the children as `{name}`"),
+            "start it as root, or remove the key to run as yourself",
+        ),
+        Ok(None) => findings.wrong(path, format!("there is no user `{name}`"), "name a user of this machine"),
+        Err(error) => findings.wrong(path, format!("can't look up user `{name}`: {error}"), "name a user"),
+    }
+    None
+}
+
+/// Whether this process may make files in `folder`, which need not be there yet.
+fn may_fill(folder: &path::Path) -> Result<(), String> {
+    let there = folder.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(path::Path::new("."));
+    let subject = if there == folder {
+        format!("`{}`", folder.display())
+    } else {
+        format!("`{}` can't be made: `{}`", folder.display(), there.display())
+    };
+    if !there.is_dir() {
+        return Err(format!("{subject} is no folder"));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("{subject} can't be written to: {}", io::Error::from(error)))
+}
+
+fn socket_path(findings: &mut Findings, path: Path, socket: &path::Path) {
+    let length = socket.as_os_str().as_bytes().len();
+    if length > MAX_SOCKET_PATH {
+        let wrong = format!("`{}` is too long for a socket: {length} bytes", socket.display());
+        findings.wrong(path, wrong, format!("use a shorter folder; {MAX_SOCKET_PATH} bytes are the most"));
+    }
+}
+
+/// The content of a file that must be a secret of whoever reads it.
+fn secret(
+    findings: &mut Findings,
+    at: &Path,
+    file: &path::Path,
+    reader: Option<&Account>,
+    required: bool,
+) -> Option<Vec<u8>> {
+    let shown = file.display();
+    let (metadata, content) = match (fs::metadata(file), fs::read(file)) {
+        (Ok(metadata), Ok(content)) => (metadata, content),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
+            if required {
+                findings.wrong(at.clone(), format!("there is no file `{shown}`"), "make it, with mode 0600");
+            }
+            return None;
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            let right = "let the user that Steadfast runs as read it";
+            findings.wrong(at.clone(), format!("`{shown}` can't be read: {error}"), right);
+            return None;
+        }
+    };
+    if let Some(account) = reader.filter(|account| !may_read(account, &metadata)) {
+        let wrong = format!("`{shown}` can't be read by user `{}`", account.name);
+        findings.wrong(at.clone(), wrong, format!("chown {} {shown}", account.name));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o066 != 0 {
+        let wrong = format!("others than its owner can read or write `{shown}` (mode {mode:04o})");
+        findings.wrong(at.clone(), wrong, format!("chmod 600 {shown}"));
+    }
+    Some(content)
+}
+
+fn may_read(account: &Account, metadata: &Metadata) -> bool {
+    let bit = match (metadata.uid() == account.uid, metadata.gid() == account.gid) {
+        (true, _) => 0o400,
+        (false, true) => 0o040,
+        (false, false) => 0o004,
+    };
+    account.uid == 0 || metadata.mode() & bit != 0
+}

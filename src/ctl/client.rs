@@ -1,0 +1,225 @@
+//! As much of an HTTP client as the admin API needs, over TCP and Unix sockets.
+
+use crate::failure::Failure;
+use serde_json::Value;
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    time::Duration,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most of an answer that is read, in bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    at: At,
+    token: Option<String>,
+}
+
+#[derive(Debug)]
+enum At {
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+/// How long the answer may keep silent.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Client {
+    /// `address` is `address:port`, with `http://` before it or not, or `unix:PATH`.
+    pub(super) fn new(address: &str, token: Option<String>) -> Self {
+        let at = match address.strip_prefix("unix:") {
+            Some(path) => At::Unix(path.into()),
+            None => At::Tcp(address.trim_start_matches("http://").trim_end_matches('/').to_owned()),
+        };
+        Self { at, token }
+    }
+
+    /// # Errors
+    /// The admin process can't be reached, or it refused: then what it said.
+    pub(super) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Value, Failure> {
+        let (status, reader) = self.send(method, path, body, Some(patience))?;
+        let mut text = String::new();
+        reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
+        let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer, &text)) }
+    }
+
+    /// The lines of an answer that goes on until either side ends it.
+    pub(super) fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
+        let (status, mut reader) = self.send("GET", path, None, None)?;
+        if status != 200 {
+            let mut text = String::new();
+            reader.by_ref().take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
+            return Err(refusal(status, &serde_json::from_str(&text).unwrap_or(Value::Null), &text));
+        }
+        Ok(reader.lines())
+    }
+
+    /// Speaks HTTP/1.0: the answer ends with the connection, and there is no framing to take apart.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Option<Duration>,
+    ) -> Result<(u16, BufReader<Box<dyn Read>>), Failure> {
+        let mut text = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n", self.host());
+        if let Some(token) = &self.token {
+            write!(text, "Authorization: Bearer {token}\r\n").expect("a String takes all");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        if !body.is_empty() {
+            text.push_str("Content-Type: application/json\r\n");
+        }
+        if method != "GET" {
+            write!(text, "Content-Length: {}\r\n", body.len()).expect("a String takes all");
+        }
+        text.push_str("\r\n");
+        text.push_str(&body);
+        let stream = self.connect(&text, patience).map_err(|error| {
+            let hint = "is Steadfast running, and is --admin (or STEADFAST_ADMIN) where it listens?";
+            Failure::general(format!("can't reach the admin API at {self}: {error}; {hint}"))
+        })?;
+        let mut reader = BufReader::new(stream);
+        let status = read_head(&mut reader).map_err(|error| self.broken(&error))?;
+        Ok((status, reader))
+    }
+
+    fn connect(&self, request: &str, patience: Option<Duration>) -> io::Result<Box<dyn Read>> {
+        match &self.at {
+            At::Unix(path) => {
+                let mut stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(patience)?;
+                stream.write_all(request.as_bytes())?;
+                Ok(Box::new(stream))
+            }
+            At::Tcp(address) => {
+                let mut failed = io::Error::other("the name has no address");
+                for address in address.to_socket_addrs()? {
+                    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                        Ok(mut stream) => {
+                            stream.set_read_timeout(patience)?;
+                            stream.write_all(request.as_bytes())?;
+                            return Ok(Box::new(stream));
+                        }
+                        Err(error) => failed = error,
+                    }
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    fn host(&self) -> &str {
+        match &self.at {
+            At::Tcp(address) => address,
+            At::Unix(_) => "localhost",
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Failure {
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+            Failure::general(format!("the admin API at {self} did not answer in time"))
+        } else {
+            Failure::general(format!("the admin API at {self} broke off its answer: {error}"))
+        }
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.at {
+            At::Tcp(address) => f.write_str(address),
+            At::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Reads up to the body; returns the status.
+fn read_head(reader: &mut impl BufRead) -> io::Result<u16> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.trim().parse().ok());
+    let status = status.ok_or_else(|| io::Error::other("it does not speak HTTP"))?;
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line.trim_end().is_empty() {
+            return Ok(status);
+        }
+    }
+}
+
+/// A problem of RFC 9457 as lines; anything else as it came.
+fn refusal(status: u16, answer: &Value, text: &str) -> Failure {
+    let field = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
+    let detail = field(answer, "detail").or_else(|| field(answer, "title"));
+    let mut message = format!("refused with {status}: {}", detail.unwrap_or_else(|| text.trim().to_owned()));
+    for error in answer["errors"].as_array().into_iter().flatten() {
+        let part = |key| field(error, key).filter(|part| !part.is_empty());
+        let parts: Vec<_> = [part("detail"), part("right")].into_iter().flatten().collect();
+        let pointer =
+            part("pointer").or_else(|| part("parameter")).map(|pointer| format!("{pointer}: ")).unwrap_or_default();
+        write!(message, "\n  {pointer}{}", parts.join("; ")).expect("a String takes all");
+    }
+    Failure::general(message)
+}
+
+/// One segment of a path, with what has a meaning there encoded.
+pub(super) fn segment(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(byte.into()),
+            byte => write!(encoded, "%{byte:02X}").expect("a String takes all"),
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_problem_is_told_with_each_field() {
+        let problem = json!({
+            "title": "Bad Request", "status": 422, "detail": "the backend can't be used",
+            "errors": [{"pointer": "/address", "detail": "is missing", "right": "write \"host:port\""}, {"parameter": "timeout", "detail": "x"}],
+        });
+        let failure = refusal(422, &problem, "");
+        let text =
+            "refused with 422: the backend can't be used\n  /address: is missing; write \"host:port\"\n  timeout: x";
+        assert_eq!(failure.to_string(), text);
+        assert_eq!(refusal(502, &Value::Null, "no\n").to_string(), "refused with 502: no");
+    }
+
+    #[test]
+    fn names_can_not_leave_their_segment() {
+        assert_eq!(segment("a-b_c.d~1"), "a-b_c.d~1");
+        assert_eq!(segment("a/../b?c d"), "a%2F..%2Fb%3Fc%20d");
+    }
+
+    #[test]
+    fn a_head_is_skipped_up_to_the_body() {
+        let mut answer = "HTTP/1.1 204 No Content\r\nA: b\r\n\r\nrest".as_bytes();
+        assert_eq!((read_head(&mut answer).unwrap(), answer), (204, "rest".as_bytes()));
+        for wrong in ["", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b"] {
+            assert!(read_head(&mut wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}

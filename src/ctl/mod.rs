@@ -1,0 +1,140 @@
+//! The command line of the admin API.
+
+pub(crate) mod args;
+mod client;
+mod show;
+mod table;
+
+use crate::{
+    config::{self, Purpose},
+    failure::Failure,
+    output,
+};
+use args::{Action, Backend, Ctl, Explain};
+use client::{Client, PATIENCE, segment};
+use serde_json::{Value, json};
+use std::{fs, time::Duration};
+
+pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
+    let client = connect(arguments)?;
+    if let Action::Events = arguments.action {
+        return follow(&client, arguments.json);
+    }
+    let call = Call::of(&arguments.action);
+    let answer = client.call(call.method, &call.path, call.body.as_ref(), call.patience)?;
+    let text = if arguments.json { format!("{answer:#}\n") } else { (call.show)(&answer) };
+    output::print(&text)?;
+    if answer["empty"] == false {
+        return Err(Failure::general("sessions or requests were still left when the time was up"));
+    }
+    Ok(())
+}
+
+fn connect(arguments: &Ctl) -> Result<Client, Failure> {
+    let admin = match &arguments.config {
+        Some(file) => config::load(file, Purpose::FileOnly)?.config.admin,
+        None => control::config::Admin::default(),
+    };
+    let token = match arguments.token_file.as_ref().or(admin.token_file.as_ref()) {
+        Some(file) => {
+            let text = fs::read_to_string(file);
+            let text = text.map_err(Failure::doing(format_args!("can't read the token in {}", file.display())))?;
+            Some(text.trim().to_owned())
+        }
+        None => None,
+    };
+    Ok(Client::new(arguments.admin.as_deref().unwrap_or(&admin.listen), token))
+}
+
+/// One call of the API, and how its answer is shown.
+struct Call {
+    method: &'static str,
+    path: String,
+    body: Option<Value>,
+    patience: Duration,
+    show: fn(&Value) -> String,
+}
+
+impl Call {
+    fn of(action: &Action) -> Self {
+        match action {
+            Action::Status => Self::read("/v1/status".to_owned(), show::status),
+            Action::Pools => Self::read("/v1/pools".to_owned(), show::pools),
+            Action::Backends { pool } => Self::read(format!("/v1/pools/{}/backends", segment(pool)), show::backends),
+            Action::Add { backend, address, weight } => {
+                let mut body = json!({ "address": address });
+                if let Some(weight) = weight {
+                    body["weight"] = json!(weight);
+                }
+                Self::write("PUT", backend, "", Some(body))
+            }
+            Action::Weight { backend, weight } => Self::write("PATCH", backend, "", Some(json!({ "weight": weight }))),
+            Action::Drain { backend, deadline, wait, timeout } => {
+                let mut body = json!({ "mode": "persist" });
+                if let Some(deadline) = deadline {
+                    body["deadline"] = json!(deadline);
+                }
+                if !wait {
+                    return Self::write("POST", backend, "/drain", Some(body));
+                }
+                let call = Self::write("POST", backend, &format!("/drain?wait=empty&timeout={timeout}"), Some(body));
+                Self { patience: timeout.to_std() + PATIENCE, ..call }
+            }
+            Action::Activate(backend) => Self::write("POST", backend, "/activate", None),
+            Action::Maintenance(backend) => Self::write("POST", backend, "/maintenance", None),
+            Action::Remove(backend) => Self::write("DELETE", backend, "", None),
+            Action::Health { backend, health } => {
+                Self::write("PUT", backend, "/health", Some(json!({ "health": health.name() })))
+            }
+            Action::Explain(explain) => {
+                Self { body: Some(request_of(explain)), ..Self::post("/v1/explain", show::explanation) }
+            }
+            Action::Reload => Self::post("/v1/reload", show::written),
+            Action::RotateKeys => Self::post("/v1/keys/rotate", show::written),
+            // Followed rather than called.
+            Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
+        }
+    }
+
+    fn read(path: String, show: fn(&Value) -> String) -> Self {
+        Self { method: "GET", path, body: None, patience: PATIENCE, show }
+    }
+
+    fn post(path: &str, show: fn(&Value) -> String) -> Self {
+        Self { method: "POST", ..Self::read(path.to_owned(), show) }
+    }
+
+    fn write(method: &'static str, Backend { pool, name }: &Backend, rest: &str, body: Option<Value>) -> Self {
+        let path = format!("/v1/pools/{}/backends/{}{rest}", segment(pool), segment(name));
+        Self { method, body, ..Self::read(path, show::written) }
+    }
+}
+
+fn request_of(explain: &Explain) -> Value {
+    let Explain { pool, listener, host, path, cookie, client } = explain;
+    let fields = [
+        ("pool", pool),
+        ("listener", listener),
+        ("host", host),
+        ("path", path),
+        ("cookie", cookie),
+        ("client", client),
+    ];
+    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))).collect()
+}
+
+/// Server-sent events: `event:` says what kind the next `data:` is.
+fn follow(client: &Client, json: bool) -> Result<(), Failure> {
+    let mut kind = String::new();
+    for line in client.follow("/v1/events")? {
+        let line = line.map_err(Failure::doing("the events broke off"))?;
+        if let Some(event) = line.strip_prefix("event:") {
+            event.trim().clone_into(&mut kind);
+        } else if let Some(data) = line.strip_prefix("data:").map(str::trim) {
+            let shown =
+                if json { format!("{{\"event\":\"{kind}\",\"data\":{data}}}") } else { show::event(&kind, data) };
+            output::print(&format!("{shown}\n"))?;
+        }
+    }
+    Ok(())
+}

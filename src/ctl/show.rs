@@ -1,0 +1,184 @@
+//! Answers of the admin API, for people.
+
+use super::table::Table;
+use control::spec::Span;
+use serde_json::Value;
+use std::fmt::Write;
+
+pub(super) fn status(answer: &Value) -> String {
+    let uptime = Span::from_secs(answer["uptime_seconds"].as_u64().unwrap_or(0));
+    let [version, generation, source] = ["version", "generation", "source"].map(|key| cell(&answer[key]));
+    let mut text = format!("steadfast {version}, up {uptime}, generation {generation}, membership from {source}\n\n");
+    let mut dataplanes = Table::new(["data plane", "workers", "version", "generation", "connections"]);
+    for each in list(&answer["dataplanes"]) {
+        dataplanes
+            .row(["pid", "workers", "version", "applied_generation", "open_connections"].map(|key| cell(&each[key])));
+    }
+    let mut pools = Table::new(["pool", "backends", "up", "down", "unknown", "draining", "maintenance"]);
+    for each in list(&answer["pools"]) {
+        let keys = ["name", "backends", "up", "down", "unknown", "draining", "maintenance"];
+        pools.row(keys.map(|key| cell(&each[key])));
+    }
+    push(&mut text, format_args!("{dataplanes}\n{pools}"));
+    for problem in list(&answer["problems"]) {
+        push(&mut text, format_args!("\nproblem: {}", cell(problem)));
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+pub(super) fn pools(answer: &Value) -> String {
+    let mut table = Table::new(["pool", "balance", "affinity", "on down", "backends", "sessions", "in flight"]);
+    for pool in list(answer) {
+        let backends = &pool["backends"];
+        let sum = |key| {
+            let values: Vec<_> = list(backends).filter_map(|backend| backend[key].as_u64()).collect();
+            if values.is_empty() { String::new() } else { values.iter().sum::<u64>().to_string() }
+        };
+        let affinity = &pool["affinity"];
+        table.row([
+            cell(&pool["name"]),
+            cell(&pool["balance"]),
+            cell(&affinity["mode"]),
+            cell(&affinity["on_down"]),
+            list(backends).count().to_string(),
+            sum("live_sessions"),
+            sum("requests_in_flight"),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(super) fn backends(answer: &Value) -> String {
+    let headings =
+        ["backend", "address", "weight", "state", "health", "sessions", "in flight", "requests", "lost", "why"];
+    let mut table = Table::new(headings);
+    for backend in list(answer) {
+        let cell = |key| cell(&backend[key]);
+        table.row([
+            cell("name"),
+            cell("address"),
+            cell("weight"),
+            state(backend),
+            cell("health"),
+            cell("live_sessions"),
+            cell("requests_in_flight"),
+            cell("requests"),
+            cell("sessions_lost"),
+            cell("health_reason"),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The admin state, and how far a drain is.
+fn state(backend: &Value) -> String {
+    let state = cell(&backend["admin_state"]);
+    match backend["drain_progress"]["share_done"].as_f64() {
+        Some(share) => format!("{state} {:.0}%", share * 100.0),
+        None => state,
+    }
+}
+
+/// What a write has done.
+pub(super) fn written(answer: &Value) -> String {
+    let mut text = String::new();
+    let backend = &answer["backend"];
+    if backend.is_object() {
+        let [name, address, weight, health] = ["name", "address", "weight", "health"].map(|key| cell(&backend[key]));
+        push(&mut text, format_args!("{name}: {address}, weight {weight}, {}, {health}\n", state(backend)));
+    }
+    if let [Some(keys), Some(dropped)] = ["keys", "dropped"].map(|key| answer[key].as_u64()) {
+        push(&mut text, format_args!("{keys} keys open tokens, {dropped} no longer does\n"));
+    }
+    let generation = cell(&answer["generation"]);
+    match (answer["applied"].as_bool(), answer["workers"].as_u64()) {
+        (Some(true), Some(workers)) => {
+            push(&mut text, format_args!("generation {generation}, applied by {workers} workers\n"))
+        }
+        (Some(true), None) => push(&mut text, format_args!("generation {generation}, applied\n")),
+        _ => push(&mut text, format_args!("generation {generation}, stored but not applied yet\n")),
+    }
+    let warnings = answer.get("warning").into_iter().chain(list(&answer["warnings"]));
+    for warning in warnings {
+        push(&mut text, format_args!("warning: {}\n", cell(warning)));
+    }
+    text
+}
+
+/// Where a request would go, then each step of the decision.
+pub(super) fn explanation(answer: &Value) -> String {
+    let names: Vec<_> = list(&answer["candidates"]).map(cell).collect();
+    let backend = match cell(&answer["backend"]) {
+        none if none.is_empty() && names.is_empty() => "nobody".to_owned(),
+        none if none.is_empty() => format!("one of {}", names.join(", ")),
+        backend => backend,
+    };
+    let mut text = format!("{backend} ({})\n", cell(&answer["outcome"]));
+    for step in list(&answer["why"]) {
+        push(&mut text, format_args!("  {}\n", cell(step)));
+    }
+    if answer["sets_cookie"] == true {
+        text.push_str("  the response sets the affinity cookie\n");
+    }
+    text
+}
+
+/// `kind key=value …`
+pub(super) fn event(kind: &str, data: &str) -> String {
+    let Ok(Value::Object(fields)) = serde_json::from_str(data) else { return format!("{kind} {data}") };
+    fields.iter().fold(kind.to_owned(), |mut line, (key, value)| {
+        push(&mut line, format_args!(" {key}={}", cell(value)));
+        line
+    })
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
+    text.write_fmt(part).expect("a String takes all");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_write_says_who_acts_on_it() {
+        let backend = json!({"name": "a", "address": "b:1", "weight": 2, "admin_state": "draining", "health": "up",
+            "drain_progress": {"share_done": 0.25}});
+        let answer = json!({"generation": 7, "applied": true, "workers": 2, "backend": backend});
+        assert_eq!(written(&answer), "a: b:1, weight 2, draining 25%, up\ngeneration 7, applied by 2 workers\n");
+        let answer = json!({"generation": 8, "applied": false, "warning": "nobody serves", "keys": 3, "dropped": 1});
+        let text =
+            "3 keys open tokens, 1 no longer does\ngeneration 8, stored but not applied yet\nwarning: nobody serves\n";
+        assert_eq!(written(&answer), text);
+    }
+
+    #[test]
+    fn figures_that_nobody_has_are_no_zeros() {
+        let answer = json!([{"name": "a", "address": "b:1", "weight": 1, "admin_state": "active", "health": "down",
+            "health_reason": "connection refused", "live_sessions": null, "requests_in_flight": 0, "requests": 5,
+            "sessions_lost": 1}]);
+        let text = backends(&answer);
+        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row, ["a", "b:1", "1", "active", "down", "-", "0", "5", "1", "connection", "refused"]);
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        assert_eq!(event("health", r#"{"backend":"a","up":true}"#), "health backend=a up=true");
+        assert_eq!(event("odd", "text"), "odd text");
+    }
+}

@@ -1,0 +1,101 @@
+//! The notification protocol of systemd, both ends of it: what a service says of itself (`sd_notify(3)`).
+
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            fs::lchown,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// Tells whoever started this process; `false` where nobody listens.
+pub(crate) fn say(message: &str) -> bool {
+    env::var_os(VARIABLE).is_some_and(|socket| send(&socket, message).is_ok())
+}
+
+/// One line of free text that explains what comes next, such as the end of this process.
+pub(crate) fn say_status(text: &str) -> bool {
+    say(&format!("STATUS={}", text.trim().replace('\n', "; ")))
+}
+
+fn send(socket: &OsStr, message: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
+/// Where one child says how it is.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Ready,
+    Status(String),
+}
+
+impl Ear {
+    /// `owner` is the user and group that will write to it, where that is not this process's.
+    pub(crate) fn bind(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixDatagram::bind(path)?;
+        socket.set_nonblocking(true)?;
+        if let Some((uid, gid)) = owner {
+            lchown(path, Some(uid), Some(gid))?;
+        }
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All that was said since the call before.
+    pub(crate) fn hear(&self) -> Vec<Word> {
+        let mut words = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            words.extend(String::from_utf8_lossy(&buffer[..length]).lines().filter_map(word));
+        }
+        words
+    }
+}
+
+fn word(line: &str) -> Option<Word> {
+    match line.split_once('=')? {
+        ("READY", "1") => Some(Word::Ready),
+        ("STATUS", text) => Some(Word::Status(text.to_owned())),
+        _ => None,
+    }
+}
+
+impl AsFd for Ear {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        // Nothing to be done about a file that can't be removed at the end; the next start removes it.
+        drop(std::fs::remove_file(&self.path));
+    }
+}

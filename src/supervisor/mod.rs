@@ -1,0 +1,315 @@
+//! Holds the listening sockets and two children, and does as little else as can be, so that it has no reason to die.
+
+mod backoff;
+mod child;
+mod events;
+
+use crate::{
+    config::{self, Purpose},
+    failure::Failure,
+    folders,
+    log::LogOptions,
+    notify,
+    sockets::{self, ADMIN, Addresses, Sockets, Wanted},
+    user::Account,
+};
+use child::{Child, Happening, Launch, Role};
+use control::config::Global;
+use events::Events;
+use rustix::process::Signal;
+use serde::Serialize;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::{self, ExitStatus},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// What the data plane may take beyond `global.drain_timeout`, and the admin process in all, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs until told to end by a signal. `on_ready` is called once, when both children are.
+///
+/// # Errors
+/// The configuration or a port can't be used, a child can't start, or a second signal cut the drain short.
+pub(crate) fn run(file: &Path, log: &LogOptions, on_ready: impl FnOnce(&Addresses)) -> Result<(), Failure> {
+    let loaded = config::load(file, Purpose::Run)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let global = &loaded.config.global;
+    // Children are given another user only by root; for anybody else the key can only name who it is anyway.
+    let account = match &global.user {
+        Some(name) if rustix::process::geteuid().is_root() => Account::find(name)?,
+        _ => None,
+    };
+    folders::make(global, account.as_ref())?;
+    let files = Files::take(global)?;
+    // Before anything can be started that would have to be ended.
+    let mut events = Events::on(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+    let sockets = sockets::acquire(&loaded.config, Wanted::All)?;
+    for (name, address) in &sockets.addresses.listeners {
+        tracing::info!(name, address, "listening");
+    }
+    tracing::info!(name = ADMIN, address = sockets.addresses.admin, "listening");
+    folders::replace(&files.config, loaded.text.as_bytes())?;
+    let drain = global.drain_timeout.to_std();
+    let (addresses, children) = launch(file, &files, sockets, account, log)?;
+    let mut supervisor = Supervisor { files, addresses, children, phase: Phase::Starting, drain };
+    let ended = supervisor.supervise(&mut events, on_ready);
+    if ended.is_err() {
+        supervisor.kill();
+    }
+    ended
+}
+
+fn launch(
+    file: &Path,
+    files: &Files,
+    sockets: Sockets,
+    account: Option<Account>,
+    log: &LogOptions,
+) -> Result<(Addresses, [Child; 2]), Failure> {
+    let Sockets { listeners, admin, addresses } = sockets;
+    let account = account.map(Rc::new);
+    // Its path and not the running image: what is installed there by then is what a restart starts.
+    let program = std::env::current_exe().map_err(Failure::doing("can't find this executable"))?;
+    let child = |role: Role, config: &Path, sockets: Vec<(String, OwnedFd)>| {
+        let owner = account.as_deref().map(|account| (account.uid, account.gid));
+        let ear = notify::Ear::bind(&files.folder.join(format!("{}.notify", role.name())), owner)?;
+        let (config, account) = (config.to_owned(), account.clone());
+        let launch = Launch { role, program: program.clone(), config, sockets, account, log: log.clone() };
+        Child::start(launch, ear).map_err(Failure::doing(format_args!("can't start the {}", role.title())))
+    };
+    let admin = admin.into_iter().map(|socket| (ADMIN.to_owned(), socket)).collect();
+    // The data plane starts anew from the file as it was when its sockets were bound, whatever has become of it since.
+    let dataplane = child(Role::Dataplane, &files.config, listeners)?;
+    let admin = child(Role::Admin, file, admin)?;
+    Ok((addresses, [dataplane, admin]))
+}
+
+struct Supervisor {
+    files: Files,
+    addresses: Addresses,
+    /// The data plane, then the admin process: the order in which they end.
+    children: [Child; 2],
+    phase: Phase,
+    drain: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Not both were ready yet.
+    Starting,
+    Serving,
+    /// The child of that index was told to end, and those before it have ended.
+    Stopping {
+        index: usize,
+        kill_at: Instant,
+    },
+}
+
+impl Supervisor {
+    fn supervise(&mut self, events: &mut Events, on_ready: impl FnOnce(&Addresses)) -> Result<(), Failure> {
+        let mut on_ready = Some(on_ready);
+        self.write_processes();
+        loop {
+            let deadline = self.children.iter().filter_map(Child::deadline).chain(self.phase.deadline()).min();
+            for signal in events.wait(&self.children.each_ref().map(Child::ear), deadline)? {
+                self.on_signal(signal)?;
+            }
+            for index in 0..self.children.len() {
+                while let Some(happening) = self.children[index].look(Instant::now())? {
+                    self.on_happening(index, happening)?;
+                }
+            }
+            if self.phase == Phase::Starting && self.children.iter().all(Child::was_ready) {
+                self.phase = Phase::Serving;
+                self.serving();
+                if let Some(on_ready) = on_ready.take() {
+                    on_ready(&self.addresses);
+                }
+            }
+            if self.stopped(Instant::now()) {
+                tracing::info!("ended");
+                return Ok(());
+            }
+        }
+    }
+
+    fn serving(&self) {
+        let addresses = serde_json::to_vec(&self.addresses).expect("addresses are strings by name");
+        if let Err(error) = folders::replace(&self.files.addresses, &addresses) {
+            tracing::warn!("can't write {}: {error}", self.files.addresses.display());
+        }
+        notify::say("READY=1");
+        tracing::info!("ready");
+    }
+
+    fn on_signal(&mut self, signal: i32) -> Result<(), Failure> {
+        match (signal, self.phase) {
+            (SIGTERM | SIGINT, Phase::Stopping { .. }) => {
+                Err(Failure::general("ended by a second signal, before all exchanges had finished"))
+            }
+            (SIGTERM | SIGINT, Phase::Starting | Phase::Serving) => {
+                notify::say("STOPPING=1");
+                tracing::info!(drain_timeout = ?self.drain, "draining");
+                self.stop(0, Instant::now());
+                Ok(())
+            }
+            (SIGHUP, _) => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+                let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+                notify::say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+                self.children[1].signal(Signal::HUP);
+                notify::say("READY=1");
+                Ok(())
+            }
+            // A child has ended or was stopped, which the look at each of them tells.
+            _ => Ok(()),
+        }
+    }
+
+    fn on_happening(&mut self, index: usize, happening: Happening) -> Result<(), Failure> {
+        let child = &self.children[index];
+        let title = child.role().title();
+        match happening {
+            Happening::Ready => tracing::debug!("{title} is ready"),
+            Happening::Started => {
+                tracing::info!(pid = child.pid(), "{title} was started again");
+                self.write_processes();
+            }
+            Happening::Ended { status, said, restart } => {
+                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                match restart {
+                    _ if matches!(self.phase, Phase::Stopping { .. }) => {
+                        tracing::info!("{title} ended, {status}{said}")
+                    }
+                    Some(pause) => {
+                        tracing::error!("{title} ended, {status}{said}; it is started again in {pause:?}");
+                    }
+                    None => return Err(cannot_start(title, status, &said)),
+                }
+                self.write_processes();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the child to end, or the next one where it is not running.
+    fn stop(&mut self, index: usize, now: Instant) {
+        let patience = if index == 0 { self.drain + GRACE } else { GRACE };
+        self.phase = Phase::Stopping { index, kill_at: now + patience };
+        // Those after it are not to be started again any more, but serve on where they run.
+        self.children.iter_mut().for_each(Child::let_end);
+        self.children[index].signal(Signal::TERM);
+    }
+
+    /// Goes on with stopping; whether all have ended.
+    fn stopped(&mut self, now: Instant) -> bool {
+        let Phase::Stopping { index, kill_at } = self.phase else { return false };
+        if self.children[index].is_running() {
+            if now >= kill_at {
+                tracing::warn!("{} did not end in time and is killed", self.children[index].role().title());
+                self.children[index].signal(Signal::KILL);
+                self.phase = Phase::Stopping { index, kill_at: now + GRACE };
+            }
+            return false;
+        }
+        if index + 1 == self.children.len() {
+            return true;
+        }
+        self.stop(index + 1, now);
+        self.stopped(now)
+    }
+
+    fn kill(&mut self) {
+        self.children.iter_mut().for_each(Child::kill);
+    }
+
+    fn write_processes(&self) {
+        let [dataplane, admin] = self.children.each_ref().map(Child::pid);
+        let processes = Processes { supervisor: process::id(), dataplane, admin };
+        let text = serde_json::to_vec(&processes).expect("numbers by name");
+        if let Err(error) = folders::replace(&self.files.processes, &text) {
+            tracing::warn!("can't write {}: {error}", self.files.processes.display());
+        }
+    }
+}
+
+impl Phase {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Starting | Self::Serving => None,
+            Self::Stopping { kill_at, .. } => Some(kill_at),
+        }
+    }
+}
+
+fn cannot_start(title: &str, status: ExitStatus, said: &str) -> Failure {
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
+    Failure::new(code.unwrap_or(crate::failure::GENERAL), format!("the {title} can't start, {status}{said}"))
+}
+
+/// The pids, for scripts; null while a child is not running.
+#[derive(Serialize)]
+struct Processes {
+    supervisor: u32,
+    dataplane: Option<u32>,
+    admin: Option<u32>,
+}
+
+/// What the supervisor keeps in `global.runtime_dir` while it runs.
+struct Files {
+    folder: PathBuf,
+    config: PathBuf,
+    addresses: PathBuf,
+    processes: PathBuf,
+    /// Held locked, so that no other supervisor uses the folder.
+    _lock: File,
+}
+
+impl Files {
+    fn take(global: &Global) -> Result<Self, Failure> {
+        let folder = global.runtime_dir.clone();
+        let path = folder.join("lock");
+        // The folder may be the children's user's: what a link there leads to is not opened.
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let lock = lock.map_err(Failure::doing(format_args!("can't open {}", path.display())))?;
+        let locked = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        locked.map_err(|error| {
+            let error = io::Error::from(error);
+            if error.kind() == io::ErrorKind::WouldBlock {
+                Failure::general(format!(
+                    "another Steadfast runs with global.runtime_dir = {}; give each its own state_dir and runtime_dir",
+                    folder.display()
+                ))
+            } else {
+                Failure::general(format!("can't lock {}: {error}", path.display()))
+            }
+        })?;
+        let (config, addresses, processes) =
+            (folder.join("config.toml"), folder.join("addresses.json"), folder.join("processes.json"));
+        let files = Self { folder, config, addresses, processes, _lock: lock };
+        // What one that was killed left behind would be taken for ours.
+        files.remove();
+        Ok(files)
+    }
+
+    fn remove(&self) {
+        for file in [&self.config, &self.addresses, &self.processes] {
+            drop(std::fs::remove_file(file));
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

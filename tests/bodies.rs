@@ -1,0 +1,143 @@
+//! Bodies of any size, in bounded memory, with servers that this project did not write.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod support;
+
+use std::io::{Read, Write};
+use support::{
+    Folder, Setup,
+    backend::read_head,
+    http::{get, request},
+    peers::{Nginx, python_server},
+};
+
+const SIZE: usize = 10 << 20;
+
+fn content() -> Vec<u8> {
+    (0..SIZE).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// Resident memory of a process, in bytes.
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn ten_mebibytes_go_up_and_down_unchanged() {
+    let nginx = Nginx::start(&["a"]);
+    let content = content();
+    nginx.file("big", &content);
+    let instance = Setup::shop("", nginx.backends.clone()).start();
+    let address = instance.listener("web");
+    assert!(get(&address, "/files/big", &[]).body == content);
+    assert_eq!(request(&address, "POST", "/", &[], &content).status, 200);
+}
+
+#[test]
+fn a_chunked_upload_arrives_whole_with_its_trailers() {
+    let (seen, sees) = std::sync::mpsc::channel();
+    let backend = support::Scripted::start(move |mut stream| {
+        let head = read_head(&mut stream).unwrap();
+        let mut body = Vec::new();
+        let mut buffer = [0; 65536];
+        while !body.ends_with(b"0\r\nX-Sum: 1\r\n\r\n") {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0);
+            body.extend_from_slice(&buffer[..count]);
+        }
+        seen.send((head, body)).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let instance = Setup::shop("", [("a", backend.address())]).start();
+    let mut stream = std::net::TcpStream::connect(instance.listener("web")).unwrap();
+    let mut wire = Vec::new();
+    for chunk in content().chunks(100_000) {
+        wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        wire.extend_from_slice(chunk);
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"0\r\nX-Sum: 1\r\n\r\n");
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    stream.write_all(&wire).unwrap();
+    let (head, body) = sees.recv_timeout(support::PATIENCE).unwrap();
+    assert!(head.contains("\r\nTransfer-Encoding: chunked\r\n"));
+    assert!(body == wire);
+    assert!(read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn slow_readers_cost_a_buffer_and_not_a_body() {
+    let nginx = Nginx::start(&["a"]);
+    let content = content();
+    nginx.file("big", &content);
+    let instance = Setup::shop("", nginx.backends.clone()).start();
+    let address = instance.listener("web");
+    get(&address, "/files/big", &[]);
+    let pid = instance.pid("dataplane");
+    let before = resident(pid);
+    let mut streams: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    for stream in &mut streams {
+        stream.write_all(b"GET /files/big HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(read_head(stream).unwrap().starts_with("HTTP/1.1 200 "));
+    }
+    // 400 MiB of bodies are under way and nobody reads: what is held for each is a few buffers of 16 KiB.
+    let held = resident(pid).saturating_sub(before);
+    assert!(held < 40 * 128 * 1024, "{held} bytes for 40 slow readers");
+    let mut body = vec![0; SIZE];
+    for stream in &mut streams {
+        stream.read_exact(&mut body).unwrap();
+        assert!(body == content);
+    }
+    let held = resident(pid).saturating_sub(before);
+    println!("{held} bytes more after 400 MiB");
+    assert!(held < 40 * 128 * 1024, "{held} bytes after all bodies");
+}
+
+#[test]
+fn both_directions_move_at_once() {
+    let echo = support::Scripted::start(|mut stream| {
+        read_head(&mut stream).unwrap();
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).unwrap();
+        let mut buffer = [0; 65536];
+        let mut left = SIZE;
+        while left > 0 {
+            let count = stream.read(&mut buffer).unwrap();
+            stream.write_all(&buffer[..count]).unwrap();
+            left -= count;
+        }
+    });
+    let instance = Setup::shop("", [("a", echo.address())]).start();
+    let mut reader = std::net::TcpStream::connect(instance.listener("web")).unwrap();
+    let mut writer = reader.try_clone().unwrap();
+    let content = content();
+    let sent = content.clone();
+    let upload = std::thread::spawn(move || {
+        writer.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).unwrap();
+        writer.write_all(&sent).unwrap();
+    });
+    read_head(&mut reader).unwrap();
+    let mut body = vec![0; SIZE];
+    reader.read_exact(&mut body).unwrap();
+    upload.join().unwrap();
+    assert!(body == content);
+}
+
+#[test]
+fn pythons_http_server_speaks_http_1_0_and_is_served_from() {
+    let folder = Folder::new();
+    let content = content();
+    folder.write("hello.txt", "hello");
+    std::fs::write(folder.path("big"), &content).unwrap();
+    let (backend, _server) = python_server(&folder);
+    let instance = Setup::shop("", [("py", backend)]).start();
+    let address = instance.listener("web");
+    let mut connection = support::http::Connection::open(&address);
+    for _ in 0..10 {
+        assert_eq!(connection.request("GET", "/hello.txt", &[], b"").text(), "hello");
+    }
+    assert!(get(&address, "/big", &[]).body == content);
+    assert_eq!(get(&address, "/none", &[]).status, 404);
+}

@@ -1,0 +1,197 @@
+use super::{
+    Folder, PATIENCE, eventually,
+    http::{self, Response},
+    process::{Running, send_signal, steadfast},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{fs, path::Path, process::Command};
+
+/// What an instance is to be: `[global]` and `[admin]` are written by it, the rest is the test's.
+#[derive(Debug)]
+pub struct Setup {
+    folder: Folder,
+    global: String,
+    admin: String,
+    rest: String,
+}
+
+impl Setup {
+    /// `rest` is the configuration from `[membership]` on; its listeners bind port 0.
+    pub fn new(rest: &str) -> Self {
+        Self {
+            folder: Folder::new(),
+            global: "workers = 2\n".to_owned(),
+            admin: "listen = \"127.0.0.1:0\"\n".to_owned(),
+            rest: rest.to_owned(),
+        }
+    }
+
+    /// One listener `web` that leads to one pool `shop` with these backends, by name and address; `pool` is what else
+    /// belongs below `[[pool]]`.
+    pub fn shop<A: std::fmt::Display>(
+        pool: &str,
+        backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
+    ) -> Self {
+        let mut rest = "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\n".to_owned();
+        rest += &format!("[[pool]]\nname = \"shop\"\n{pool}\n");
+        for (name, address) in backends {
+            rest += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+        }
+        Self::new(&rest)
+    }
+
+    /// Lines for `[global]`; the default is two workers.
+    pub fn global(self, lines: &str) -> Self {
+        Self { global: format!("{lines}\n"), ..self }
+    }
+
+    /// Lines for `[admin]`; the default listens on a free port.
+    pub fn admin(self, lines: &str) -> Self {
+        Self { admin: format!("{lines}\n"), ..self }
+    }
+
+    /// The source of the membership; `api` unless set.
+    pub fn membership(self, source: &str) -> Self {
+        Self { rest: format!("[membership]\nsource = \"{source}\"\n{}", self.rest), ..self }
+    }
+
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Starts it and returns when it is ready.
+    #[track_caller]
+    pub fn start(self) -> Instance {
+        self.start_with(|_| ())
+    }
+
+    /// The same, with changes to the command.
+    #[track_caller]
+    pub fn start_with(self, change: impl FnOnce(&mut Command)) -> Instance {
+        let mut instance = self.launch(change);
+        instance.ready();
+        instance
+    }
+
+    /// Starts it and returns at once.
+    pub fn launch(self, change: impl FnOnce(&mut Command)) -> Instance {
+        let (state, run) = (self.folder.path("state"), self.folder.path("run"));
+        let text = format!(
+            "[global]\nstate_dir = {state:?}\nruntime_dir = {run:?}\n{}\n[admin]\n{}\n{}",
+            self.global, self.admin, self.rest
+        );
+        let file = self.folder.write("steadfast.toml", &text);
+        let mut command = steadfast(["run", "--config", file.to_str().unwrap()]);
+        change(&mut command);
+        Instance { process: Running::start(command), folder: self.folder }
+    }
+}
+
+/// A supervisor with its children; all of them end with this value.
+#[derive(Debug)]
+pub struct Instance {
+    pub process: Running,
+    pub folder: Folder,
+}
+
+impl Instance {
+    #[track_caller]
+    pub fn ready(&mut self) {
+        eventually("steadfast is ready", || {
+            assert!(!self.process.has_ended(), "steadfast ended before it was ready:\n{}", self.process.stderr());
+            // One that was killed may have left the file: it counts once this one has written its own pids.
+            let started = self.told("processes.json")["supervisor"] == self.process.pid();
+            (started && self.folder.path("run/addresses.json").exists()).then_some(())
+        });
+    }
+
+    /// Starts it anew in the same folder, once it has ended.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.process.has_ended());
+        let file = self.folder.path("steadfast.toml");
+        self.process = Running::start(steadfast(["run", "--config", file.to_str().unwrap()]));
+        self.ready();
+    }
+
+    /// Where a listener accepts clients.
+    pub fn listener(&self, name: &str) -> String {
+        self.told("addresses.json")["listeners"][name].as_str().unwrap().to_owned()
+    }
+
+    /// Where the admin API is: `address:port` or `unix:PATH`.
+    pub fn admin(&self) -> String {
+        self.told("addresses.json")["admin"].as_str().unwrap().to_owned()
+    }
+
+    /// The pid of `dataplane` or `admin`, once it has one.
+    #[track_caller]
+    pub fn pid(&self, role: &str) -> u32 {
+        eventually(&format!("{role} has a pid"), || self.told("processes.json")[role].as_u64()).try_into().unwrap()
+    }
+
+    /// Sends a signal to `dataplane` or `admin`; returns the pid that got it.
+    pub fn signal(&self, role: &str, signal: Signal) -> u32 {
+        let pid = self.pid(role);
+        send_signal(pid, signal);
+        pid
+    }
+
+    /// Waits until the role runs as another process than `old`; returns the new pid.
+    #[track_caller]
+    pub fn replaced(&self, role: &str, old: u32) -> u32 {
+        eventually(&format!("{role} {old} is replaced"), || Some(self.pid(role)).filter(|pid| *pid != old))
+    }
+
+    /// Calls the REST API without a token.
+    #[track_caller]
+    pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let headers: &[_] = if body.is_some() { &[("Content-Type", "application/json")] } else { &[] };
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let Response { status, body, .. } = http::request(&self.admin(), method, path, headers, body.as_bytes());
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The same, for answers that are not JSON.
+    #[track_caller]
+    pub fn api_text(&self, method: &str, path: &str) -> (u16, String) {
+        let response = http::request(&self.admin(), method, path, &[], b"");
+        (response.status, response.text())
+    }
+
+    /// `ctl` with these arguments, at this instance.
+    pub fn ctl(&self, arguments: &[&str]) -> super::Outcome {
+        let admin = self.admin();
+        super::Outcome::of(steadfast(["ctl", "--admin", &admin].into_iter().chain(arguments.iter().copied())))
+    }
+
+    /// A backend as the API shows it.
+    #[track_caller]
+    pub fn backend(&self, pool: &str, name: &str) -> Value {
+        let (status, backend) = self.api("GET", &format!("/v1/pools/{pool}/backends/{name}"), None);
+        assert_eq!(status, 200, "{backend}");
+        backend
+    }
+
+    fn told(&self, file: &str) -> Value {
+        let text = fs::read(self.folder.path("run").join(file)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or(Value::Null)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let processes = self.told("processes.json");
+        if self.process.has_ended() {
+            return;
+        }
+        // The supervisor first, or it would start its children again.
+        self.process.signal(Signal::KILL);
+        for role in ["dataplane", "admin"] {
+            let pid = processes[role].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+            // It may have ended with its supervisor already.
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+}

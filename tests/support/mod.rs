@@ -1,0 +1,43 @@
+//! What the tests of the real binary share: folders, processes, and waiting for conditions. Ports are always 0, every
+//! wait has a deadline, and what was started ends with its value.
+
+#![allow(dead_code, unused_imports, reason = "each test file is compiled with its own copy and uses a part of it")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
+
+pub mod backend;
+mod folder;
+pub mod http;
+mod instance;
+pub mod peers;
+mod process;
+mod shop;
+
+pub use backend::{Recorder, Scripted};
+pub use folder::Folder;
+pub use instance::{Instance, Setup};
+pub use process::{Outcome, Running, steadfast};
+pub use shop::Shop;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that a test waits for; much more than it needs on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// When there is none in time.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not happen that {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
