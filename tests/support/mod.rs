@@ -15,7 +15,7 @@ mod shop;
 pub use backend::{Recorder, Scripted};
 pub use folder::Folder;
 pub use instance::{Instance, Setup};
-pub use process::{Outcome, Running, steadfast};
+pub use process::{Outcome, Running, send_signal, steadfast};
 pub use shop::Shop;
 
 use std::{
