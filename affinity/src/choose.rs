@@ -28,6 +28,18 @@ pub enum Pin {
     Hashed,
 }
 
+/// What a choice is made for: one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub pin: Pin,
+    /// The session key: the pin's, or a fresh one for a session that begins.
+    pub key: u64,
+    /// A fresh random number.
+    pub random: u64,
+    /// Unix seconds.
+    pub now: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub backend: u16,
@@ -72,18 +84,12 @@ pub enum Unserved {
     PinnedDown,
 }
 
-/// Chooses for a request with the pin `pin` and the session key `key`. `random` is a fresh random number.
+/// Chooses for a request.
 ///
 /// # Errors
 /// Where nobody may serve the request.
-pub fn choose(
-    pool: &PoolTable,
-    pin: Pin,
-    key: u64,
-    random: u64,
-    turn: &mut Turn,
-    view: &impl View,
-) -> Result<Choice, Unserved> {
+pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
+    let Asked { pin, key, random, now: _ } = *asked;
     let chooser = Chooser { pool, view };
     let new = |outcome, turn: &mut Turn| {
         let mut fresh = balance(pool, key, random, turn, view, |backend| chooser.takes_new(backend));

@@ -2,6 +2,7 @@
 
 use crate::{
     balance::View,
+    choose::{Asked, Pin},
     hash::name_hash,
     table::{Dirty, PoolTable, Slots, Table},
 };
@@ -23,6 +24,11 @@ pub(crate) fn snapshot(settings: Pool, members: &[(&str, u32)]) -> Snapshot {
         snapshot.apply(&put(name, *weight));
     }
     snapshot
+}
+
+/// What is asked at no time in particular.
+pub(crate) fn asked(pin: Pin, key: u64, random: u64) -> Asked {
+    Asked { pin, key, random, now: 0 }
 }
 
 pub(crate) fn put(name: &str, weight: u32) -> Change {

@@ -4,10 +4,10 @@ use std::{hint::black_box, time::Duration};
 
 use affinity::{
     balance::View,
-    choose::{Outcome, choose},
+    choose::{Asked, Outcome, choose},
     cookie::CookieName,
     hash::mix64,
-    marker,
+    marker::{self, Found},
     ring::Ring,
     table::{Dirty, PoolTable, Slots, Table},
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
@@ -155,6 +155,10 @@ fn sessions(pool: &PoolTable) -> Vec<Vec<u8>> {
     sessions.collect()
 }
 
+fn asked(found: &Found) -> Asked {
+    Asked { pin: found.pin, key: found.key, random: 99, now: NOW }
+}
+
 /// What a request of a session costs: the pin found, the backend chosen, no marker due.
 fn pinned(c: &mut Criterion) {
     let mut group = c.benchmark_group("pinned");
@@ -173,7 +177,7 @@ fn pinned(c: &mut Criterion) {
             let mut turn = Turn::default();
             b.iter(|| {
                 let found = find();
-                let choice = choose(pool, found.pin, found.key, 99, &mut turn, &Idle).expect("all are usable");
+                let choice = choose(pool, &asked(&found), &mut turn, &Idle).expect("all are usable");
                 assert_eq!(choice.outcome, Outcome::Pinned);
                 assert_eq!(marker::marker(pool, &found, choice, 77, NOW), None);
                 choice.backend
@@ -184,7 +188,7 @@ fn pinned(c: &mut Criterion) {
         let mut founds = found.iter().cycle();
         group.bench_function(BenchmarkId::new("choose", count), |b| {
             let mut turn = Turn::default();
-            b.iter(|| founds.next().map(|found| choose(pool, found.pin, found.key, 99, &mut turn, &Idle)));
+            b.iter(|| founds.next().map(|found| choose(pool, &asked(found), &mut turn, &Idle)));
         });
     }
 }
@@ -201,7 +205,7 @@ fn begun(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("choose, marker, Set-Cookie", count), |b| {
             b.iter(|| {
                 line.clear();
-                let choice = choose(pool, found.pin, found.key, 99, &mut turn, &Idle).expect("all are usable");
+                let choice = choose(pool, &asked(&found), &mut turn, &Idle).expect("all are usable");
                 let marker = marker::marker(pool, &found, choice, 77, NOW).expect("the pin is new");
                 marker::write(pool, &marker, &mut line);
                 line.len()

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     hash::mix64,
     table::Table,
-    testing::{Seen, build, observe, pool, put, remove, snapshot, step},
+    testing::{Seen, asked, build, observe, pool, put, remove, snapshot, step},
 };
 use control::{
     desired::{Observed, Snapshot},
@@ -151,8 +151,9 @@ fn outcome_of(pool: &mut PoolTable, situation: Situation) -> String {
         "gone" => vec![Pin::Gone],
         _ => vec![Pin::Hashed],
     };
-    let told =
-        pins.iter().map(|each| told(pool, pin, &seen, choose(pool, *each, key, 77, &mut Turn::default(), &seen)));
+    let told = pins
+        .iter()
+        .map(|each| told(pool, pin, &seen, choose(pool, &asked(*each, key, 77), &mut Turn::default(), &seen)));
     let mut told: Vec<String> = told.collect();
     told.dedup();
     told.join(" or ")
@@ -184,7 +185,7 @@ fn without_affinity_nothing_is_pinned() {
     let mut pool = pool(Pool::default(), &[("a", 1)]);
     pool.settings.affinity.mode = Mode::None;
     let seen = Seen::default();
-    let choice = |pool: &PoolTable| choose(pool, Pin::Absent, 1, 1, &mut Turn::default(), &seen);
+    let choice = |pool: &PoolTable| choose(pool, &asked(Pin::Absent, 1, 1), &mut Turn::default(), &seen);
     assert_eq!(choice(&pool), Ok(Choice { backend: 0, outcome: Outcome::Free }));
     pool.backends[0].health = Health::Down;
     assert_eq!(choice(&pool), Err(Unserved::NoBackend));
@@ -202,7 +203,7 @@ fn a_pool_without_backends_serves_nobody() {
             .flat_map(|balance| [Pin::Absent, Pin::Gone, Pin::Hashed].into_iter().map(move |pin| (balance, pin)))
         {
             pool.settings.balance = balance;
-            let choice = choose(&pool, pin, 1, 1, &mut Turn::default(), &Seen::default());
+            let choice = choose(&pool, &asked(pin, 1, 1), &mut Turn::default(), &Seen::default());
             assert_eq!(choice, Err(Unserved::NoBackend), "{balance:?} {pin:?}");
         }
     }
@@ -310,7 +311,7 @@ proptest! {
         let nobody_takes_new = !(0..MEMBERS.len() as u16).any(takes_new);
         let mut turns = [Turn::default(); 4];
         for key in keys {
-            let mut choices = pools.iter().zip(&mut turns).map(|(pool, turn)| choose(pool, pin, key, random, turn, &seen));
+            let mut choices = pools.iter().zip(&mut turns).map(|(pool, turn)| choose(pool, &asked(pin, key, random), turn, &seen));
             let choice = choices.next().unwrap();
             for other in choices {
                 prop_assert_eq!(other, choice, "another worker or node decides otherwise");
@@ -349,7 +350,7 @@ fn leavers(table: &Table, from: Option<u16>, keys: impl Iterator<Item = u64>) ->
     let pool = &table.pools[0];
     let pin = from.map_or(Pin::Gone, |backend| Pin::At { backend, incarnation: None });
     keys.map(|key| {
-        let choice = choose(pool, pin, key, mix64(!key), &mut Turn::default(), &Seen::default()).unwrap();
+        let choice = choose(pool, &asked(pin, key, mix64(!key)), &mut Turn::default(), &Seen::default()).unwrap();
         assert!(matches!(choice.outcome, Outcome::Repinned { from: left, .. } if left == from), "{choice:?}");
         pool.backends[usize::from(choice.backend)].name.clone()
     })
@@ -388,7 +389,7 @@ fn sessions_of_a_dead_backend_spread_over_the_rest_alike_everywhere() {
 /// Where each key goes in a pool that hashes, by name.
 fn hashed(table: &Table) -> Vec<String> {
     let pool = &table.pools[0];
-    let at = |key| choose(pool, Pin::Hashed, key, 0, &mut Turn::default(), &Seen::default()).unwrap().backend;
+    let at = |key| choose(pool, &asked(Pin::Hashed, key, 0), &mut Turn::default(), &Seen::default()).unwrap().backend;
     (0..2_000).map(mix64).map(|key| pool.backends[usize::from(at(key))].name.clone()).collect()
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     choose::{Cause, choose},
-    testing::{Seen, build, pool, put, remove, snapshot, step},
+    testing::{Seen, asked, build, pool, put, remove, snapshot, step},
     wheel::Turn,
 };
 use control::spec::{Cookie, SameSite};
@@ -166,7 +166,8 @@ fn other_modes_read_no_cookie_and_set_none() {
             assert!(pool.cookie.is_none() && pool.keys.is_none());
             let found = find_in(&pool, &["lb-affinity=a"]);
             assert_eq!(found, Found { pin, key, token: None, refused: None });
-            let choice = choose(&pool, found.pin, found.key, 1, &mut Turn::default(), &Seen::default()).unwrap();
+            let choice =
+                choose(&pool, &asked(found.pin, found.key, 1), &mut Turn::default(), &Seen::default()).unwrap();
             assert_eq!(marker(&pool, &found, choice, FRESH, NOW), None);
             let choice = Choice { backend: 0, outcome: Outcome::New };
             assert_eq!(marker(&pool, &found, choice, FRESH, NOW), None);
@@ -400,7 +401,7 @@ fn membership_moves_no_session_of_the_others() {
         let pool = &table.pools[0];
         for (home, session) in &sessions {
             let found = find_in(pool, &[&format!("lb-affinity={}", sealed(pool, session))]);
-            let choice = choose(pool, found.pin, found.key, 5, &mut Turn::default(), &Seen::default()).unwrap();
+            let choice = choose(pool, &asked(found.pin, found.key, 5), &mut Turn::default(), &Seen::default()).unwrap();
             let name = &pool.backends[usize::from(choice.backend)].name;
             if pool.by_name(home.as_bytes()).is_some() {
                 assert_eq!((choice.outcome, name.as_str()), (Outcome::Pinned, *home), "{change:?}");

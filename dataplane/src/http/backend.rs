@@ -8,7 +8,7 @@ use crate::{
     worker::{Connection, Worker, WorkerView},
 };
 use affinity::{
-    choose::{Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
     marker,
     table::PoolTable,
 };
@@ -47,9 +47,9 @@ impl Target {
         };
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried };
-        let random = worker.clock.random();
-        let chosen =
-            worker.with_local(pool.slot, |local| choose(pool, pin, request.found.key, random, &mut local.turn, &view));
+        let (random, now) = (worker.clock.random(), worker.clock.unix());
+        let asked = Asked { pin, key: request.found.key, random, now };
+        let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => Self::of(worker, pool, request, choice).ok_or(Unserved::NoBackend),
             Err(unserved) => {

@@ -6,7 +6,7 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Cause, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Cause, Choice, Outcome, Pin, Unserved, choose},
     hash::mix64,
     marker::{Found, NoPin, find, marker},
     route::Router,
@@ -107,9 +107,9 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let cookies = question.cookie.iter().map(|cookie| cookie.as_bytes());
     // Any number will do for a session that would begin.
     let found = find(pool, cookies, client, now, mix64(u64::from(now)));
-    let choice = choose(pool, found.pin, found.key, found.key, &mut Turn::default(), &Calm(&BTreeSet::new()));
+    let choice = choose(pool, &asked(found.pin, found.key, now), &mut Turn::default(), &Calm(&BTreeSet::new()));
     tell_pin(pool, &found, &mut answer);
-    tell_choice(pool, &found, choice, &mut answer);
+    tell_choice(pool, &found, choice, now, &mut answer);
     answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
     Ok(answer)
 }
@@ -242,7 +242,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     answer.why.push(step);
 }
 
-fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>, answer: &mut Explanation) {
+fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>, now: u32, answer: &mut Explanation) {
     let Choice { backend, outcome } = match choice {
         Ok(choice) => choice,
         Err(unserved) => {
@@ -274,7 +274,7 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     answer.why.push(why);
     answer.backend = Some(to);
     if matches!(outcome, "free" | "new" | "lost") {
-        answer.candidates = candidates(pool, found.key);
+        answer.candidates = candidates(pool, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
     }
 }
@@ -289,11 +289,16 @@ fn because(cause: Cause) -> &'static str {
     }
 }
 
+/// Any random number will do, but the same for the same question.
+fn asked(pin: Pin, key: u64, now: u32) -> Asked {
+    Asked { pin, key, random: key, now }
+}
+
 /// Who may get a new session, found by choosing again without those that were chosen.
-fn candidates(pool: &PoolTable, key: u64) -> Vec<String> {
+fn candidates(pool: &PoolTable, key: u64, now: u32) -> Vec<String> {
     let mut chosen = BTreeSet::new();
     while chosen.len() < NAMED {
-        let next = choose(pool, Pin::Absent, key, key, &mut Turn::default(), &Calm(&chosen));
+        let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &Calm(&chosen));
         let Ok(choice) = next else { break };
         if !chosen.insert(choice.backend) {
             break;
