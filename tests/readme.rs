@@ -35,6 +35,21 @@ fn quoted(text: &str) -> BTreeSet<&str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
 
+fn health() -> HealthCheck {
+    HealthCheck {
+        check: control::spec::Check::Tcp,
+        interval: Span::from_secs(1),
+        timeout: Span::from_secs(1),
+        rise: 1,
+        fall: 1,
+        path: "/".to_owned(),
+        host: Some("x".to_owned()),
+        expect: StatusRange { first: 200, last: 200 },
+        fail_open: true,
+        passive: Passive::default(),
+    }
+}
+
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
 fn filled() -> Config {
     let (path, name, span) = (|| Some("/x".into()), || Some("x".to_owned()), || Some(Span::from_secs(1)));
@@ -52,18 +67,6 @@ fn filled() -> Config {
         lifetime: span(),
         indirect: true,
     };
-    let health = HealthCheck {
-        check: control::spec::Check::Tcp,
-        interval: Span::from_secs(1),
-        timeout: Span::from_secs(1),
-        rise: 1,
-        fall: 1,
-        path: "/".to_owned(),
-        host: name(),
-        expect: StatusRange { first: 200, last: 200 },
-        fail_open: true,
-        passive: Passive::default(),
-    };
     let affinity = Affinity {
         mode: Mode::Cookie,
         on_down: OnDown::Repin,
@@ -74,8 +77,9 @@ fn filled() -> Config {
     let pool = Pool {
         name: "x".to_owned(),
         balance: Balance::RoundRobin,
+        load_bound: Some(1.5),
         affinity,
-        health,
+        health: health(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         retry: Retry::default(),

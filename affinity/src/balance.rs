@@ -14,6 +14,10 @@ mod tests;
 /// What a worker knows of load and failures beyond its table. Backends are indexes of the pool's table.
 pub trait View {
     fn in_flight(&self, backend: u16) -> u32;
+    /// Requests in flight at all backends of the pool.
+    fn pool_in_flight(&self) -> u32;
+    /// Whether the backend has as many requests as it may have, or others wait for it already.
+    fn is_full(&self, backend: u16) -> bool;
     /// Whether traffic alone speaks against the backend, before health checks do.
     fn is_marked_down(&self, backend: u16) -> bool;
     /// Whether this very request has failed there.

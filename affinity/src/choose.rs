@@ -8,10 +8,12 @@ use crate::{
 };
 use control::{
     desired::AdminState,
-    spec::{Mode, OnDown},
+    spec::{Mode, OnDown, OnOverload},
     status::Health,
 };
 
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod tests;
 
@@ -60,7 +62,7 @@ pub enum Outcome {
     /// Bound to the chosen backend for good.
     Repinned { from: Option<u16>, cause: Cause },
     /// Sent to the chosen backend this once; the pin is unchanged.
-    Spilled { from: u16 },
+    Spilled { from: u16, cause: Cause },
 }
 
 /// Why a pinned backend can't be used.
@@ -73,6 +75,8 @@ pub enum Cause {
     Draining,
     /// It has just failed this very request.
     Retry,
+    /// It has as many requests as it may have, or more than its share by the pool's load bound.
+    Overload,
 }
 
 /// Why no backend was chosen.
@@ -82,6 +86,8 @@ pub enum Unserved {
     NoBackend,
     /// The session's own is not usable, and `on_down` is `fail`.
     PinnedDown,
+    /// There are some that could, but none has room: the session's own, where it is to wait for that, or any.
+    Full { home: Option<u16> },
 }
 
 /// Chooses for a request.
@@ -92,11 +98,8 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
     let Asked { pin, key, random, now: _ } = *asked;
     let chooser = Chooser { pool, view };
     let new = |outcome, turn: &mut Turn| {
-        let mut fresh = balance(pool, key, random, turn, view, |backend| chooser.takes_new(backend));
-        if fresh.is_none() && pool.settings.health.fail_open {
-            fresh = balance(pool, key, random, turn, view, |backend| chooser.takes_new_though_down(backend));
-        }
-        fresh.map(|backend| Choice { backend, outcome }).ok_or(Unserved::NoBackend)
+        let fresh = chooser.newcomer(|takes| balance(pool, key, random, turn, view, takes));
+        fresh.map(|backend| Choice { backend, outcome })
     };
     match pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => new(Outcome::Free, turn),
@@ -136,6 +139,46 @@ impl<V: View> Chooser<'_, V> {
             && !self.view.was_tried(index)
     }
 
+    /// Whom a session goes to that begins or moves, as `find` finds one that takes it: those with room come first.
+    fn newcomer(&self, mut find: impl FnMut(&dyn Fn(u16) -> bool) -> Option<u16>) -> Result<u16, Unserved> {
+        let settings = &self.pool.settings;
+        if let Some(backend) = find(&|index| self.takes_new(index) && self.has_room(index)) {
+            return Ok(backend);
+        }
+        // The bound spreads load and refuses nobody.
+        let beyond = settings.load_bound.and_then(|_| find(&|index| self.takes_new(index) && !self.is_full(index)));
+        if let Some(backend) = beyond {
+            return Ok(backend);
+        }
+        if settings.limits.requests > 0 && self.all().any(|index| self.takes_new(index)) {
+            return Err(Unserved::Full { home: None });
+        }
+        let down = settings.health.fail_open.then(|| find(&|index| self.takes_new_though_down(index))).flatten();
+        down.ok_or(Unserved::NoBackend)
+    }
+
+    fn all(&self) -> impl Iterator<Item = u16> {
+        (0..u16::MAX).take(self.pool.backends.len())
+    }
+
+    fn is_full(&self, index: u16) -> bool {
+        self.pool.settings.limits.requests > 0 && self.view.is_full(index)
+    }
+
+    fn has_room(&self, index: u16) -> bool {
+        !self.is_full(index) && !self.is_over_bound(index)
+    }
+
+    /// Whether one more request would be more than the load bound times the backend's share of all, rounded up (Mirrokni,
+    /// Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018).
+    #[expect(clippy::cast_precision_loss, reason = "an integer below 2^53")]
+    fn is_over_bound(&self, index: u16) -> bool {
+        let Some(bound) = self.pool.settings.load_bound else { return false };
+        let all = u64::from(self.view.pool_in_flight()) + 1;
+        let share = (all * u64::from(self.backend(index).weight)) as f64 / (self.pool.usable_weight.max(1)) as f64;
+        f64::from(self.view.in_flight(index)) >= (bound * share).ceil()
+    }
+
     fn takes_new(&self, index: u16) -> bool {
         let backend = self.backend(index);
         backend.admin_state == AdminState::Active && backend.weight > 0 && self.is_up(index)
@@ -154,7 +197,7 @@ impl<V: View> Chooser<'_, V> {
     /// To the session's home, or else wherever the pool's settings send it.
     fn at_home(&self, key: u64, home: u16) -> Result<Choice, Unserved> {
         if self.takes_pinned(home) {
-            return Ok(Choice { backend: home, outcome: Outcome::Pinned });
+            return self.at_usable_home(key, home);
         }
         let cause = match self.backend(home).admin_state {
             AdminState::Maintenance => Cause::Maintenance,
@@ -164,28 +207,46 @@ impl<V: View> Chooser<'_, V> {
         self.leave(key, Some(home), cause)
     }
 
+    /// To the session's home, which could take it, unless that has no room.
+    fn at_usable_home(&self, key: u64, home: u16) -> Result<Choice, Unserved> {
+        let pinned = Ok(Choice { backend: home, outcome: Outcome::Pinned });
+        match self.pool.settings.affinity.on_overload {
+            OnOverload::Stay => pinned,
+            OnOverload::Queue if self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
+            OnOverload::Queue => pinned,
+            OnOverload::Spill if self.has_room(home) => pinned,
+            OnOverload::Spill => {
+                let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index));
+                match next {
+                    Some(backend) => {
+                        Ok(Choice { backend, outcome: Outcome::Spilled { from: home, cause: Cause::Overload } })
+                    }
+                    None if self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
+                    None => pinned,
+                }
+            }
+        }
+    }
+
     /// Away from a backend that can't be used, along the ring: to the same place on every core and node.
     fn leave(&self, key: u64, from: Option<u16>, cause: Cause) -> Result<Choice, Unserved> {
         let settings = &self.pool.settings;
         let on_down = settings.affinity.on_down;
         // A drain costs nobody a request.
         let may_leave = on_down != OnDown::Fail || cause == Cause::Draining;
-        let mut next = self.pool.ring.first_usable(key, |backend| self.takes_new(backend));
-        if next.is_none() && settings.health.fail_open {
+        if settings.health.fail_open && !self.all().any(|index| self.takes_new(index)) {
             // With nobody left to take it, a session is best served where its state is.
             let home = from.filter(|home| cause == Cause::Down && self.backend(*home).address.is_some());
             if let Some(backend) = home {
                 return Ok(Choice { backend, outcome: Outcome::Pinned });
             }
-            next = self.pool.ring.first_usable(key, |backend| self.takes_new_though_down(backend));
         }
-        let backend = match next {
-            _ if !may_leave => return Err(Unserved::PinnedDown),
-            Some(backend) => backend,
-            None => return Err(Unserved::NoBackend),
-        };
+        if !may_leave {
+            return Err(Unserved::PinnedDown);
+        }
+        let backend = self.newcomer(|takes| self.pool.ring.first_usable(key, takes))?;
         let outcome = match (on_down, from, cause) {
-            (OnDown::Spill, Some(from), Cause::Down | Cause::Retry) => Outcome::Spilled { from },
+            (OnDown::Spill, Some(from), Cause::Down | Cause::Retry) => Outcome::Spilled { from, cause },
             (OnDown::Spill | OnDown::Repin | OnDown::Fail, _, _) => Outcome::Repinned { from, cause },
         };
         Ok(Choice { backend, outcome })

@@ -143,7 +143,7 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
         Outcome::Repinned { .. } => (choice.backend, old),
         Outcome::Pinned if is_due() => (choice.backend, old),
         // A session that spills for long must not count as idle.
-        Outcome::Spilled { from } if is_due() => (from, old),
+        Outcome::Spilled { from, .. } if is_due() => (from, old),
         Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Free => return None,
     };
     if affinity.cookie.token == TokenKind::Plain {

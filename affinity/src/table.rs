@@ -44,6 +44,8 @@ pub struct PoolTable {
     pub backends: Vec<Backend>,
     pub ring: Arc<Ring>,
     pub wheel: Wheel,
+    /// The weights of those that take new sessions, as far as checks know.
+    pub usable_weight: u64,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -164,9 +166,12 @@ impl PoolTable {
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
         let cookie = &settings.affinity.cookie;
+        let usable = |backend: &&Backend| backend.admin_state == AdminState::Active && backend.health != Health::Down;
+        let usable_weight = backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum();
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
+            usable_weight,
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring
@@ -194,6 +199,7 @@ impl PoolTable {
             backends: self.backends.clone(),
             ring: same_ring.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring)),
             wheel: self.wheel.clone(),
+            usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             keys: self.keys.clone(),

@@ -86,6 +86,7 @@ impl Slots for SlotsByName {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) in_flight: BTreeMap<u16, u32>,
+    pub(crate) full: BTreeSet<u16>,
     pub(crate) marked: BTreeSet<u16>,
     pub(crate) tried: BTreeSet<u16>,
 }
@@ -93,6 +94,14 @@ pub(crate) struct Seen {
 impl View for Seen {
     fn in_flight(&self, backend: u16) -> u32 {
         self.in_flight.get(&backend).copied().unwrap_or(0)
+    }
+
+    fn pool_in_flight(&self) -> u32 {
+        self.in_flight.values().sum()
+    }
+
+    fn is_full(&self, backend: u16) -> bool {
+        self.full.contains(&backend)
     }
 
     fn is_marked_down(&self, backend: u16) -> bool {

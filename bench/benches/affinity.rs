@@ -100,6 +100,14 @@ impl View for Idle {
         0
     }
 
+    fn pool_in_flight(&self) -> u32 {
+        0
+    }
+
+    fn is_full(&self, _: u16) -> bool {
+        false
+    }
+
     fn is_marked_down(&self, _: u16) -> bool {
         false
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    spec::{Backend, Listener, Pool, SameSite, TokenKind},
+    spec::{Backend, Listener, OnOverload, Pool, SameSite, TokenKind},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -307,6 +307,7 @@ fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Spa
 
 fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
     affinity(checker, path, pool);
+    load(checker, path, pool);
     health(checker, path, pool);
     let timeouts = &pool.timeouts;
     let spans = [
@@ -334,6 +335,27 @@ fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
         checker.name(list.index(index).key("name"), &each.name);
         backend_at(checker, &list.index(index), each);
     }
+}
+
+/// What holds load back, and that it is not for nothing.
+fn load(checker: &mut Checker, path: &Path, pool: &Pool) {
+    if let Some(bound) = pool.load_bound {
+        let right = "write 1.05 to 10.0, as in 1.5";
+        let holds = (1.05..=10.0).contains(&bound);
+        checker.require(holds, path.key("load_bound"), format!("{bound} is out of range"), right);
+    }
+    let limits = path.key("limits");
+    positive(checker, &limits, &[("queue_timeout", pool.limits.queue_timeout)]);
+    let on_overload = path.key("affinity").key("on_overload");
+    let limited = pool.limits.requests > 0;
+    let (holds, value, right) = match pool.affinity.on_overload {
+        OnOverload::Stay => return,
+        OnOverload::Queue => {
+            (limited && pool.limits.queue > 0, "queue", "set limits.requests, and limits.queue above 0")
+        }
+        OnOverload::Spill => (limited || pool.load_bound.is_some(), "spill", "set load_bound or limits.requests"),
+    };
+    checker.require(holds, on_overload, format!("`{value}` never comes to pass without a limit"), right);
 }
 
 fn backend_at(checker: &mut Checker, path: &Path, backend: &Backend) {

@@ -43,6 +43,9 @@ pub struct Stats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolStats {
     pub counts: Counts,
+    /// Requests that wait for any backend with room.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_queued: u64,
     pub backends: BTreeMap<String, BackendStats>,
 }
 
@@ -50,7 +53,15 @@ pub struct PoolStats {
 pub struct BackendStats {
     pub counts: Counts,
     pub requests_in_flight: u64,
+    /// Requests that wait for room at this backend.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_queued: u64,
     /// Distinct sessions seen within the idle time; absent where the pool's affinity has no session keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_sessions: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

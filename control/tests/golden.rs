@@ -86,14 +86,15 @@ fn to_dataplane() -> Vec<ToDataplane> {
 
 fn to_admin() -> Vec<ToAdmin> {
     let counts = |name: &str| [(name.to_owned(), 12)].into();
-    let busy = BackendStats { counts: counts("requests"), requests_in_flight: 3, live_sessions: Some(5) };
+    let busy =
+        BackendStats { counts: counts("requests"), requests_in_flight: 3, requests_queued: 2, live_sessions: Some(5) };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
-        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), backends })].into(),
+        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), requests_queued: 1, backends })].into(),
     };
     vec![
         ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },

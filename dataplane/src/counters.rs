@@ -25,28 +25,38 @@ impl Count {
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) dataplane: [Count; Dataplane::COUNT],
-    pools: Chunks<[Count; PoolCount::COUNT]>,
+    pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
+}
+
+/// Requests under way, with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(AtomicU32);
+
+impl InFlight {
+    pub(crate) fn value(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    pub(crate) fn enter(&self) {
+        self.0.store(self.value() + 1, Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.store(self.value().saturating_sub(1), Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PoolCells {
+    pub(crate) counts: [Count; PoolCount::COUNT],
+    pub(crate) in_flight: InFlight,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
-    in_flight: AtomicU32,
-}
-
-impl BackendCells {
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
-    }
-
-    pub(crate) fn enter(&self) {
-        self.in_flight.store(self.in_flight() + 1, Relaxed);
-    }
-
-    pub(crate) fn leave(&self) {
-        self.in_flight.store(self.in_flight().saturating_sub(1), Relaxed);
-    }
+    pub(crate) in_flight: InFlight,
 }
 
 /// Slots are numbers below this.
@@ -56,14 +66,14 @@ const CHUNKS: u32 = 1_024;
 
 /// An array that grows by chunks, so that nothing in it ever moves while others read it.
 #[derive(Debug)]
-struct Chunks<T>(Box<[OnceLock<Box<[T]>>]>);
+pub(crate) struct Chunks<T>(Box<[OnceLock<Box<[T]>>]>);
 
 impl<T: Default> Chunks<T> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self((0..CHUNKS).map(|_| OnceLock::new()).collect())
     }
 
-    fn at(&self, slot: u32) -> &T {
+    pub(crate) fn at(&self, slot: u32) -> &T {
         assert!(slot < MAX_SLOTS, "slots are handed out below their limit");
         let chunk = self.0[(slot / CHUNK) as usize].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
         &chunk[(slot % CHUNK) as usize]
@@ -79,12 +89,12 @@ impl Board {
         self.dataplane[what as usize].add(1);
     }
 
-    pub(crate) fn pool(&self, slot: u32) -> &[Count; PoolCount::COUNT] {
+    pub(crate) fn pool(&self, slot: u32) -> &PoolCells {
         self.pools.at(slot)
     }
 
     pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
-        self.pool(slot)[what as usize].add(1);
+        self.pool(slot).counts[what as usize].add(1);
     }
 
     pub(crate) fn backend(&self, slot: u32) -> &BackendCells {

@@ -14,7 +14,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, atomic::AtomicU64},
 };
-use worker::{Mailbox, Shared, Start};
+use worker::{Gates, Mailbox, Shared, Start};
 
 /// What a data plane is started with.
 pub struct Options {
@@ -70,15 +70,16 @@ pub fn run(options: Options) -> Result<(), Error> {
     let signals = control::signals().map_err(Error::Signals)?;
     let count = worker_count(options.config.global.workers).max(1);
     let boards = (0..count).map(|_| counters::Board::new()).collect();
-    let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards });
     let (events, hears) = crossbeam_channel::unbounded();
     let (touched, sessions) = crossbeam_channel::bounded(64);
     let (failed, failures) = crossbeam_channel::bounded(count + 1);
     let largest = options.config.listeners.iter().map(|listener| listener.limits.head_bytes as usize).max();
-    let mut mailboxes = Vec::new();
-    for (id, sockets) in deal(options.sockets, count).map_err(Error::Start)?.into_iter().enumerate() {
-        let (mailbox, inbox) = Mailbox::new().map_err(Error::Start)?;
-        mailboxes.push(mailbox);
+    let ends: Vec<_> = (0..count).map(|_| Mailbox::new()).collect::<Result<_, _>>().map_err(Error::Start)?;
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+        ends.into_iter().map(|(ours, theirs)| (Arc::new(ours), theirs)).unzip();
+    let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(mailboxes.clone()) });
+    let dealt = deal(options.sockets, count).map_err(Error::Start)?;
+    for (id, (sockets, inbox)) in dealt.into_iter().zip(inboxes).enumerate() {
         let start = Start {
             id,
             shared: Arc::clone(&shared),

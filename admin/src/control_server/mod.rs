@@ -200,6 +200,9 @@ fn left<'p>(
     let known = peers.len() > 0 && peers.clone().all(fresh);
     known.then(|| {
         let figures = figures(&mut peers, pool, name);
-        Left { live_sessions: figures.live_sessions.unwrap_or(0), requests_in_flight: figures.requests_in_flight }
+        Left {
+            live_sessions: figures.live_sessions.unwrap_or(0),
+            requests_in_flight: figures.requests_in_flight + figures.requests_queued,
+        }
     })
 }

@@ -84,6 +84,7 @@ pub(crate) struct Peers {
 pub(crate) struct Figures {
     pub(crate) counts: Counts,
     pub(crate) requests_in_flight: u64,
+    pub(crate) requests_queued: u64,
     pub(crate) live_sessions: Option<u64>,
 }
 
@@ -141,6 +142,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
         pool.counts = report.counts;
+        pool.requests_queued = report.requests_queued;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
     }
 }
@@ -149,9 +151,10 @@ pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str,
     let mut sum = Figures::default();
     for peer in peers {
         let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
-        let Some(BackendStats { counts, requests_in_flight, live_sessions }) = stats else { continue };
+        let Some(BackendStats { counts, requests_in_flight, requests_queued, live_sessions }) = stats else { continue };
         add(&mut sum.counts, counts);
         sum.requests_in_flight += requests_in_flight;
+        sum.requests_queued += requests_queued;
         if let Some(sessions) = live_sessions {
             *sum.live_sessions.get_or_insert(0) += sessions;
         }
@@ -186,9 +189,17 @@ mod tests {
     fn report(backends: &[(&str, u64)]) -> Stats {
         let backends = backends.iter().map(|(name, sessions)| {
             let counts = [("requests".to_owned(), sessions * 10)].into();
-            ((*name).to_owned(), BackendStats { counts, requests_in_flight: 1, live_sessions: Some(*sessions) })
+            (
+                (*name).to_owned(),
+                BackendStats {
+                    counts,
+                    requests_in_flight: 1,
+                    live_sessions: Some(*sessions),
+                    ..BackendStats::default()
+                },
+            )
         });
-        let pool = PoolStats { counts: Counts::new(), backends: backends.collect() };
+        let pool = PoolStats { backends: backends.collect(), ..PoolStats::default() };
         Stats { pools: [("shop".to_owned(), pool)].into(), ..Stats::default() }
     }
 

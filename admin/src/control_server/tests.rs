@@ -103,10 +103,11 @@ fn report(generation: u64, backends: &[(&str, u64)]) -> ToAdmin {
     let stats = |sessions| BackendStats {
         counts: [("requests".to_owned(), 100), ("sessions_lost".to_owned(), 2)].into(),
         requests_in_flight: sessions,
+        requests_queued: 0,
         live_sessions: Some(sessions),
     };
     let backends = backends.iter().map(|(name, sessions)| ((*name).to_owned(), stats(*sessions))).collect();
-    let pool = PoolStats { counts: [("pinned".to_owned(), 7)].into(), backends };
+    let pool = PoolStats { counts: [("pinned".to_owned(), 7)].into(), backends, ..PoolStats::default() };
     let stats = Stats {
         at: clock::unix_millis(),
         generation,

@@ -113,6 +113,12 @@ fn pool_counters(page: &mut Page, view: &View) {
             (pool, sum)
         })
         .collect();
+    let name = "steadfast_pool_requests_queued";
+    page.family(name, "gauge", "Requests that wait for any backend with room.");
+    for pool in view.snapshot.desired.pools.keys() {
+        let queued = view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)).map(|stats| stats.requests_queued);
+        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), queued.sum());
+    }
     for count in PoolCount::ALL {
         let name = format!("steadfast_pool_{}_total", count.name());
         page.family(&name, "counter", count.help());
@@ -135,7 +141,7 @@ fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
 
 fn backend_gauges(page: &mut Page, rows: &[Row<'_>]) {
     type Gauge = (&'static str, &'static str, fn(&Row<'_>) -> Option<u64>);
-    const GAUGES: [Gauge; 6] = [
+    const GAUGES: [Gauge; 7] = [
         ("up", "0 where the backend is down, 1 where it is up or nothing is known yet.", |row| {
             Some(u64::from(row.health != Health::Down))
         }),
@@ -149,6 +155,7 @@ fn backend_gauges(page: &mut Page, rows: &[Row<'_>]) {
         ("weight", "The backend's weight.", |row| Some(row.member.weight.into())),
         ("incarnation", "Which life of the backend this is.", |row| Some(row.member.incarnation.into())),
         ("requests_in_flight", "Requests that the backend works on.", |row| Some(row.figures.requests_in_flight)),
+        ("requests_queued", "Requests that wait for room at the backend.", |row| Some(row.figures.requests_queued)),
         ("live_sessions", "Distinct sessions seen within the idle time.", |row| row.figures.live_sessions),
     ];
     for (gauge, help, read) in GAUGES {

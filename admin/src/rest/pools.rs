@@ -39,6 +39,9 @@ pub(super) struct PoolBody {
     #[serde(deserialize_with = "given")]
     name: Option<String>,
     balance: Balance,
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    load_bound: Option<f64>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -80,10 +83,11 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     check_name("pool", &name)?;
     same_name(body.name.as_deref().unwrap_or_default(), &name)?;
-    let PoolBody { name: _, balance, affinity, health, timeouts, limits, retry, backend } = body;
+    let PoolBody { name: _, balance, load_bound, affinity, health, timeouts, limits, retry, backend } = body;
     let given = backend.clone().unwrap_or_default();
     each_once(&given)?;
-    let mut pool = Pool { name: name.clone(), balance, affinity, health, timeouts, limits, retry, backends: given };
+    let mut pool =
+        Pool { name: name.clone(), balance, load_bound, affinity, health, timeouts, limits, retry, backends: given };
     Problem::of(&check::pool(&pool))?;
     pool.backends.clear();
     let planned = move |current: &plan::Current<'_>| plan::put_pool(current, pool, backend.as_deref(), &precondition);

@@ -74,6 +74,8 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Span"], json!({ "pattern": duration(Some(1)) }));
     merge(&mut schemas["Backend"], json!({ "required": ["name", "address"] }));
     merge(&mut schemas["Affinity"], cookie_rules());
+    merge(&mut schemas["PoolBody"], overload_rules());
+    merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
     let alone = json!({ "listener": false, "host": false, "path": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {
@@ -110,6 +112,21 @@ fn cookie_rules() -> Value {
         } },
     });
     json!({ "allOf": [{ "properties": { "cookie": { "allOf": [plain, insecure] } } }] })
+}
+
+/// Waiting for room and going elsewhere for want of it take a limit; see `control::check`.
+fn overload_rules() -> Value {
+    let on_overload = |value: &str| {
+        let affinity = json!({ "properties": { "on_overload": { "const": value } }, "required": ["on_overload"] });
+        json!({ "properties": { "affinity": affinity }, "required": ["affinity"] })
+    };
+    let limits = |properties: Value, required: &[&str]| json!({ "properties": { "limits": { "properties": properties, "required": required } }, "required": ["limits"] });
+    let limited = limits(json!({ "requests": { "minimum": 1 } }), &["requests"]);
+    let queued = limits(json!({ "requests": { "minimum": 1 }, "queue": { "minimum": 1 } }), &["requests"]);
+    json!({ "allOf": [
+        { "if": on_overload("queue"), "then": queued },
+        { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },
+    ] })
 }
 
 /// RFC 7396.

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 pub(crate) struct PoolView {
     name: String,
     balance: Balance,
+    load_bound: Option<f64>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -45,6 +46,8 @@ pub(crate) struct BackendView {
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     requests_in_flight: u64,
+    /// Requests that wait for room at this backend.
+    requests_queued: u64,
     requests: u64,
     /// Sessions that had to leave, their state lost.
     sessions_lost: u64,
@@ -126,6 +129,7 @@ impl View {
         PoolView {
             name: name.to_owned(),
             balance: settings.balance,
+            load_bound: settings.load_bound,
             affinity: settings.affinity.clone(),
             health: settings.health.clone(),
             timeouts: settings.timeouts,
@@ -141,7 +145,8 @@ impl View {
 
     pub(crate) fn backend(&self, pool: &str, name: &str, member: &Member) -> BackendView {
         let observed = self.snapshot.observed(pool, name);
-        let Figures { mut counts, requests_in_flight, live_sessions } = figures(&self.peers, pool, name);
+        let Figures { mut counts, requests_in_flight, requests_queued, live_sessions } =
+            figures(&self.peers, pool, name);
         for count in BackendCount::ALL {
             counts.entry(count.name().to_owned()).or_default();
         }
@@ -162,6 +167,7 @@ impl View {
             incarnation: member.incarnation,
             live_sessions,
             requests_in_flight,
+            requests_queued,
             requests: count(BackendCount::Requests),
             sessions_lost: count(BackendCount::SessionsLost),
             errors: errors.into_iter().map(count).sum(),

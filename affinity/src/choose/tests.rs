@@ -164,12 +164,13 @@ fn told(pool: &PoolTable, pin: &str, seen: &Seen, choice: Result<Choice, Unserve
         Ok(choice) => choice,
         Err(Unserved::NoBackend) => return "nobody".to_owned(),
         Err(Unserved::PinnedDown) => return "refused".to_owned(),
+        Err(full @ Unserved::Full { .. }) => return format!("{full:?}"),
     };
     let word = match (outcome, pin) {
         (Outcome::New, "absent") | (Outcome::Lost, "other") => "begins".to_owned(),
         (Outcome::Repinned { from: None, cause }, "gone")
         | (Outcome::Repinned { from: Some(HOME), cause }, "same" | "hashed") => format!("{cause:?}").to_lowercase(),
-        (Outcome::Spilled { from: HOME }, "same" | "hashed") => "spilled".to_owned(),
+        (Outcome::Spilled { from: HOME, cause: Cause::Down | Cause::Retry }, "same" | "hashed") => "spilled".to_owned(),
         (Outcome::Pinned, "same" | "hashed") if backend == HOME => return "pinned".to_owned(),
         other => format!("{other:?} at {backend}"),
     };

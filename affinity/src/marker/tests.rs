@@ -198,7 +198,7 @@ fn a_session_keeps_its_key_and_age_until_it_is_lost() {
         (Outcome::Repinned { from: None, cause: Cause::Removed }, 1, Some(moved)),
         (Outcome::Pinned, 0, Some(seen)),
         // The pin stays, and so does the session, for as long as its requests spill.
-        (Outcome::Spilled { from: 0 }, 1, Some(seen)),
+        (Outcome::Spilled { from: 0, cause: Cause::Down }, 1, Some(seen)),
         (Outcome::Free, 1, None),
     ] {
         assert_eq!(answer(&pool, &came, Choice { backend, outcome }), expected, "{outcome:?}");
@@ -207,14 +207,14 @@ fn a_session_keeps_its_key_and_age_until_it_is_lost() {
     let came = Token { last_seen: NOW - 24, ..came };
     for (outcome, backend, set) in [
         (Outcome::Pinned, 0, false),
-        (Outcome::Spilled { from: 0 }, 1, false),
+        (Outcome::Spilled { from: 0, cause: Cause::Down }, 1, false),
         (Outcome::Repinned { from: Some(0), cause: Cause::Retry }, 1, true),
     ] {
         assert_eq!(answer(&pool, &came, Choice { backend, outcome }).is_some(), set, "{outcome:?}");
     }
     // Without a token there is none to go on from.
     let found = find_in(&pool, &[]);
-    for outcome in [Outcome::Pinned, Outcome::Spilled { from: 0 }, Outcome::Free] {
+    for outcome in [Outcome::Pinned, Outcome::Spilled { from: 0, cause: Cause::Down }, Outcome::Free] {
         assert_eq!(marker(&pool, &found, Choice { backend: 1, outcome }, FRESH, NOW), None, "{outcome:?}");
     }
     let new = Choice { backend: 1, outcome: Outcome::New };
@@ -229,7 +229,7 @@ fn plain_markers_are_set_when_the_pin_is_new_or_changed() {
         (Outcome::New, true),
         (Outcome::Repinned { from: Some(0), cause: Cause::Maintenance }, true),
         (Outcome::Pinned, false),
-        (Outcome::Spilled { from: 0 }, false),
+        (Outcome::Spilled { from: 0, cause: Cause::Down }, false),
     ] {
         let marker = marker(&pool, &found, Choice { backend: 1, outcome }, FRESH, NOW);
         assert_eq!(marker, set.then_some(Marker::Plain { backend: 1 }), "{outcome:?}");
@@ -274,9 +274,10 @@ fn a_token_of_an_older_key_is_renewed_with_the_first() {
 
     let found = find_in(pool, &[&format!("lb-affinity={text}")]);
     assert_eq!(found.pin, at(1));
-    for choice in
-        [Choice { backend: 1, outcome: Outcome::Pinned }, Choice { backend: 0, outcome: Outcome::Spilled { from: 1 } }]
-    {
+    for choice in [
+        Choice { backend: 1, outcome: Outcome::Pinned },
+        Choice { backend: 0, outcome: Outcome::Spilled { from: 1, cause: Cause::Down } },
+    ] {
         let renewed = Token { last_seen: NOW, ..token(pool, "b") };
         assert_ne!(renewed.backend_ref, came.backend_ref);
         assert_eq!(marker(pool, &found, choice, FRESH, NOW), Some(Marker::Sealed { token: renewed }));

@@ -40,7 +40,7 @@ pub enum OnDown {
     Fail,
 }
 
-/// What happens to a session whose backend is over its load bound.
+/// What happens to a session whose backend is over its load bound, or has as many requests as it may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -48,6 +48,10 @@ pub enum OnOverload {
     /// It goes to its backend all the same.
     #[default]
     Stay,
+    /// It waits for its backend; see [`Limits`](super::Limits).
+    Queue,
+    /// To the ring's next backend that has room, for this request alone: the pin stays.
+    Spill,
 }
 
 /// The affinity cookie. Limits of time are enforced by the proxy and not left to the browser.

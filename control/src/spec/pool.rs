@@ -9,6 +9,10 @@ use std::fmt;
 pub struct Pool {
     pub name: String,
     pub balance: Balance,
+    /// How many times its share of the requests in flight a backend may have, 1.05 to 10; no bound unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1.05, maximum = 10))]
+    pub load_bound: Option<f64>,
     pub affinity: Affinity,
     pub health: HealthCheck,
     pub timeouts: Timeouts,
@@ -191,17 +195,25 @@ impl Default for Timeouts {
     }
 }
 
+/// What each backend of a pool bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Idle connections kept to each backend by each worker.
     pub idle_connections: u32,
+    /// Requests at each backend at a time, of all workers together; 0 sets no limit. What a pinned session does beyond it
+    /// is `on_overload`; others go to a backend that has room.
+    pub requests: u32,
+    /// How many requests may wait for each backend, and as many for any of them; 0 lets none wait: 503.
+    pub queue: u32,
+    /// How long they wait at most: 503.
+    pub queue_timeout: Span,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle_connections: 256 }
+        Self { idle_connections: 256, requests: 0, queue: 1_024, queue_timeout: Span::from_secs(10) }
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Parts {
     pub(crate) global: Global,
     pub(crate) version: &'static str,
-    pub(crate) workers: Vec<crate::worker::Mailbox>,
+    pub(crate) workers: Vec<std::sync::Arc<crate::worker::Mailbox>>,
     pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
     pub(crate) events: Receiver<FromWorker>,
     pub(crate) sessions: Receiver<Vec<Touch>>,

@@ -28,7 +28,7 @@ pub(super) struct Plane {
 }
 
 struct Seat {
-    mailbox: Mailbox,
+    mailbox: Arc<Mailbox>,
     /// What the worker was given last; it shares its pools.
     table: Option<Table>,
     applied: u64,
@@ -40,7 +40,7 @@ struct Seat {
 const LIVE: Span = Span::from_secs(30 * 60);
 
 impl Plane {
-    pub(super) fn new(workers: Vec<Mailbox>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(workers: Vec<Arc<Mailbox>>, shared: Arc<Shared>) -> Self {
         let seat = |mailbox| Seat { mailbox, table: None, applied: 0, flushed: true, ended: false };
         Self {
             workers: workers.into_iter().map(seat).collect(),
@@ -214,7 +214,7 @@ impl Plane {
             (Mode::Cookie, TokenKind::Plain) | (Mode::None, _) => None,
             (Mode::Cookie, TokenKind::Sealed) | (Mode::SourceIp, _) => Some(sessions.live(slot)),
         };
-        let mut stats = self.reporter.report(&self.shared.boards, table, live);
+        let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, live);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         Some(stats)
@@ -229,7 +229,7 @@ fn unix_millis() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Board;
+    use crate::{counters::Board, worker::Gates};
     use std::sync::atomic::AtomicU64;
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             snapshot.apply(&Change::Observe { pool: "shop".into(), name: "a".into(), observed });
             snapshot
         };
-        let shared = Shared { latest: AtomicU64::new(0), boards: Vec::new() };
+        let shared = Shared { latest: AtomicU64::new(0), boards: Vec::new(), gates: Gates::new(Vec::new()) };
         let mut plane = Plane::new(Vec::new(), Arc::new(shared));
         let resolved = |plane: &Plane| plane.snapshot.observed("shop", "a").resolved.map(|address| address.to_string());
         plane.replace(snapshot("app:80", Some("10.0.0.1:80")));
@@ -264,8 +264,9 @@ mod tests {
     #[test]
     fn whoever_connects_anew_is_told_again_what_all_workers_act_on() {
         let (mailboxes, _inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Mailbox::new().unwrap()).unzip();
-        let shared = Shared { latest: AtomicU64::new(0), boards: vec![Board::new(), Board::new()] };
-        let mut plane = Plane::new(mailboxes, Arc::new(shared));
+        let boards = vec![Board::new(), Board::new()];
+        let shared = Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(Vec::new()) };
+        let mut plane = Plane::new(mailboxes.into_iter().map(Arc::new).collect(), Arc::new(shared));
         assert_eq!(plane.applied(0, 5), None, "the other one does not act on it yet");
         assert_eq!(plane.applied(1, 5), Some(5));
         assert_eq!(plane.applied(1, 5), None);

@@ -1,6 +1,9 @@
 //! What the workers have counted, summed.
 
-use crate::counters::{Board, Count};
+use crate::{
+    counters::{Board, Count},
+    worker::{Gates, Queue},
+};
 use affinity::table::Table;
 use ahash::AHashMap;
 use control::{
@@ -22,6 +25,7 @@ struct Figures {
     incarnation: u32,
     counts: [u64; BackendCount::COUNT],
     in_flight: u64,
+    queued: u64,
     live_sessions: Option<u64>,
 }
 
@@ -30,6 +34,7 @@ impl Reporter {
     pub(super) fn report(
         &mut self,
         boards: &[Board],
+        gates: &Gates,
         table: &Table,
         live: impl Fn(Mode, TokenKind, u32) -> Option<u64>,
     ) -> Stats {
@@ -41,9 +46,10 @@ impl Reporter {
             ..Stats::default()
         };
         for pool in &table.pools {
-            let counts: [u64; PoolCount::COUNT] = sum(boards.iter().map(|board| board.pool(pool.slot)));
+            let counts: [u64; PoolCount::COUNT] = sum(boards.iter().map(|board| &board.pool(pool.slot).counts));
             let mut told = PoolStats {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
+                requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ..PoolStats::default()
             };
             let affinity = &pool.settings.affinity;
@@ -52,7 +58,8 @@ impl Reporter {
                 let figures = Figures {
                     incarnation: backend.incarnation,
                     counts: sum(cells().map(|cells| &cells.counts)),
-                    in_flight: cells().map(|cells| u64::from(cells.in_flight())).sum(),
+                    in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
+                    queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: live(affinity.mode, affinity.cookie.token, backend.slot),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
@@ -71,6 +78,7 @@ impl Figures {
         BackendStats {
             counts: named(BackendCount::ALL.iter().map(|count| count.name()), &self.counts),
             requests_in_flight: self.in_flight,
+            requests_queued: self.queued,
             live_sessions: self.live_sessions,
         }
     }
@@ -109,9 +117,10 @@ mod tests {
         snapshot.apply(&Change::PutPool { name: "shop".to_owned(), pool: Box::new(pool) });
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
+        let gates = Gates::new(Vec::new());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            reporter.report(&boards, &table, |_, _, _| None).pools["shop"].backends.clone()
+            reporter.report(&boards, &gates, &table, |_, _, _| None).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
         assert!(told(&snapshot).is_empty());

@@ -5,18 +5,29 @@ use super::{
 use crate::control::sessions::Touch;
 use crate::{
     io::Stream,
-    worker::{Connection, Worker, WorkerView},
+    worker::{Connection, Queue, Waits, Worker, WorkerView},
 };
 use affinity::{
+    balance::View,
     choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
     marker,
     table::PoolTable,
 };
 use control::{
     counters::{BackendCount, PoolCount},
-    spec::{Mode, OnDown, TokenKind},
+    spec::{Mode, OnDown, OnOverload, TokenKind},
+    status::Health,
 };
 use std::{io, net::SocketAddr};
+
+/// Why there is no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unchosen {
+    /// Nobody may serve the request; counted already.
+    Nobody(Unserved),
+    /// Nobody has room, and it is to wait there.
+    Full(Queue),
+}
 
 /// Where a request goes, of one generation of the table.
 pub(super) struct Target {
@@ -30,6 +41,8 @@ pub(super) struct Target {
     pub(super) set_cookie: Vec<u8>,
     /// The session key that counts as live; absent where the affinity has none.
     live: Option<u64>,
+    /// It gets the request even if it has as many as it may have: the session stays, or all are down.
+    pub(super) beyond: bool,
     /// The key alone says where: a request that goes elsewhere binds nothing, and is home again as soon as it can be.
     hashed: bool,
 }
@@ -38,32 +51,41 @@ impl Target {
     /// Chooses by the table of this moment. `tried` are the slots where this request has failed.
     ///
     /// # Errors
-    /// Where nobody may serve the request; counted already.
-    pub(super) fn choose(worker: &Worker, request: &Request, tried: &[u32]) -> Result<Self, Unserved> {
+    /// Where nobody may serve the request, or not yet.
+    pub(super) fn choose(worker: &Worker, request: &Request, tried: &[u32], waits: Waits) -> Result<Self, Unchosen> {
         let table = worker.table.borrow();
         // A pool that was removed meanwhile serves nobody.
         let Some(pool) = table.pools.iter().find(|pool| pool.slot == request.pool.slot) else {
-            return Err(Unserved::NoBackend);
+            return Err(Unchosen::Nobody(Unserved::NoBackend));
         };
         let pin = pin_now(pool, request);
-        let view = WorkerView { worker, pool, tried };
+        let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
         let asked = Asked { pin, key: request.found.key, random, now };
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
-            Ok(choice) => Self::of(worker, pool, request, choice).ok_or(Unserved::NoBackend),
-            Err(unserved) => {
-                let what = match unserved {
-                    Unserved::NoBackend => PoolCount::NoBackend,
-                    Unserved::PinnedDown => PoolCount::FailedDown,
-                };
+            Ok(choice) => {
+                // Not asked is whether it is full by now: what has just been taken by others is no reason to go beyond.
+                let stays = pool.settings.affinity.on_overload == OnOverload::Stay && choice.outcome == Outcome::Pinned;
+                let is_down = pool.backends[usize::from(choice.backend)].health == Health::Down;
+                let beyond = stays || is_down || view.is_marked_down(choice.backend);
+                let target = Self::of(worker, pool, request, choice, beyond);
+                target.ok_or(Unchosen::Nobody(Unserved::NoBackend))
+            }
+            Err(Unserved::Full { home }) => Err(Unchosen::Full(match home {
+                Some(home) => Queue::Backend(pool.backends[usize::from(home)].slot),
+                None => Queue::Pool(pool.slot),
+            })),
+            Err(unserved @ (Unserved::NoBackend | Unserved::PinnedDown)) => {
+                let is_down = unserved == Unserved::PinnedDown;
+                let what = if is_down { PoolCount::FailedDown } else { PoolCount::NoBackend };
                 worker.board().count_pool(pool.slot, what);
-                Err(unserved)
+                Err(Unchosen::Nobody(unserved))
             }
         }
     }
 
-    fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice) -> Option<Self> {
+    fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice, beyond: bool) -> Option<Self> {
         let backend = &pool.backends[usize::from(choice.backend)];
         let affinity = &pool.settings.affinity;
         let marker = marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
@@ -81,7 +103,7 @@ impl Target {
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
             Outcome::Repinned { from, .. } => from.map(slot_of),
-            Outcome::Spilled { from } => Some(slot_of(from)),
+            Outcome::Spilled { from, .. } => Some(slot_of(from)),
             Outcome::Lost => request.pinned,
             Outcome::Free | Outcome::New | Outcome::Pinned => None,
         };
@@ -93,6 +115,7 @@ impl Target {
             from,
             set_cookie,
             live,
+            beyond,
             hashed: request.found.pin == Pin::Hashed,
         })
     }
@@ -113,6 +136,7 @@ impl Target {
             Outcome::New => Some(PoolCount::Unpinned),
             Outcome::Pinned => Some(PoolCount::Pinned),
             Outcome::Lost => Some(PoolCount::LostIncarnation),
+            Outcome::Spilled { cause: Cause::Overload, .. } => Some(PoolCount::SpilledOverload),
             Outcome::Spilled { .. } => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } if self.hashed && cause != Cause::Draining => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } => Some(match cause {
@@ -120,7 +144,8 @@ impl Target {
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
                 Cause::Removed => PoolCount::RepinnedRemoved,
                 Cause::Draining => PoolCount::RepinnedDraining,
-                Cause::Retry => PoolCount::RepinnedRetry,
+                // Nobody is bound elsewhere for want of room.
+                Cause::Retry | Cause::Overload => PoolCount::RepinnedRetry,
             }),
         };
         if let Some(what) = session {

@@ -1,13 +1,15 @@
 use super::{
-    backend::{Target, connect, may_leave},
+    backend::{Target, Unchosen, connect, may_leave},
     body::Body,
     client::Client,
     download::{Download, Downloaded},
     failure::{Failure, Repeat, Side},
+    queue::{Line, Waited},
     request::Request,
     upload::{Upload, Uploaded, prefix},
 };
 use crate::{
+    counters::InFlight,
     http1::{Method, Output, Reply, Status},
     worker::{Connection, Ends, FromWorker, RETRY_BURST, Worker},
 };
@@ -79,12 +81,20 @@ pub(super) async fn run(worker: &Worker, client: &mut Client, mut request: Reque
 
 async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body: &mut Body) -> bool {
     let whole = body.is_done();
-    let (mut tried, mut fresh) = (Vec::new(), false);
+    let (mut tried, mut fresh, mut line) = (Vec::new(), false, Line::default());
     loop {
-        let target = match Target::choose(worker, request, &tried) {
+        let target = match Target::choose(worker, request, &tried, line.waits()) {
             Ok(target) => target,
-            Err(unserved) => return unavailable(worker, client, request, body, unserved).await,
+            Err(Unchosen::Full(queue)) => match line.wait(worker, client, request, queue).await {
+                Waited::Enough => continue,
+                Waited::InVain => return unavailable(worker, client, request, body, None).await,
+                Waited::Alone => return false,
+            },
+            Err(Unchosen::Nobody(unserved)) => {
+                return unavailable(worker, client, request, body, Some(unserved)).await;
+            }
         };
+        let Ok(_room) = line.enter(worker, request, &target) else { continue };
         let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client } => {
                 if !keep_client {
@@ -157,21 +167,19 @@ fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
 }
 
 /// Counts a request in while it is at a backend.
-struct InFlight<'a> {
-    worker: &'a Worker,
-    slot: u32,
-}
+struct UnderWay<'a>([&'a InFlight; 2]);
 
-impl<'a> InFlight<'a> {
-    fn enter(worker: &'a Worker, slot: u32) -> Self {
-        worker.board().backend(slot).enter();
-        Self { worker, slot }
+impl<'a> UnderWay<'a> {
+    fn enter(worker: &'a Worker, pool: u32, slot: u32) -> Self {
+        let both = [&worker.board().pool(pool).in_flight, &worker.board().backend(slot).in_flight];
+        both.into_iter().for_each(InFlight::enter);
+        Self(both)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.worker.board().backend(self.slot).leave();
+        self.0.into_iter().for_each(InFlight::leave);
     }
 }
 
@@ -192,7 +200,7 @@ async fn attempt(
         keep(worker, request, target.slot, backend);
         return Attempt::Outdated;
     }
-    let _in_flight = InFlight::enter(worker, target.slot);
+    let _under_way = UnderWay::enter(worker, request.pool.slot, target.slot);
     let board = worker.board();
     board.count_backend(target.slot, BackendCount::Requests);
     if reused {
@@ -266,11 +274,17 @@ async fn both(
 fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
     if !worker.is_draining() {
         let until = worker.after(request.pool.timeouts.idle);
-        worker.backends.keep(slot, connection, until, request.pool.idle_connections);
+        worker.backends.keep(slot, connection, until, request.pool.limits.idle_connections);
     }
 }
 
-async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
+async fn unavailable(
+    worker: &Worker,
+    client: &mut Client,
+    request: &Request,
+    body: &Body,
+    unserved: Option<Unserved>,
+) -> bool {
     tracing::debug!(?unserved, "request not served");
     let reply = Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) };
     answer(worker, client, request, body, reply).await

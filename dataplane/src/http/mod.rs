@@ -6,6 +6,7 @@ mod client;
 mod download;
 mod exchange;
 mod failure;
+mod queue;
 mod request;
 mod upload;
 

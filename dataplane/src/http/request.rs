@@ -11,7 +11,7 @@ use affinity::{
 };
 use control::{
     counters::{Dataplane, PoolCount},
-    spec::{Cidr, ListenerTimeouts, Mode, Retry, Timeouts},
+    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
 };
 use std::net::IpAddr;
 
@@ -63,7 +63,7 @@ pub(super) struct PoolRules {
     pub(super) slot: u32,
     pub(super) timeouts: Timeouts,
     pub(super) retry: Retry,
-    pub(super) idle_connections: u32,
+    pub(super) limits: BackendLimits,
     /// What a client is told when nobody can serve it, in seconds: by then checks may have found somebody.
     pub(super) retry_after: u32,
     pub(super) passive_failures: u32,
@@ -77,7 +77,7 @@ impl PoolRules {
             slot: pool.slot,
             timeouts: settings.timeouts,
             retry: settings.retry,
-            idle_connections: settings.limits.idle_connections,
+            limits: settings.limits,
             retry_after: (settings.health.interval.as_secs_u32().saturating_mul(settings.health.rise)).clamp(1, 3_600),
             passive_failures: settings.health.passive.failures,
             passive_hold: settings.health.passive.hold,

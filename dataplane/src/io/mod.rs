@@ -7,4 +7,4 @@ mod stream;
 #[cfg(test)]
 pub(crate) use buffer::holding;
 pub(crate) use buffer::{Buffer, Buffers};
-pub(crate) use stream::{Accepted, Listener, Stream, Wakeup, hold_back, is_gone, shut};
+pub(crate) use stream::{Accepted, Listener, Stream, Wakeup, hold_back, is_gone, shut, within};

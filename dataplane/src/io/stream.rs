@@ -217,6 +217,11 @@ impl Wakeup {
     }
 }
 
+/// What `wait` gives, or `None` when it takes longer. Only for waits that lose nothing when they are given up.
+pub(crate) async fn within<T>(time: Duration, wait: impl Future<Output = T>) -> Option<T> {
+    monoio::time::timeout(time, wait).await.ok()
+}
+
 /// Sleeps for a while on the worker's own ring.
 pub(crate) async fn hold_back(time: Duration) {
     monoio::time::sleep(time).await;

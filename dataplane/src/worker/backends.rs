@@ -109,7 +109,7 @@ impl Backends {
         self.with(slot, |local| (local.failures, local.marked_until) = (0, 0));
     }
 
-    fn is_marked(&self, slot: u32, now: u64) -> bool {
+    pub(super) fn is_marked(&self, slot: u32, now: u64) -> bool {
         self.0.borrow().get(slot as usize).is_some_and(|local| local.marked_until > now)
     }
 }
@@ -120,6 +120,16 @@ pub(crate) struct WorkerView<'a> {
     pub(crate) pool: &'a PoolTable,
     /// Slots where this request has failed.
     pub(crate) tried: &'a [u32],
+    pub(crate) waits: Waits,
+}
+
+/// How far a request is that waits for room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waits {
+    /// It has a place in a queue, so that others in it don't come first.
+    pub(crate) in_line: bool,
+    /// The slot of the backend that has room for it.
+    pub(crate) room_at: Option<u32>,
 }
 
 impl WorkerView<'_> {
@@ -131,7 +141,20 @@ impl WorkerView<'_> {
 impl View for WorkerView<'_> {
     fn in_flight(&self, backend: u16) -> u32 {
         let slot = self.slot(backend);
-        self.worker.shared.boards.iter().map(|board| board.backend(slot).in_flight()).sum()
+        self.worker.shared.boards.iter().map(|board| board.backend(slot).in_flight.value()).sum()
+    }
+
+    fn pool_in_flight(&self) -> u32 {
+        self.worker.shared.boards.iter().map(|board| board.pool(self.pool.slot).in_flight.value()).sum()
+    }
+
+    fn is_full(&self, backend: u16) -> bool {
+        let (slot, gates, limit) = (self.slot(backend), &self.worker.shared.gates, self.pool.settings.limits.requests);
+        match self.waits {
+            Waits { room_at: Some(at), .. } if at == slot => false,
+            Waits { in_line: true, .. } => !gates.has_room(slot, limit),
+            Waits { in_line: false, .. } => gates.is_full(slot, limit),
+        }
     }
 
     fn is_marked_down(&self, backend: u16) -> bool {

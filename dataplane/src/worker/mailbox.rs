@@ -1,4 +1,4 @@
-use super::Worker;
+use super::{Worker, gates::Gates};
 use crate::{control::sessions::Touch, counters::Board, io::Wakeup};
 use affinity::table::{PoolTable, Table};
 use control::{counters::Dataplane, status::Health};
@@ -19,6 +19,11 @@ pub(crate) enum Command {
     Apply(Box<Table>),
     /// Hand over what is still to be reported, and answer [`FromWorker::Flushed`].
     Flush,
+    /// A backend has room for the request with this ticket.
+    Room {
+        ticket: u64,
+        slot: u32,
+    },
     /// Accept nobody any more, close idle connections, and end when the last exchange has.
     Drain,
 }
@@ -52,9 +57,10 @@ pub(crate) struct Shared {
     /// The newest generation that was sent to the workers, compared at the start of each exchange.
     pub(crate) latest: AtomicU64,
     pub(crate) boards: Vec<Board>,
+    pub(crate) gates: Gates,
 }
 
-/// The control thread's end of a worker's mailbox.
+/// Where a worker is told something: by the control thread, and by workers that have room for a request of its own.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
@@ -64,7 +70,7 @@ pub(crate) struct Mailbox {
 
 /// The worker's end, to be opened on its own thread.
 pub(crate) struct Inbox {
-    commands: Commands,
+    pub(super) commands: Commands,
     wakeup: UnixStream,
 }
 
@@ -102,7 +108,7 @@ impl Inbox {
 
 impl Commands {
     /// All that wait, to be taken to the last.
-    fn waiting(&self) -> impl Iterator<Item = Command> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Command> {
         // Reading the mark as it is cleared makes visible what was put in before it was set: a mere store could still be
         // on its way when the channel is found empty and the next sender finds the mark.
         self.pending.swap(false, Ordering::AcqRel);
@@ -134,6 +140,7 @@ impl Worker {
                     self.touches.flush();
                     self.tell(FromWorker::Flushed { worker: self.id });
                 }
+                Command::Room { ticket, slot } => self.room_for(ticket, slot),
                 Command::Drain => self.begin_drain(),
             }
         }
@@ -157,6 +164,7 @@ impl Worker {
         self.generation.set(generation);
         self.follow_listeners();
         self.follow_pools(&before);
+        self.seats.nudge_all();
         self.board().count(Dataplane::Applied);
         self.tell(FromWorker::Applied { worker: self.id, generation, before });
     }

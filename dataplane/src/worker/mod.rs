@@ -4,11 +4,15 @@ mod accept;
 mod backends;
 mod clock;
 mod deadlines;
+mod gates;
 mod mailbox;
+mod room;
 
-pub(crate) use backends::{Connection, WorkerView};
+pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
+pub(crate) use gates::{Gates, Queue};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
+pub(crate) use room::{Place, Room};
 
 use crate::{
     control::sessions::Touch,
@@ -22,6 +26,7 @@ use clock::Clock;
 use crossbeam_channel::Sender;
 use deadlines::Deadlines;
 use mailbox::{Commands, Touches};
+use room::Seats;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -57,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
+    seats: Seats,
     deadlines: Rc<Deadlines>,
     /// By pool slot.
     turns: RefCell<Vec<Local>>,
@@ -140,6 +146,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         clock: Clock::new(start.seed),
         backends: Backends::default(),
         touches: Touches::new(start.sessions),
+        seats: Seats::default(),
         deadlines: Rc::default(),
         turns: RefCell::default(),
         listeners: RefCell::new(vec![None; names.len()]),

@@ -201,6 +201,14 @@ impl View for Calm<'_> {
         0
     }
 
+    fn pool_in_flight(&self) -> u32 {
+        0
+    }
+
+    fn is_full(&self, _: u16) -> bool {
+        false
+    }
+
     fn is_marked_down(&self, _: u16) -> bool {
         false
     }
@@ -248,6 +256,7 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
         Err(unserved) => {
             let (outcome, why) = match unserved {
                 Unserved::NoBackend => ("no-backend", "no backend is usable: 503"),
+                Unserved::Full { .. } => ("full", "nobody has room, and it waits"),
                 Unserved::PinnedDown => ("pinned-down", "its backend can't be used, and on_down is `fail`: 503"),
             };
             answer.outcome = outcome;
@@ -263,8 +272,8 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
             ("lost", "that backend lives its next life and the session's state is gone: a session begins".to_owned())
         }
         Outcome::Pinned => ("pinned", format!("`{to}` is usable and gets it")),
-        Outcome::Spilled { .. } => {
-            ("spilled", format!("its backend is down: `{to}`, the ring's next, gets this request"))
+        Outcome::Spilled { cause, .. } => {
+            ("spilled", format!("{}: `{to}`, the ring's next, gets this request", because(cause)))
         }
         Outcome::Repinned { cause, .. } => {
             ("repinned", format!("{}: it moves to `{to}`, the ring's next", because(cause)))
@@ -286,6 +295,7 @@ fn because(cause: Cause) -> &'static str {
         Cause::Removed => "its backend was removed",
         Cause::Draining => "its backend drains, and sessions without a marker can't be told from new ones",
         Cause::Retry => "its backend has just failed",
+        Cause::Overload => "its backend has no room",
     }
 }
 

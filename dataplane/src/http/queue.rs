@@ -1,0 +1,97 @@
+use super::{backend::Target, client::Client, request::Request};
+use crate::{
+    io::{is_gone, within},
+    worker::{Place, Queue, Room, Waits, Worker},
+};
+use control::counters::{Dataplane, PoolCount};
+use std::time::Duration;
+
+/// How a request is held that finds no backend with room.
+#[derive(Default)]
+pub(super) struct Line<'a> {
+    place: Option<Place<'a>>,
+    room: Option<Room<'a>>,
+    /// When it has waited long enough, by the worker's clock; set when it first has to wait.
+    until: Option<u64>,
+}
+
+/// Why a request waits no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// There may be room: choose again.
+    Enough,
+    /// As many wait as may, or it was too long.
+    InVain,
+    /// The client has gone.
+    Alone,
+}
+
+/// Time between two looks whether the client is still there, and whether something has changed that nobody tells of.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl<'a> Line<'a> {
+    pub(super) fn waits(&self) -> Waits {
+        Waits { in_line: self.place.is_some(), room_at: self.room.as_ref().map(|room| room.slot) }
+    }
+
+    /// Takes room at the chosen backend, where its pool sets a limit. `Err` where somebody else was faster.
+    pub(super) fn enter(
+        &mut self,
+        worker: &'a Worker,
+        request: &Request,
+        target: &Target,
+    ) -> Result<Option<Room<'a>>, ()> {
+        let limit = request.pool.limits.requests;
+        let room = self.room.take().filter(|room| room.slot == target.slot);
+        if limit == 0 || room.is_some() {
+            self.place = None;
+            return Ok(room);
+        }
+        let room = Room::take(worker, request.pool.slot, target.slot, limit, target.beyond);
+        if room.is_some() {
+            self.place = None;
+        }
+        room.map(Some).ok_or(())
+    }
+
+    /// Takes a place in the queue, or waits there for its turn.
+    pub(super) async fn wait(
+        &mut self,
+        worker: &'a Worker,
+        client: &Client,
+        request: &Request,
+        queue: Queue,
+    ) -> Waited {
+        let (pool, limits) = (request.pool.slot, request.pool.limits);
+        self.room = None;
+        let count = |what| worker.board().count_pool(pool, what);
+        let until = *self.until.get_or_insert_with(|| {
+            count(PoolCount::Queued);
+            worker.after(limits.queue_timeout)
+        });
+        if self.place.as_ref().is_none_or(|place| !place.is_in(queue)) {
+            self.place = Place::join(worker, queue, limits);
+            if self.place.is_none() {
+                count(PoolCount::QueueFull);
+                return Waited::InVain;
+            }
+            // Those who leave can see it now; whoever left before may have left room.
+            return Waited::Enough;
+        }
+        let Some(place) = &self.place else { return Waited::Enough };
+        if let Some(Some(slot)) = within(LOOK, place.turn()).await {
+            self.room = Some(Room::granted(worker, pool, slot, limits.requests));
+            // Should this room be of no use, it queues again: its turn is over.
+            self.place = None;
+        }
+        if is_gone(client.link.stream.fd()) {
+            worker.board().count(Dataplane::ClientAborts);
+            return Waited::Alone;
+        }
+        if self.room.is_none() && worker.clock.millis() >= until {
+            count(PoolCount::QueueTimeouts);
+            return Waited::InVain;
+        }
+        Waited::Enough
+    }
+}

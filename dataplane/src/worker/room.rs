@@ -1,0 +1,157 @@
+//! Requests of this worker that wait for room at a backend.
+
+use super::{Queue, Worker, gates::Ticket};
+use affinity::table::Backend;
+use ahash::AHashMap;
+use control::{desired::AdminState, spec::Limits, status::Health};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+
+/// Who waits, by ticket number.
+#[derive(Debug, Default)]
+pub(super) struct Seats(RefCell<AHashMap<u64, Seat>>);
+
+#[derive(Debug, Default)]
+struct Seat {
+    waker: Option<Waker>,
+    /// The slot of the backend whose turn it is for this request.
+    room_at: Option<u32>,
+    /// What this request waits for may have changed.
+    nudged: bool,
+}
+
+impl Seats {
+    /// Has all that wait look again: there is another table.
+    pub(super) fn nudge_all(&self) {
+        for seat in self.0.borrow_mut().values_mut() {
+            seat.nudged = true;
+            if let Some(waker) = seat.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Takes room to the request that waited for it, or passes it on where that has given up.
+    pub(super) fn room_for(&self, ticket: u64, slot: u32) {
+        let mut seats = self.seats.0.borrow_mut();
+        if let Some(seat) = seats.get_mut(&ticket) {
+            seat.room_at = Some(slot);
+            if let Some(waker) = seat.waker.take() {
+                waker.wake();
+            }
+            return;
+        }
+        drop(seats);
+        let of = self.table.borrow().pools.iter().find_map(|pool| {
+            let is_there = pool.backends.iter().any(|backend| backend.slot == slot);
+            is_there.then_some((pool.slot, pool.settings.limits))
+        });
+        // Of a backend that was removed there is no room to pass on, and its count is no longer asked for.
+        if let Some((pool, limits)) = of {
+            drop(Room { worker: self, pool, slot, limit: limits.requests });
+        }
+    }
+}
+
+/// A place in a queue for room; left when it goes.
+pub(crate) struct Place<'a> {
+    worker: &'a Worker,
+    queue: Queue,
+    ticket: Ticket,
+}
+
+impl<'a> Place<'a> {
+    /// At the end of the queue; `None` where as many wait there as the limits let.
+    pub(crate) fn join(worker: &'a Worker, queue: Queue, limits: Limits) -> Option<Self> {
+        let ticket = worker.shared.gates.join(queue, worker.id, limits.queue)?;
+        worker.seats.0.borrow_mut().insert(ticket.number, Seat::default());
+        Some(Self { worker, queue, ticket })
+    }
+
+    /// Whether this is a place in that queue.
+    pub(crate) fn is_in(&self, queue: Queue) -> bool {
+        self.queue == queue
+    }
+
+    /// Waits for its turn, which gives the slot of a backend that has room now, or for another table. To give up waiting
+    /// loses nothing.
+    pub(crate) async fn turn(&self) -> Option<u32> {
+        poll_fn(|context| {
+            let mut seats = self.worker.seats.0.borrow_mut();
+            let Some(seat) = seats.get_mut(&self.ticket.number) else { return Poll::Ready(None) };
+            if let Some(slot) = seat.room_at.take() {
+                return Poll::Ready(Some(slot));
+            }
+            if std::mem::take(&mut seat.nudged) {
+                return Poll::Ready(None);
+            }
+            seat.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let seat = self.worker.seats.0.borrow_mut().remove(&self.ticket.number);
+        // Once its turn has come, the room is here and not taken up, or on its way and passed on when it arrives.
+        if !self.worker.shared.gates.give_up(self.queue, self.ticket)
+            && let Some(slot) = seat.and_then(|seat| seat.room_at)
+        {
+            self.worker.room_for(self.ticket.number, slot);
+        }
+    }
+}
+
+/// Room that a request has taken at a backend with a limit; given back, or passed on, when it goes.
+pub(crate) struct Room<'a> {
+    worker: &'a Worker,
+    pool: u32,
+    pub(crate) slot: u32,
+    limit: u32,
+}
+
+impl<'a> Room<'a> {
+    /// Takes up the room that came with a turn.
+    pub(crate) fn granted(worker: &'a Worker, pool: u32, slot: u32, limit: u32) -> Self {
+        Self { worker, pool, slot, limit }
+    }
+
+    /// `None` where there is none, unless it may go `beyond` the limit.
+    pub(crate) fn take(worker: &'a Worker, pool: u32, slot: u32, limit: u32, beyond: bool) -> Option<Self> {
+        let gates = &worker.shared.gates;
+        if !gates.try_enter(slot, limit) {
+            if !beyond {
+                return None;
+            }
+            gates.force(slot);
+        }
+        Some(Self { worker, pool, slot, limit })
+    }
+
+    /// Whether those that wait for any backend could use this one.
+    fn takes_new(&self) -> bool {
+        let (worker, table) = (self.worker, self.worker.table.borrow());
+        let pool = table.pools.iter().find(|pool| pool.slot == self.pool);
+        let backend = pool.and_then(|pool| pool.backends.iter().find(|backend| backend.slot == self.slot));
+        backend.is_some_and(|&Backend { admin_state, health, weight, .. }| {
+            admin_state == AdminState::Active
+                && weight > 0
+                && health != Health::Down
+                && !worker.backends.is_marked(self.slot, worker.clock.millis())
+        })
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let gates = &self.worker.shared.gates;
+        gates.leave(self.slot, self.pool, self.limit, || self.takes_new());
+    }
+}
