@@ -8,9 +8,9 @@ use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount},
     spec::{
-        Affinity, Backend, Balance, Cookie, Forwarding, HealthCheck, Limits, Listener, ListenerLimits,
-        ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span,
-        StatusRange, Timeouts, TokenKind,
+        Affinity, AffinityHeader, AffinityQuery, AppCookie, AppCookieStyle, Backend, Balance, Cookie, Forwarding,
+        HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload,
+        Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
     },
 };
 use std::{
@@ -64,17 +64,10 @@ fn filled() -> Config {
         fail_open: true,
         passive: Passive::default(),
     };
-    let affinity = Affinity {
-        mode: Mode::Cookie,
-        on_down: OnDown::Repin,
-        on_overload: OnOverload::Stay,
-        cookie,
-        source_ip: SourceIp::default(),
-    };
     let pool = Pool {
         name: "x".to_owned(),
         balance: Balance::RoundRobin,
-        affinity,
+        affinity: affinity(cookie),
         health,
         timeouts: Timeouts::default(),
         limits: Limits::default(),
@@ -109,10 +102,31 @@ fn filled() -> Config {
     }
 }
 
+/// The affinity of [`filled`], whatever the mode.
+fn affinity(cookie: Cookie) -> Affinity {
+    let name = || "x".to_owned();
+    Affinity {
+        mode: Mode::Cookie,
+        on_down: OnDown::Repin,
+        on_overload: OnOverload::Stay,
+        cookie,
+        source_ip: SourceIp::default(),
+        app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),
+        header: Some(AffinityHeader { name: name(), style: HeaderStyle::Hash }),
+        query: Some(AffinityQuery { name: name() }),
+    }
+}
+
 /// The same tables with all at its default.
 fn defaults() -> Config {
     let listener = Listener { routes: vec![Route::default()], ..Listener::default() };
-    let pool = Pool { backends: vec![Backend::default()], ..Pool::default() };
+    let affinity = Affinity {
+        app_cookie: Some(AppCookie::default()),
+        header: Some(AffinityHeader::default()),
+        query: Some(AffinityQuery::default()),
+        ..Affinity::default()
+    };
+    let pool = Pool { affinity, backends: vec![Backend::default()], ..Pool::default() };
     Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 

@@ -26,6 +26,8 @@ pub enum Pin {
     Gone,
     /// The session key alone says where: no marker is kept.
     Hashed,
+    /// Nothing to pin by, and no pin is to be made: it is balanced freely.
+    Free,
 }
 
 /// What a choice is made for: one request.
@@ -49,7 +51,7 @@ pub struct Choice {
 /// What became of the pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The pool pins nothing.
+    /// Nothing is pinned.
     Free,
     /// A new session, pinned to the chosen backend.
     New,
@@ -100,6 +102,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
     };
     match pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => new(Outcome::Free, turn),
+        Pin::Free => new(Outcome::Free, turn),
         Pin::Absent => new(Outcome::New, turn),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),
         Pin::Hashed => match pool.ring.lookup(key) {

@@ -1,4 +1,10 @@
-//! The marker of a session: reading the pin from a request's cookies, writing the one that goes out with the response.
+//! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
+
+mod carried;
+mod named;
+
+pub use carried::{Carried, Parts};
+pub use named::name_key;
 
 use crate::{
     choose::{Choice, Outcome, Pin},
@@ -8,7 +14,7 @@ use crate::{
 };
 use control::{
     check::is_name,
-    spec::{Mode, SourceIp, Span, TokenKind},
+    spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
 use std::net::IpAddr;
 
@@ -19,7 +25,7 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub pin: Pin,
-    /// The session key: the pin's, the address's, or a fresh one for a session that begins.
+    /// The session key: the pin's, that of the name or address, or a fresh one for a session that begins.
     pub key: u64,
     /// The token that opened, with the index of the key that sealed it.
     token: Option<(usize, Token)>,
@@ -46,26 +52,34 @@ pub enum Marker {
     },
 }
 
-/// Reads the pin. `cookies` are the values of the request's `Cookie` fields in order, `client` its address, `now` Unix
-/// seconds, `fresh` a random number that becomes the session key of a session that begins.
-pub fn find<'h>(
-    pool: &PoolTable,
-    cookies: impl Iterator<Item = &'h [u8]>,
-    client: IpAddr,
-    now: u32,
-    fresh: u64,
-) -> Found {
+/// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
+pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
     let absent = Found { pin: Pin::Absent, key: fresh, token: None, refused: None };
     match affinity.mode {
         Mode::None => absent,
-        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(client, affinity.source_ip), ..absent },
+        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let key = address_key(client, affinity.source_ip);
-            Found { pin: find_plain(pool, cookies), key, ..absent }
+            let key = address_key(request.client(), affinity.source_ip);
+            Found { pin: find_plain(pool, request.cookies()), key, ..absent }
         }
-        Mode::Cookie => find_sealed(pool, cookies, now, absent),
+        Mode::Cookie => find_sealed(pool, request.cookies(), now, absent),
+        Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
+            Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
+            Some(AppCookieStyle::Hash) | None => named::hashed(named::app_names(pool, request).next(), absent),
+        },
+        Mode::Header => match &affinity.header {
+            Some(header) => match header.style {
+                HeaderStyle::Hash => named::hashed(request.headers(&header.name).next(), absent),
+            },
+            None => named::hashed(None, absent),
+        },
+        Mode::Query => {
+            let name = affinity.query.as_ref().map(|query| query.name.as_bytes());
+            let value = request.query().zip(name).and_then(|(query, name)| named::argument(query, name));
+            named::hashed(value, absent)
+        }
     }
 }
 

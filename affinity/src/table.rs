@@ -47,6 +47,8 @@ pub struct PoolTable {
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
+    /// The application's cookie; absent where the affinity has none.
+    pub app_cookie: Option<CookieName>,
     /// Absent where nothing is sealed.
     pub keys: Option<PoolKeys>,
     /// For each key, the backends by their refs under it.
@@ -173,6 +175,7 @@ impl PoolTable {
                 .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.mode == Mode::Cookie),
             cookie_text: CookieText::new(cookie),
+            app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
             keys,
             refs,
             names: (0..u16::MAX)
@@ -196,6 +199,7 @@ impl PoolTable {
             wheel: self.wheel.clone(),
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
+            app_cookie: self.app_cookie.clone(),
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),

@@ -198,10 +198,9 @@ fn a_pool_without_backends_serves_nobody() {
     for weights in [&[][..], &[("a", 0), ("b", 0)]] {
         let mut pool = pool(Pool::default(), weights);
         pool.settings.health.fail_open = true;
-        for (balance, pin) in BALANCES
-            .into_iter()
-            .flat_map(|balance| [Pin::Absent, Pin::Gone, Pin::Hashed].into_iter().map(move |pin| (balance, pin)))
-        {
+        for (balance, pin) in BALANCES.into_iter().flat_map(|balance| {
+            [Pin::Absent, Pin::Gone, Pin::Hashed, Pin::Free].into_iter().map(move |pin| (balance, pin))
+        }) {
             pool.settings.balance = balance;
             let choice = choose(&pool, &asked(pin, 1, 1), &mut Turn::default(), &Seen::default());
             assert_eq!(choice, Err(Unserved::NoBackend), "{balance:?} {pin:?}");
@@ -264,6 +263,7 @@ fn pins() -> impl Strategy<Value = Pin> {
         1 => Just(Pin::Absent),
         1 => Just(Pin::Gone),
         1 => Just(Pin::Hashed),
+        1 => Just(Pin::Free),
         4 => (0..MEMBERS.len() as u16, proptest::option::weighted(0.8, 1..3u32))
             .prop_map(|(backend, incarnation)| Pin::At { backend, incarnation }),
     ]

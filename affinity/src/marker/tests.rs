@@ -28,7 +28,8 @@ fn plain() -> Cookie {
 }
 
 fn find_in(pool: &PoolTable, cookies: &[&str]) -> Found {
-    find(pool, cookies.iter().map(|field| field.as_bytes()), CLIENT.parse().unwrap(), NOW, FRESH)
+    let cookies: Vec<_> = cookies.iter().map(|field| field.as_bytes()).collect();
+    find(pool, &Parts::with_cookies(&cookies, CLIENT.parse().unwrap()), NOW, FRESH)
 }
 
 fn token(pool: &PoolTable, backend: &str) -> Token {

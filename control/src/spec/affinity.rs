@@ -1,4 +1,4 @@
-use super::Span;
+use super::{AffinityHeader, AffinityQuery, AppCookie, Span};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -13,6 +13,35 @@ pub struct Affinity {
     pub cookie: Cookie,
     /// Read in mode `source-ip`.
     pub source_ip: SourceIp,
+    /// Needed in mode `app-cookie`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_cookie: Option<AppCookie>,
+    /// Needed in mode `header`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<AffinityHeader>,
+    /// Needed in mode `query`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<AffinityQuery>,
+}
+
+impl Affinity {
+    /// Whether sessions have keys by which they can be told apart and counted.
+    pub fn has_sessions(&self) -> bool {
+        match self.mode {
+            Mode::Cookie => self.cookie.token == TokenKind::Sealed,
+            Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp => true,
+            Mode::None => false,
+        }
+    }
+
+    /// Whether a session that moves is marked anew. Where not, what a request says of its session stays as it is, and the
+    /// next one comes with the same.
+    pub fn marks(&self) -> bool {
+        match self.mode {
+            Mode::Cookie => true,
+            Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp | Mode::None => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +50,12 @@ pub struct Affinity {
 pub enum Mode {
     #[default]
     Cookie,
+    /// By the application's own cookie.
+    AppCookie,
+    /// By a request header.
+    Header,
+    /// By an argument in the query.
+    Query,
     SourceIp,
     /// Balance every request.
     None,

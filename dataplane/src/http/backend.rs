@@ -14,7 +14,7 @@ use affinity::{
 };
 use control::{
     counters::{BackendCount, PoolCount},
-    spec::{Mode, OnDown, TokenKind},
+    spec::OnDown,
 };
 use std::{io, net::SocketAddr};
 
@@ -30,8 +30,9 @@ pub(super) struct Target {
     pub(super) set_cookie: Vec<u8>,
     /// The session key that counts as live; absent where the affinity has none.
     live: Option<u64>,
-    /// The key alone says where: a request that goes elsewhere binds nothing, and is home again as soon as it can be.
-    hashed: bool,
+    /// A session that moves is marked anew. Where not, a request that goes elsewhere binds nothing, and is home again as soon
+    /// as it can be.
+    marks: bool,
 }
 
 impl Target {
@@ -71,12 +72,10 @@ impl Target {
         if let Some(marker) = marker {
             marker::write(pool, &marker, &mut set_cookie);
         }
-        let begins = matches!(choice.outcome, Outcome::New | Outcome::Lost);
-        let live = match affinity.mode {
-            Mode::Cookie if affinity.cookie.token == TokenKind::Plain => None,
-            Mode::Cookie => Some(if begins { request.fresh } else { request.found.key }),
-            Mode::SourceIp => Some(request.found.key),
-            Mode::None => None,
+        let live = match choice.outcome {
+            Outcome::Free => None,
+            Outcome::New | Outcome::Lost => Some(request.fresh),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
         };
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
@@ -92,8 +91,8 @@ impl Target {
             outcome: choice.outcome,
             from,
             set_cookie,
-            live,
-            hashed: request.found.pin == Pin::Hashed,
+            live: live.filter(|_| affinity.has_sessions()),
+            marks: affinity.marks(),
         })
     }
 
@@ -114,7 +113,7 @@ impl Target {
             Outcome::Pinned => Some(PoolCount::Pinned),
             Outcome::Lost => Some(PoolCount::LostIncarnation),
             Outcome::Spilled { .. } => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } if self.hashed && cause != Cause::Draining => Some(PoolCount::Spilled),
+            Outcome::Repinned { cause, .. } if !self.marks && cause != Cause::Draining => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } => Some(match cause {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
@@ -128,13 +127,13 @@ impl Target {
         }
         match self.outcome {
             Outcome::New | Outcome::Lost => board.count_backend(self.slot, BackendCount::SessionsNew),
-            Outcome::Repinned { .. } if !self.hashed => {
+            Outcome::Repinned { .. } if self.marks => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
             }
             Outcome::Free | Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Repinned { .. } => {}
         }
         match (self.from, self.outcome) {
-            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if !self.hashed => {
+            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if self.marks => {
                 board.count_backend(from, BackendCount::SessionsLost);
             }
             _ => {}
@@ -169,7 +168,9 @@ fn pin_now(pool: &PoolTable, request: &Request) -> Pin {
 pub(super) fn may_leave(worker: &Worker, request: &Request) -> bool {
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
-    pool.is_some_and(|pool| pool.settings.affinity.on_down != OnDown::Fail || request.found.pin == Pin::Absent)
+    pool.is_some_and(|pool| {
+        pool.settings.affinity.on_down != OnDown::Fail || matches!(request.found.pin, Pin::Absent | Pin::Free)
+    })
 }
 
 /// An open connection to the backend, and whether it has served before.

@@ -2,6 +2,7 @@
 
 mod backend;
 mod body;
+mod carried;
 mod client;
 mod download;
 mod exchange;

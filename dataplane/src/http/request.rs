@@ -1,4 +1,4 @@
-use super::client::Client;
+use super::{carried, client::Client};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::Worker,
@@ -122,8 +122,8 @@ pub(super) fn prepare(
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
     let fresh = worker.clock.random();
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
-    let cookies = head.fields.values(Name::Cookie);
-    let found = marker::find(pool, cookies, address.unwrap_or(client.address), worker.clock.unix(), fresh);
+    let carried = carried::Head { head, client: address.unwrap_or(client.address) };
+    let found = marker::find(pool, &carried, worker.clock.unix(), fresh);
     count_refused(worker, pool, &found);
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
@@ -154,7 +154,7 @@ pub(super) fn prepare(
 fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
     match pin {
         Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
-        Pin::Absent | Pin::Gone | Pin::Hashed => None,
+        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Free => None,
     }
 }
 

@@ -8,7 +8,7 @@ use affinity::{
     balance::View,
     choose::{Asked, Cause, Choice, Outcome, Pin, Unserved, choose},
     hash::mix64,
-    marker::{Found, NoPin, find, marker},
+    marker::{Found, NoPin, Parts, find, marker},
     route::Router,
     table::{Dirty, PoolTable, Slots, Table},
     token::{Expiry, Refused},
@@ -17,11 +17,11 @@ use affinity::{
 use control::{
     check::{Path, Problem},
     desired::{Desired, Snapshot},
-    spec::{Listener, Mode},
+    spec::{Affinity, Listener, Mode},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 use utoipa::ToSchema;
@@ -45,7 +45,7 @@ pub(crate) struct Question {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) host: Option<String>,
-    /// `/` unless given.
+    /// With its query, as it stands in the request. `/` unless given.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) path: Option<String>,
@@ -53,6 +53,8 @@ pub(crate) struct Question {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) cookie: Option<String>,
+    /// Further fields of the request, by name.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The client's address, which makes the session key in mode `source-ip`.
     #[schema(value_type = Option<String>, format = "ipv4", nullable = false)]
     #[serde(deserialize_with = "given")]
@@ -104,9 +106,12 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     }
     // A session with a plain token moves by the client's address, and one that stays does not need it.
     let client = question.client.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    let cookies = question.cookie.iter().map(|cookie| cookie.as_bytes());
+    let cookies: Vec<_> = question.cookie.iter().map(|cookie| cookie.as_bytes()).collect();
+    let headers: Vec<_> = question.headers.iter().map(|(name, value)| (name.as_str(), value.trim())).collect();
+    let target = question.path.as_deref().unwrap_or("/");
+    let request = Parts { cookies: &cookies, headers: &headers, target, client };
     // Any number will do for a session that would begin.
-    let found = find(pool, cookies, client, now, mix64(u64::from(now)));
+    let found = find(pool, &request, now, mix64(u64::from(now)));
     let choice = choose(pool, &asked(found.pin, found.key, now), &mut Turn::default(), &Calm(&BTreeSet::new()));
     tell_pin(pool, &found, &mut answer);
     tell_choice(pool, &found, choice, now, &mut answer);
@@ -121,19 +126,19 @@ fn wrong(key: &str, wrong: impl Into<String>, right: impl Into<String>) -> Refus
 /// The pool that the question names, or the one that its listener leads to.
 fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<String>, Refusal> {
     let Question { pool, listener, host, path, .. } = question;
+    let path = path.as_deref().unwrap_or("/");
+    if !path.starts_with('/') {
+        return Err(wrong("path", format!("`{}` is not a path", path.escape_debug()), "begin it with `/`"));
+    }
     if let Some(pool) = pool {
-        if listener.is_some() || host.is_some() || path.is_some() {
-            let detail = "says where the request goes, and so do listener, host and path";
+        if listener.is_some() || host.is_some() {
+            let detail = "says where the request goes, and so do listener and host";
             return Err(wrong("pool", detail, "leave the pool out, or the others"));
         }
         answer.pool = Some(pool.clone());
         return Ok(Some(pool.clone()));
     }
     let listener = listener_of(desired, listener.as_deref())?;
-    let path = path.as_deref().unwrap_or("/");
-    if !path.starts_with('/') {
-        return Err(wrong("path", format!("`{}` is not a path", path.escape_debug()), "begin it with `/`"));
-    }
     let host = host.as_deref().unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
@@ -226,9 +231,9 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
     let step = match found.pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
-        Pin::Absent => "it carries no session".to_owned(),
+        Pin::Absent | Pin::Free => "it carries no session".to_owned(),
         Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
-        Pin::Hashed => "the client's address is its session key".to_owned(),
+        Pin::Hashed => format!("the hash of {} is its session key", session_name(pool)),
         Pin::At { backend, incarnation } => {
             let backend = name(pool, backend);
             let life = incarnation.map_or(String::new(), |incarnation| format!(", incarnation {incarnation}"));
@@ -236,7 +241,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
             format!("its session is pinned to `{backend}`{life}")
         }
     };
-    if found.pin != Pin::Absent {
+    if !matches!(found.pin, Pin::Absent | Pin::Free) {
         answer.session_key = Some(format!("{:016x}", found.key));
     }
     answer.why.push(step);
@@ -257,7 +262,7 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     };
     let to = name(pool, backend);
     let (outcome, why) = match outcome {
-        Outcome::Free => ("free", "the pool pins nothing: each request is balanced".to_owned()),
+        Outcome::Free => ("free", "nothing pins it: it is balanced by itself".to_owned()),
         Outcome::New => ("new", "a session begins, at a backend that the balance policy chooses".to_owned()),
         Outcome::Lost => {
             ("lost", "that backend lives its next life and the session's state is gone: a session begins".to_owned())
@@ -276,6 +281,17 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     if matches!(outcome, "free" | "new" | "lost") {
         answer.candidates = candidates(pool, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
+    }
+}
+
+/// What names the sessions of a pool that hashes.
+fn session_name(pool: &PoolTable) -> String {
+    let Affinity { mode, app_cookie, header, query, .. } = &pool.settings.affinity;
+    match mode {
+        Mode::AppCookie => format!("cookie `{}`", app_cookie.as_ref().map_or("", |cookie| &cookie.name)),
+        Mode::Header => format!("header `{}`", header.as_ref().map_or("", |header| &header.name)),
+        Mode::Query => format!("argument `{}`", query.as_ref().map_or("", |query| &query.name)),
+        Mode::SourceIp | Mode::Cookie | Mode::None => "the client's address".to_owned(),
     }
 }
 
