@@ -112,7 +112,7 @@ fn affinity(cookie: Cookie) -> Affinity {
         cookie,
         source_ip: SourceIp::default(),
         app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),
-        header: Some(AffinityHeader { name: name(), style: HeaderStyle::Hash }),
+        header: Some(AffinityHeader { name: name(), style: HeaderStyle::Hash, gone_status: 404 }),
         query: Some(AffinityQuery { name: name() }),
     }
 }

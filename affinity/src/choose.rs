@@ -8,7 +8,7 @@ use crate::{
 };
 use control::{
     desired::AdminState,
-    spec::{Mode, OnDown},
+    spec::{Follows, Mode, OnDown},
     status::Health,
 };
 
@@ -26,6 +26,8 @@ pub enum Pin {
     Gone,
     /// The session key alone says where: no marker is kept.
     Hashed,
+    /// It names a session that can't begin anew, by a token that does not open.
+    Unreadable,
     /// Nothing to pin by, and no pin is to be made: it is balanced freely.
     Free,
 }
@@ -84,6 +86,19 @@ pub enum Unserved {
     NoBackend,
     /// The session's own is not usable, and `on_down` is `fail`.
     PinnedDown,
+    /// The session is gone, and whoever began it has to begin another one.
+    Ended(Ended),
+}
+
+/// Why a session is gone that can't move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its token does not open.
+    Unreadable,
+    /// Its state went with its backend's last life.
+    Incarnation,
+    /// It had to leave its backend.
+    Left(Cause),
 }
 
 /// Chooses for a request.
@@ -104,6 +119,8 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         Pin::Absent if pool.settings.affinity.mode == Mode::None => new(Outcome::Free, turn),
         Pin::Free => new(Outcome::Free, turn),
         Pin::Absent => new(Outcome::New, turn),
+        Pin::Unreadable => Err(Unserved::Ended(Ended::Unreadable)),
+        Pin::Gone if chooser.stays() => Err(Unserved::Ended(Ended::Left(Cause::Removed))),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),
         Pin::Hashed => match pool.ring.lookup(key) {
             Some(home) if chooser.backend(home).admin_state == AdminState::Draining => {
@@ -114,9 +131,18 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         },
         Pin::At { backend, incarnation } => {
             if incarnation.is_some_and(|life| life != chooser.backend(backend).incarnation) {
-                return new(Outcome::Lost, turn);
+                return if chooser.stays() {
+                    Err(Unserved::Ended(Ended::Incarnation))
+                } else {
+                    new(Outcome::Lost, turn)
+                };
             }
-            chooser.at_home(key, backend)
+            match chooser.at_home(key, backend) {
+                Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
+                    Err(Unserved::Ended(Ended::Left(cause)))
+                }
+                choice => choice,
+            }
         }
     }
 }
@@ -152,6 +178,11 @@ impl<V: View> Chooser<'_, V> {
 
     fn takes_pinned(&self, index: u16) -> bool {
         self.backend(index).admin_state != AdminState::Maintenance && self.is_up(index)
+    }
+
+    /// Whether a session can be nowhere else than where it began.
+    fn stays(&self) -> bool {
+        self.pool.settings.affinity.follows() == Some(Follows::Header)
     }
 
     /// To the session's home, or else wherever the pool's settings send it.

@@ -1,10 +1,15 @@
 //! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
 
 mod carried;
+mod follow;
 mod named;
+mod told;
+pub mod wrapped;
 
 pub use carried::{Carried, Parts};
+pub use follow::follow;
 pub use named::name_key;
+pub use told::{Told, told_by_cookie};
 
 use crate::{
     choose::{Choice, Outcome, Pin},
@@ -50,6 +55,8 @@ pub enum Marker {
     Plain {
         backend: u16,
     },
+    /// The cookie goes.
+    Deleted,
 }
 
 /// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
@@ -62,16 +69,19 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
             let key = address_key(request.client(), affinity.source_ip);
-            Found { pin: find_plain(pool, request.cookies()), key, ..absent }
+            Found { pin: find_plain(pool, own_cookies(pool, request)), key, ..absent }
         }
-        Mode::Cookie => find_sealed(pool, request.cookies(), now, absent),
+        Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
             Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
+            Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, absent),
+            Some(AppCookieStyle::Prefix) => follow::find_in_cookie(pool, request, now, absent),
             Some(AppCookieStyle::Hash) | None => named::hashed(named::app_names(pool, request).next(), absent),
         },
         Mode::Header => match &affinity.header {
             Some(header) => match header.style {
                 HeaderStyle::Hash => named::hashed(request.headers(&header.name).next(), absent),
+                HeaderStyle::Follow => follow::find_in_header(pool, request.headers(&header.name).next(), now, absent),
             },
             None => named::hashed(None, absent),
         },
@@ -83,14 +93,15 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
 }
 
-fn values<'h>(pool: &PoolTable, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
-    pool.cookie.iter().flat_map(move |name| name.find(header))
+/// The values of our own cookie.
+fn own_cookies<'r>(pool: &'r PoolTable, request: &'r impl Carried) -> impl Iterator<Item = &'r [u8]> {
+    request.cookies().flat_map(|header| pool.cookie.iter().flat_map(|name| name.find(header)))
 }
 
 /// The first backend that is named and there. What no backend can be called counts as no cookie.
-fn find_plain<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>) -> Pin {
+fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>) -> Pin {
     let mut pin = Pin::Absent;
-    for value in cookies.flat_map(|header| values(pool, header)) {
+    for value in names {
         if let Some(backend) = pool.by_name(value) {
             return Pin::At { backend, incarnation: None };
         }
@@ -101,13 +112,13 @@ fn find_plain<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>) -> 
     pin
 }
 
-/// The first token that opens, of all cookies of the name in all fields.
-fn find_sealed<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+/// The first token that opens.
+fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
     let Some(keys) = &pool.keys else { return absent };
     let mut found = absent;
-    for value in cookies.flat_map(|header| values(pool, header)) {
+    for value in tokens {
         let opened = match keys.open(value, now) {
             Ok(opened) => opened,
             Err(refused) => {
@@ -147,7 +158,7 @@ pub fn address_key(client: IpAddr, prefix: SourceIp) -> u64 {
 /// The marker that has to go out with the response, if any: when the pin is new, changed, or due for refresh.
 pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: u32) -> Option<Marker> {
     let affinity = &pool.settings.affinity;
-    if affinity.mode != Mode::Cookie {
+    if !affinity.marks() {
         return None;
     }
     let old = found.token.map(|(_, token)| token);
@@ -163,16 +174,20 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
     if affinity.cookie.token == TokenKind::Plain {
         return Some(Marker::Plain { backend: pinned });
     }
+    token_for(pool, pinned, old, fresh, now).map(|token| Marker::Sealed { token })
+}
+
+/// The token of a session that is at `backend` from now on: of the old one where it goes on, and else of a new one.
+fn token_for(pool: &PoolTable, backend: u16, old: Option<Token>, fresh: u64, now: u32) -> Option<Token> {
     let keys = pool.keys.as_ref()?;
-    let backend = &pool.backends[usize::from(pinned)];
-    let token = Token {
+    let backend = &pool.backends[usize::from(backend)];
+    Some(Token {
         backend_ref: keys.backend_ref(0, &backend.name),
         incarnation: backend.incarnation,
         session_key: old.map_or(fresh, |token| token.session_key),
         issued_at: old.map_or(now, |token| token.issued_at),
         last_seen: now,
-    };
-    Some(Marker::Sealed { token })
+    })
 }
 
 /// Whether the token of a pin that stays is to be renewed: its key is no longer the first, or a quarter of the time has
@@ -195,5 +210,6 @@ pub fn write(pool: &PoolTable, marker: &Marker, out: &mut Vec<u8>) {
         Marker::Plain { backend } => {
             pool.cookie_text.write(pool.backends[usize::from(*backend)].name.as_bytes(), 0, out);
         }
+        Marker::Deleted => pool.cookie_text.write_deletion(out),
     }
 }

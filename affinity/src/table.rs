@@ -11,7 +11,7 @@ use crate::{
 use ahash::AHashMap;
 use control::{
     desired::{AdminState, PoolState, Snapshot},
-    spec::{Key, Listener, Mode, Pool, TokenKind},
+    spec::{Key, Listener, Pool},
     status::Health,
 };
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -173,7 +173,7 @@ impl PoolTable {
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring
                 .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
-            cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.mode == Mode::Cookie),
+            cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
             keys,
@@ -223,8 +223,7 @@ impl PoolTable {
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {
-    let affinity = &settings.affinity;
-    if affinity.mode != Mode::Cookie || affinity.cookie.token != TokenKind::Sealed {
+    if !settings.affinity.seals() {
         return None;
     }
     let keys: Vec<_> = keys.iter().map(|key| MasterKey::new(key.0)).collect();

@@ -1,6 +1,6 @@
 //! Every mistake of a configuration at once, each with where it is and what would be right.
 
-mod modes;
+pub mod modes;
 
 use crate::{
     config::Config,

@@ -67,6 +67,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("AppCookie", "name", token.clone()),
         ("AppCookie", "path_parameter", token.clone()),
         ("AffinityHeader", "name", token.clone()),
+        ("AffinityHeader", "gone_status", modes::gone_status()),
         ("AffinityQuery", "name", json!({ "pattern": ARGUMENT, "maxLength": MAX_NAME })),
         ("HealthCheck", "interval", json!({ "pattern": duration(Some(3)) })),
         ("HealthCheck", "expect", json!({ "pattern": STATUSES })),

@@ -164,6 +164,7 @@ fn told(pool: &PoolTable, pin: &str, seen: &Seen, choice: Result<Choice, Unserve
         Ok(choice) => choice,
         Err(Unserved::NoBackend) => return "nobody".to_owned(),
         Err(Unserved::PinnedDown) => return "refused".to_owned(),
+        Err(Unserved::Ended(ended)) => return format!("{ended:?}"),
     };
     let word = match (outcome, pin) {
         (Outcome::New, "absent") | (Outcome::Lost, "other") => "begins".to_owned(),

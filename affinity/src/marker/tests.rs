@@ -181,7 +181,7 @@ fn answer(pool: &PoolTable, came: &Token, choice: Choice) -> Option<Token> {
     let found = find_in(pool, &[&format!("lb-affinity={}", sealed(pool, came))]);
     match marker(pool, &found, choice, FRESH, NOW)? {
         Marker::Sealed { token } => Some(token),
-        Marker::Plain { .. } => panic!("the pool seals"),
+        Marker::Plain { .. } | Marker::Deleted => panic!("the pool seals"),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{SlotsByName, build, member, observe, put, remove, snapshot, step};
 use control::{
     desired::{Change, Member, Observed},
-    spec::{Affinity, Cookie, Route},
+    spec::{Affinity, AppCookie, AppCookieStyle, Cookie, Mode, Route, TokenKind},
 };
 
 fn two_pools() -> Snapshot {
@@ -156,10 +156,17 @@ fn keys_are_made_only_for_what_is_sealed() {
     let plain = Cookie { token: TokenKind::Plain, ..Cookie::default() };
     let affinity =
         |mode, cookie| Pool { affinity: Affinity { mode, cookie, ..Affinity::default() }, ..Pool::default() };
+    let follows = |style| {
+        let app_cookie = Some(AppCookie { name: "sid".into(), style, path_parameter: None });
+        Pool { affinity: Affinity { mode: Mode::AppCookie, app_cookie, ..Affinity::default() }, ..Pool::default() }
+    };
     for (settings, cookie, keys) in [
         (affinity(Mode::Cookie, Cookie::default()), true, true),
         (affinity(Mode::Cookie, plain), true, false),
         (affinity(Mode::SourceIp, Cookie::default()), false, false),
+        (follows(AppCookieStyle::Follow), true, true),
+        (follows(AppCookieStyle::Prefix), false, true),
+        (follows(AppCookieStyle::Hash), false, false),
         (affinity(Mode::None, Cookie::default()), false, false),
     ] {
         let table = build(&snapshot(settings, &[]), None);

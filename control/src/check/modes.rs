@@ -1,7 +1,35 @@
 //! What each affinity mode needs, and what belongs to another one.
 
 use super::{Checker, MAX_NAME, Path};
-use crate::spec::{Affinity, Mode};
+use crate::spec::{Affinity, Follows, Mode, OnDown, TokenKind};
+
+/// What a request may be answered whose session is gone.
+pub const GONE_STATUSES: [u16; 4] = [400, 404, 410, 503];
+
+/// Fields that are read, written or left out on the way, so that no token can go with them.
+pub const HANDLED: [&str; 21] = [
+    "Cache-Control",
+    "Connection",
+    "Content-Length",
+    "Cookie",
+    "Expect",
+    "Forwarded",
+    "Host",
+    "HTTP2-Settings",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authentication-Info",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "Set-Cookie",
+    "TE",
+    "Transfer-Encoding",
+    "Upgrade",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+];
 
 /// `at` is where the affinity stands.
 pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
@@ -32,9 +60,48 @@ pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
     if let Some(header) = &affinity.header {
         token(checker, at.key("header").key("name"), &header.name, "a header name", "X-User");
     }
+    if let Some(follows) = affinity.follows() {
+        following(checker, at, affinity, follows);
+    }
     if let Some(query) = &affinity.query {
         argument(checker, at.key("query").key("name"), &query.name);
     }
+}
+
+/// What can't be held where a token goes with a session that the application names.
+fn following(checker: &mut Checker, at: &Path, affinity: &Affinity, follows: Follows) {
+    let cookie = &affinity.cookie;
+    let sealed = "set token = \"sealed\", or take style \"suffix\" where the application names its backend";
+    let plain = cookie.token == TokenKind::Plain;
+    checker.require(!plain, at.key("cookie").key("token"), "the token that goes with a session is sealed", sealed);
+    if let Some(app) = &affinity.app_cookie {
+        let at = at.key("app_cookie");
+        let right = "set style = \"hash\" or \"suffix\", or leave it out";
+        let wrong = "can carry no token";
+        checker.require(app.path_parameter.is_none(), at.key("path_parameter"), wrong, right);
+        let same = follows == Follows::Beside && app.name == cookie.name;
+        checker.require(!same, at.key("name"), "is the name of our own cookie", "give affinity.cookie another name");
+    }
+    if follows != Follows::Beside {
+        let wrong = "can't be held where a token is renewed only as the application names its session";
+        let right = "leave it out, and set lifetime";
+        checker.require(cookie.idle_timeout.is_none(), at.key("cookie").key("idle_timeout"), wrong, right);
+    }
+    let Some(header) = affinity.header.as_ref().filter(|_| follows == Follows::Header) else { return };
+    let right = "set on_down = \"repin\" to end such a session, or \"fail\" to let it wait for its backend";
+    checker.require(
+        affinity.on_down != OnDown::Spill,
+        at.key("on_down"),
+        "such a session can't be served elsewhere",
+        right,
+    );
+    let at = at.key("header");
+    let status = header.gone_status;
+    let wrong = format!("{status} is out of range");
+    checker.require(GONE_STATUSES.contains(&status), at.key("gone_status"), wrong, "write 400, 404, 410 or 503");
+    let ours = HANDLED.iter().any(|name| name.eq_ignore_ascii_case(&header.name));
+    let wrong = format!("`{}` has a meaning of its own between client and backend", header.name.escape_debug());
+    checker.require(!ours, at.key("name"), wrong, "name the header that carries the session, as in \"Mcp-Session-Id\"");
 }
 
 /// RFC 9110 section 5.6.2.

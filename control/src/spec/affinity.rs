@@ -1,4 +1,4 @@
-use super::{AffinityHeader, AffinityQuery, AppCookie, Span};
+use super::{AffinityHeader, AffinityQuery, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -37,9 +37,28 @@ impl Affinity {
     /// Whether a session that moves is marked anew. Where not, what a request says of its session stays as it is, and the
     /// next one comes with the same.
     pub fn marks(&self) -> bool {
+        self.sets_cookie()
+    }
+
+    /// Whether there is a cookie of ours.
+    pub fn sets_cookie(&self) -> bool {
+        self.mode == Mode::Cookie || self.follows() == Some(Follows::Beside)
+    }
+
+    /// Whether there are sealed tokens, wherever they stand.
+    pub fn seals(&self) -> bool {
+        (self.mode == Mode::Cookie && self.cookie.token == TokenKind::Sealed) || self.follows().is_some()
+    }
+
+    pub fn follows(&self) -> Option<Follows> {
         match self.mode {
-            Mode::Cookie => true,
-            Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp | Mode::None => false,
+            Mode::AppCookie => match self.app_cookie.as_ref()?.style {
+                AppCookieStyle::Follow => Some(Follows::Beside),
+                AppCookieStyle::Prefix => Some(Follows::Cookie),
+                AppCookieStyle::Hash | AppCookieStyle::Suffix => None,
+            },
+            Mode::Header => (self.header.as_ref()?.style == HeaderStyle::Follow).then_some(Follows::Header),
+            Mode::Cookie | Mode::Query | Mode::SourceIp | Mode::None => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::{
     failure::{Failure, Kind},
+    follow::Followed,
     request::Request,
 };
 use crate::control::sessions::Touch;
@@ -8,7 +9,7 @@ use crate::{
     worker::{Connection, Worker, WorkerView},
 };
 use affinity::{
-    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
     marker,
     table::PoolTable,
 };
@@ -23,13 +24,15 @@ pub(super) struct Target {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
     generation: u64,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// The slot of the backend that the session leaves or spills from.
-    from: Option<u32>,
-    /// The `Set-Cookie` line that goes out with the response; often none.
+    pub(super) from: Option<u32>,
+    /// The `Set-Cookie` line that goes out with the response, where that does not depend on it; often none.
     pub(super) set_cookie: Vec<u8>,
-    /// The session key that counts as live; absent where the affinity has none.
-    live: Option<u64>,
+    /// The response decides on the session's marker.
+    pub(super) follows: bool,
+    /// Sessions have keys by which they are counted.
+    has_sessions: bool,
     /// A session that moves is marked anew. Where not, a request that goes elsewhere binds nothing, and is home again as soon
     /// as it can be.
     marks: bool,
@@ -57,6 +60,7 @@ impl Target {
                 let what = match unserved {
                     Unserved::NoBackend => PoolCount::NoBackend,
                     Unserved::PinnedDown => PoolCount::FailedDown,
+                    Unserved::Ended(ended) => count_of(ended),
                 };
                 worker.board().count_pool(pool.slot, what);
                 Err(unserved)
@@ -67,16 +71,13 @@ impl Target {
     fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice) -> Option<Self> {
         let backend = &pool.backends[usize::from(choice.backend)];
         let affinity = &pool.settings.affinity;
-        let marker = marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
+        let marker = || marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
         let mut set_cookie = Vec::new();
-        if let Some(marker) = marker {
+        // Where the application names its sessions, its response decides.
+        let follows = affinity.follows().is_some();
+        if !follows && let Some(marker) = marker() {
             marker::write(pool, &marker, &mut set_cookie);
         }
-        let live = match choice.outcome {
-            Outcome::Free => None,
-            Outcome::New | Outcome::Lost => Some(request.fresh),
-            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
-        };
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
             Outcome::Repinned { from, .. } => from.map(slot_of),
@@ -91,7 +92,8 @@ impl Target {
             outcome: choice.outcome,
             from,
             set_cookie,
-            live: live.filter(|_| affinity.has_sessions()),
+            follows,
+            has_sessions: affinity.has_sessions(),
             marks: affinity.marks(),
         })
     }
@@ -103,17 +105,19 @@ impl Target {
         self.generation == worker.generation.get()
     }
 
-    /// Counts what became of the session, once the backend has answered.
-    pub(super) fn settle(&self, worker: &Worker, pool: u32) {
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
+    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
         use affinity::choose::Cause;
-        let board = worker.board();
-        let session = match self.outcome {
+        let (board, pool) = (worker.board(), request.pool.slot);
+        let (outcome, binds) =
+            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
+        let session = match outcome {
             Outcome::Free => None,
             Outcome::New => Some(PoolCount::Unpinned),
             Outcome::Pinned => Some(PoolCount::Pinned),
             Outcome::Lost => Some(PoolCount::LostIncarnation),
             Outcome::Spilled { .. } => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } if !self.marks && cause != Cause::Draining => Some(PoolCount::Spilled),
+            Outcome::Repinned { cause, .. } if !binds && cause != Cause::Draining => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } => Some(match cause {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
@@ -125,23 +129,39 @@ impl Target {
         if let Some(what) = session {
             board.count_pool(pool, what);
         }
-        match self.outcome {
+        match outcome {
             Outcome::New | Outcome::Lost => board.count_backend(self.slot, BackendCount::SessionsNew),
-            Outcome::Repinned { .. } if self.marks => {
+            Outcome::Repinned { .. } if binds => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
             }
             Outcome::Free | Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Repinned { .. } => {}
         }
-        match (self.from, self.outcome) {
-            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if self.marks => {
+        match (self.from, outcome) {
+            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
                 board.count_backend(from, BackendCount::SessionsLost);
             }
             _ => {}
         }
-        let home = if let Outcome::Spilled { .. } = self.outcome { self.from } else { Some(self.slot) };
-        if let (Some(key), Some(backend)) = (self.live, home) {
+        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
+        let key = match outcome {
+            Outcome::Free => None,
+            Outcome::New | Outcome::Lost => Some(request.fresh),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
+        };
+        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
         }
+    }
+}
+
+fn count_of(ended: Ended) -> PoolCount {
+    use affinity::choose::Cause;
+    match ended {
+        Ended::Unreadable => PoolCount::EndedUnreadable,
+        Ended::Incarnation => PoolCount::EndedIncarnation,
+        Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
+        Ended::Left(Cause::Maintenance) => PoolCount::EndedMaintenance,
+        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining) => PoolCount::EndedDown,
     }
 }
 

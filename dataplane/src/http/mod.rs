@@ -7,6 +7,7 @@ mod client;
 mod download;
 mod exchange;
 mod failure;
+mod follow;
 mod request;
 mod upload;
 

@@ -1,4 +1,4 @@
-use super::{carried, client::Client};
+use super::{carried, client::Client, follow};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::Worker,
@@ -11,7 +11,7 @@ use affinity::{
 };
 use control::{
     counters::{Dataplane, PoolCount},
-    spec::{Cidr, ListenerTimeouts, Mode, Retry, Timeouts},
+    spec::{Cidr, ListenerTimeouts, Retry, Timeouts},
 };
 use std::net::IpAddr;
 
@@ -66,6 +66,8 @@ pub(super) struct PoolRules {
     pub(super) idle_connections: u32,
     /// What a client is told when nobody can serve it, in seconds: by then checks may have found somebody.
     pub(super) retry_after: u32,
+    /// What a client is told whose session is gone and can't move.
+    pub(super) gone: Status,
     pub(super) passive_failures: u32,
     pub(super) passive_hold: control::spec::Span,
 }
@@ -79,9 +81,20 @@ impl PoolRules {
             retry: settings.retry,
             idle_connections: settings.limits.idle_connections,
             retry_after: (settings.health.interval.as_secs_u32().saturating_mul(settings.health.rise)).clamp(1, 3_600),
+            gone: settings.affinity.header.as_ref().map_or(Status::NotFound, |header| gone(header.gone_status)),
             passive_failures: settings.health.passive.failures,
             passive_hold: settings.health.passive.hold,
         }
+    }
+}
+
+/// A checked configuration has these alone.
+fn gone(status: u16) -> Status {
+    match status {
+        400 => Status::BadRequest,
+        410 => Status::Gone,
+        503 => Status::ServiceUnavailable,
+        _ => Status::NotFound,
     }
 }
 
@@ -132,7 +145,8 @@ pub(super) fn prepare(
         client_ip: &client.address_text,
         tls: false,
         backend_host: &settings.bind,
-        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect && pool.settings.affinity.mode == Mode::Cookie),
+        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
+        unwrap: follow::carrier(pool),
     };
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
@@ -154,7 +168,7 @@ pub(super) fn prepare(
 fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
     match pin {
         Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
-        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Free => None,
+        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Cause, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Cause, Choice, Ended, Outcome, Pin, Unserved, choose},
     hash::mix64,
     marker::{Found, NoPin, Parts, find, marker},
     route::Router,
@@ -17,7 +17,7 @@ use affinity::{
 use control::{
     check::{Path, Problem},
     desired::{Desired, Snapshot},
-    spec::{Affinity, Listener, Mode},
+    spec::{Affinity, Follows, Listener, Mode},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -232,6 +232,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     let step = match found.pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
         Pin::Absent | Pin::Free => "it carries no session".to_owned(),
+        Pin::Unreadable => "the session that it names can't be told".to_owned(),
         Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
         Pin::Hashed => format!("the hash of {} is its session key", session_name(pool)),
         Pin::At { backend, incarnation } => {
@@ -241,7 +242,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
             format!("its session is pinned to `{backend}`{life}")
         }
     };
-    if !matches!(found.pin, Pin::Absent | Pin::Free) {
+    if !matches!(found.pin, Pin::Absent | Pin::Unreadable | Pin::Free) {
         answer.session_key = Some(format!("{:016x}", found.key));
     }
     answer.why.push(step);
@@ -252,11 +253,14 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
         Ok(choice) => choice,
         Err(unserved) => {
             let (outcome, why) = match unserved {
-                Unserved::NoBackend => ("no-backend", "no backend is usable: 503"),
-                Unserved::PinnedDown => ("pinned-down", "its backend can't be used, and on_down is `fail`: 503"),
+                Unserved::NoBackend => ("no-backend", "no backend is usable: 503".to_owned()),
+                Unserved::PinnedDown => {
+                    ("pinned-down", "its backend can't be used, and on_down is `fail`: 503".to_owned())
+                }
+                Unserved::Ended(ended) => ("ended", over(pool, ended)),
             };
             answer.outcome = outcome;
-            answer.why.push(why.to_owned());
+            answer.why.push(why);
             return;
         }
     };
@@ -278,6 +282,8 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     answer.outcome = outcome;
     answer.why.push(why);
     answer.backend = Some(to);
+    let follows = pool.settings.affinity.follows();
+    answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
     if matches!(outcome, "free" | "new" | "lost") {
         answer.candidates = candidates(pool, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
@@ -293,6 +299,27 @@ fn session_name(pool: &PoolTable) -> String {
         Mode::Query => format!("argument `{}`", query.as_ref().map_or("", |query| &query.name)),
         Mode::SourceIp | Mode::Cookie | Mode::None => "the client's address".to_owned(),
     }
+}
+
+/// How a session begins that the application names.
+fn begins(follows: Follows) -> String {
+    match follows {
+        Follows::Beside | Follows::Cookie => {
+            "a session begins if the response sets the application's cookie".to_owned()
+        }
+        Follows::Header => "a session begins if the response has the header that names it".to_owned(),
+    }
+}
+
+/// Why a session that can't move has ended, and what the client is told.
+fn over(pool: &PoolTable, ended: Ended) -> String {
+    let status = pool.settings.affinity.header.as_ref().map_or(0, |header| header.gone_status);
+    let why = match ended {
+        Ended::Unreadable => "no token of ours opens in it",
+        Ended::Incarnation => "its backend lives its next life and the session's state is gone",
+        Ended::Left(cause) => because(cause),
+    };
+    format!("{why}, and it can't move: {status}")
 }
 
 fn because(cause: Cause) -> &'static str {

@@ -1,18 +1,58 @@
 //! What each affinity mode needs, and what belongs to another one; see `control::check`.
 
+use control::check::modes::{GONE_STATUSES, HANDLED};
 use serde_json::{Value, json};
 
 /// Adds the rules to those that an affinity has.
 pub(super) fn refine(affinity: &mut Value) {
     let tables = [("app_cookie", "app-cookie"), ("header", "header"), ("query", "query")];
-    let rules = tables.map(|(table, mode)| {
+    let tables = tables.map(|(table, mode)| {
         json!({
             "if": { "properties": { "mode": { "const": mode } }, "required": ["mode"] },
             "then": { "required": [table], "properties": { table: { "not": { "type": "null" } } } },
             "else": { "properties": { table: { "type": "null" } } },
         })
     });
+    let sealed = json!({ "properties": { "token": { "const": "sealed" } } });
+    let once = json!({ "properties": { "token": { "const": "sealed" }, "idle_timeout": { "type": "null" } } });
+    let no_parameter = json!({ "properties": { "path_parameter": { "type": "null" } } });
+    let spelled = |name: &str| -> String { name.chars().map(either_case).collect() };
+    let handled: Vec<_> = HANDLED.iter().map(|name| spelled(name)).collect();
+    let other_name =
+        json!({ "properties": { "name": { "not": { "pattern": format!("^({})$", handled.join("|")) } } } });
+    let rules = [
+        when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
+        when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),
+        when(
+            "header",
+            "follow",
+            json!({ "cookie": once, "header": other_name, "on_down": { "enum": ["repin", "fail"] } }),
+        ),
+    ];
     if let Some(all) = affinity["allOf"].as_array_mut() {
-        all.extend(rules);
+        all.extend(tables.into_iter().chain(rules));
     }
+}
+
+/// A rule for one style of a table.
+fn when(table: &str, style: &str, holds: Value) -> Value {
+    let styled = json!({
+        "type": "object", "properties": { "style": { "const": style } }, "required": ["style"],
+    });
+    json!({
+        "if": { "properties": { table: styled }, "required": [table] },
+        "then": { "properties": holds },
+    })
+}
+
+fn either_case(letter: char) -> String {
+    match letter.is_ascii_alphabetic() {
+        true => format!("[{}{}]", letter.to_ascii_uppercase(), letter.to_ascii_lowercase()),
+        false => letter.to_string(),
+    }
+}
+
+/// What a request may be answered whose session is gone.
+pub(super) fn gone_status() -> Value {
+    json!({ "type": "integer", "enum": GONE_STATUSES, "minimum": null })
 }
