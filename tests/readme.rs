@@ -8,9 +8,9 @@ use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount},
     spec::{
-        Affinity, AffinityHeader, AffinityQuery, AppCookie, AppCookieStyle, Backend, Balance, Cookie, Forwarding,
-        HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload,
-        Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
+        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
+        Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown,
+        OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
     },
 };
 use std::{
@@ -51,6 +51,7 @@ fn filled() -> Config {
         idle_timeout: span(),
         lifetime: span(),
         indirect: true,
+        postonly: true,
     };
     let health = HealthCheck {
         check: control::spec::Check::Tcp,
@@ -79,7 +80,7 @@ fn filled() -> Config {
         bind: "x".to_owned(),
         protocol: Protocol::Http,
         pool: name(),
-        routes: vec![Route { host: name(), path: name(), pool: "x".to_owned() }],
+        routes: vec![Route { host: name(), path: name(), pool: "x".to_owned(), affinity: false }],
         trusted_proxies: Vec::new(),
         forwarding: Forwarding::default(),
         limits: ListenerLimits::default(),
@@ -105,6 +106,7 @@ fn filled() -> Config {
 /// The affinity of [`filled`], whatever the mode.
 fn affinity(cookie: Cookie) -> Affinity {
     let name = || "x".to_owned();
+    let rule = || AffinityRule { path: Some(name()), method: Some(name()), header: Some(name()), value: Some(name()) };
     Affinity {
         mode: Mode::Cookie,
         on_down: OnDown::Repin,
@@ -114,6 +116,8 @@ fn affinity(cookie: Cookie) -> Affinity {
         app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),
         header: Some(AffinityHeader { name: name(), style: HeaderStyle::Hash, gone_status: 404 }),
         query: Some(AffinityQuery { name: name() }),
+        ignore: vec![rule()],
+        force: vec![rule()],
     }
 }
 

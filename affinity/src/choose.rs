@@ -42,6 +42,8 @@ pub struct Asked {
     pub random: u64,
     /// Unix seconds.
     pub now: u32,
+    /// A rule honours the pin though its backend is down or in maintenance.
+    pub force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +108,8 @@ pub enum Ended {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now: _ } = *asked;
-    let chooser = Chooser { pool, view };
+    let Asked { pin, key, random, now: _, force } = *asked;
+    let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
         let mut fresh = balance(pool, key, random, turn, view, |backend| chooser.takes_new(backend));
         if fresh.is_none() && pool.settings.health.fail_open {
@@ -123,7 +125,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         Pin::Gone if chooser.stays() => Err(Unserved::Ended(Ended::Left(Cause::Removed))),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),
         Pin::Hashed => match pool.ring.lookup(key) {
-            Some(home) if chooser.backend(home).admin_state == AdminState::Draining => {
+            Some(home) if chooser.backend(home).admin_state == AdminState::Draining && !force => {
                 chooser.leave(key, Some(home), Cause::Draining)
             }
             Some(home) => chooser.at_home(key, home),
@@ -150,6 +152,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
 struct Chooser<'a, V> {
     pool: &'a PoolTable,
     view: &'a V,
+    force: bool,
 }
 
 impl<V: View> Chooser<'_, V> {
@@ -185,9 +188,14 @@ impl<V: View> Chooser<'_, V> {
         self.pool.settings.affinity.follows() == Some(Follows::Header)
     }
 
+    /// Whether a rule sends the request there, and it can be sent.
+    fn is_forced(&self, index: u16) -> bool {
+        self.force && self.backend(index).address.is_some() && !self.view.was_tried(index)
+    }
+
     /// To the session's home, or else wherever the pool's settings send it.
     fn at_home(&self, key: u64, home: u16) -> Result<Choice, Unserved> {
-        if self.takes_pinned(home) {
+        if self.takes_pinned(home) || self.is_forced(home) {
             return Ok(Choice { backend: home, outcome: Outcome::Pinned });
         }
         let cause = match self.backend(home).admin_state {

@@ -3,12 +3,14 @@
 mod carried;
 mod follow;
 mod named;
+mod rules;
 mod told;
 pub mod wrapped;
 
 pub use carried::{Carried, Parts};
 pub use follow::follow;
 pub use named::name_key;
+pub use rules::is_ignored;
 pub use told::{Told, told_by_cookie};
 
 use crate::{
@@ -36,6 +38,17 @@ pub struct Found {
     token: Option<(usize, Token)>,
     /// Why the marker that came counts as none; the last reason where several came.
     pub refused: Option<NoPin>,
+    /// The response may carry a new or a changed marker.
+    pub may_mark: bool,
+    /// A rule honours the pin though its backend is down or in maintenance.
+    pub forced: bool,
+}
+
+impl Found {
+    /// What is found where affinity does not hold: nothing is read, and nothing is set.
+    pub fn free(fresh: u64) -> Self {
+        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false }
+    }
 }
 
 /// Why a marker counts as none.
@@ -62,14 +75,19 @@ pub enum Marker {
 /// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
 pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
-    let absent = Found { pin: Pin::Absent, key: fresh, token: None, refused: None };
+    if rules::is_ignored(pool, request) {
+        return Found::free(fresh);
+    }
+    let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
+    let pin = if may_mark { Pin::Absent } else { Pin::Free };
+    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
             let key = address_key(request.client(), affinity.source_ip);
-            Found { pin: find_plain(pool, own_cookies(pool, request)), key, ..absent }
+            Found { pin: find_plain(pool, own_cookies(pool, request), absent.pin), key, ..absent }
         }
         Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
@@ -99,8 +117,8 @@ fn own_cookies<'r>(pool: &'r PoolTable, request: &'r impl Carried) -> impl Itera
 }
 
 /// The first backend that is named and there. What no backend can be called counts as no cookie.
-fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>) -> Pin {
-    let mut pin = Pin::Absent;
+fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absent: Pin) -> Pin {
+    let mut pin = absent;
     for value in names {
         if let Some(backend) = pool.by_name(value) {
             return Pin::At { backend, incarnation: None };
@@ -135,7 +153,7 @@ fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now
             None => Pin::Gone,
         };
         let token = Some((opened.key_index, opened.token));
-        return Found { pin, key: opened.token.session_key, token, refused: None };
+        return Found { pin, key: opened.token.session_key, token, refused: None, ..absent };
     }
     found
 }
@@ -158,7 +176,7 @@ pub fn address_key(client: IpAddr, prefix: SourceIp) -> u64 {
 /// The marker that has to go out with the response, if any: when the pin is new, changed, or due for refresh.
 pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: u32) -> Option<Marker> {
     let affinity = &pool.settings.affinity;
-    if !affinity.marks() {
+    if !affinity.marks() || !found.may_mark {
         return None;
     }
     let old = found.token.map(|(_, token)| token);

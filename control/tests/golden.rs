@@ -39,7 +39,12 @@ fn pool() -> PoolState {
 }
 
 fn listeners() -> Vec<Listener> {
-    let route = Route { host: Some("*.example.com".into()), path: Some("/cart".into()), pool: "shop".into() };
+    let route = Route {
+        host: Some("*.example.com".into()),
+        path: Some("/cart".into()),
+        pool: "shop".into(),
+        ..Route::default()
+    };
     vec![Listener {
         name: "web".into(),
         bind: "0.0.0.0:80".into(),

@@ -126,6 +126,9 @@ pub(crate) struct Explain {
     /// The path that is asked for, with its query. [default: /]
     #[arg(long, value_name = "PATH")]
     pub(crate) path: Option<String>,
+    /// The method. [default: GET]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
     /// What the Cookie field says, as in "lb-affinity=…".
     #[arg(long, value_name = "COOKIE")]
     pub(crate) cookie: Option<String>,

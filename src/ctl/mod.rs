@@ -111,12 +111,13 @@ impl Call {
 }
 
 fn request_of(explain: &Explain) -> Value {
-    let Explain { pool, listener, host, path, cookie, headers, client } = explain;
+    let Explain { pool, listener, host, path, method, cookie, headers, client } = explain;
     let fields = [
         ("pool", pool),
         ("listener", listener),
         ("host", host),
         ("path", path),
+        ("method", method),
         ("cookie", cookie),
         ("client", client),
     ];

@@ -68,6 +68,10 @@ pub(super) fn refine(schemas: &mut Value) {
         ("AppCookie", "path_parameter", token.clone()),
         ("AffinityHeader", "name", token.clone()),
         ("AffinityHeader", "gone_status", modes::gone_status()),
+        ("AffinityRule", "path", json!({ "pattern": "^/[!\"$->@-~]*$" })),
+        ("AffinityRule", "method", token.clone()),
+        ("AffinityRule", "header", token.clone()),
+        ("AffinityRule", "value", json!({ "pattern": "^([!-~]([ -~]*[!-~])?)?$" })),
         ("AffinityQuery", "name", json!({ "pattern": ARGUMENT, "maxLength": MAX_NAME })),
         ("HealthCheck", "interval", json!({ "pattern": duration(Some(3)) })),
         ("HealthCheck", "expect", json!({ "pattern": STATUSES })),
@@ -87,6 +91,7 @@ pub(super) fn refine(schemas: &mut Value) {
     }
     merge(&mut schemas["Affinity"], cookie_rules());
     modes::refine(&mut schemas["Affinity"]);
+    merge(&mut schemas["AffinityRule"], modes::rule());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {

@@ -9,6 +9,8 @@ pub trait Carried {
     /// As it came, without the query.
     fn path(&self) -> &[u8];
     fn query(&self) -> Option<&[u8]>;
+    /// As it came.
+    fn method(&self) -> &[u8];
     fn client(&self) -> IpAddr;
 }
 
@@ -20,13 +22,14 @@ pub struct Parts<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// Path and query.
     pub target: &'a str,
+    pub method: &'a str,
     pub client: IpAddr,
 }
 
 impl<'a> Parts<'a> {
-    /// A request for `/` that has cookies alone.
+    /// A GET for `/` that has cookies alone.
     pub fn with_cookies(cookies: &'a [&'a [u8]], client: IpAddr) -> Self {
-        Self { cookies, headers: &[], target: "/", client }
+        Self { cookies, headers: &[], target: "/", method: "GET", client }
     }
 }
 
@@ -46,6 +49,10 @@ impl Carried for Parts<'_> {
 
     fn query(&self) -> Option<&[u8]> {
         self.target.split_once('?').map(|(_, query)| query.as_bytes())
+    }
+
+    fn method(&self) -> &[u8] {
+        self.method.as_bytes()
     }
 
     fn client(&self) -> IpAddr {

@@ -49,13 +49,13 @@ pub fn follow(
     now: u32,
 ) -> (Outcome, Option<Marker>) {
     let outcome = match (told, choice.outcome) {
-        (Told::Named, Outcome::Free) => Outcome::New,
+        (Told::Named, Outcome::Free) if found.may_mark => Outcome::New,
         // It is named by whom it was sent to for now, and so it is there from now on.
         (Told::Named, Outcome::Spilled { from }) => Outcome::Repinned { from: Some(from), cause: Cause::Down },
         (Told::Named | Told::Nothing | Told::Deleted, outcome) => outcome,
     };
     let old = found.token.map(|(_, token)| token).filter(|_| !matches!(outcome, Outcome::New | Outcome::Lost));
-    let follows = pool.settings.affinity.follows();
+    let follows = pool.settings.affinity.follows().filter(|_| found.may_mark);
     let marker = match (told, follows) {
         (_, None) => None,
         (Told::Nothing, Some(Follows::Beside)) => marker(pool, found, choice, fresh, now),

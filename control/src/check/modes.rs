@@ -1,7 +1,7 @@
 //! What each affinity mode needs, and what belongs to another one.
 
 use super::{Checker, MAX_NAME, Path};
-use crate::spec::{Affinity, Follows, Mode, OnDown, TokenKind};
+use crate::spec::{Affinity, AffinityRule, Follows, Mode, OnDown, TokenKind};
 
 /// What a request may be answered whose session is gone.
 pub const GONE_STATUSES: [u16; 4] = [400, 404, 410, 503];
@@ -60,6 +60,14 @@ pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
     if let Some(header) = &affinity.header {
         token(checker, at.key("header").key("name"), &header.name, "a header name", "X-User");
     }
+    for (key, list) in [("ignore", &affinity.ignore), ("force", &affinity.force)] {
+        for (index, each) in list.iter().enumerate() {
+            rule(checker, &at.key(key).index(index), each);
+        }
+    }
+    let postonly = affinity.cookie.postonly && affinity.mode != Mode::Cookie;
+    let wrong = "is read in mode \"cookie\" alone";
+    checker.require(!postonly, at.key("cookie").key("postonly"), wrong, "set mode = \"cookie\", or leave it out");
     if let Some(follows) = affinity.follows() {
         following(checker, at, affinity, follows);
     }
@@ -102,6 +110,30 @@ fn following(checker: &mut Checker, at: &Path, affinity: &Affinity, follows: Fol
     let ours = HANDLED.iter().any(|name| name.eq_ignore_ascii_case(&header.name));
     let wrong = format!("`{}` has a meaning of its own between client and backend", header.name.escape_debug());
     checker.require(!ours, at.key("name"), wrong, "name the header that carries the session, as in \"Mcp-Session-Id\"");
+}
+
+fn rule(checker: &mut Checker, at: &Path, rule: &AffinityRule) {
+    let AffinityRule { path, method, header, value } = rule;
+    let matches_all = path.is_none() && method.is_none() && header.is_none();
+    checker.require(!matches_all, at.clone(), "matches every request", "set `path`, `method` or `header`");
+    if let Some(path) = path {
+        let holds = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#?".contains(&byte));
+        let wrong = format!("`{}` is not a path", path.escape_debug());
+        checker.require(holds, at.key("path"), wrong, "begin it with `/`, and leave the query out");
+    }
+    if let Some(method) = method {
+        token(checker, at.key("method"), method, "a method", "GET");
+    }
+    if let Some(header) = header {
+        token(checker, at.key("header"), header, "a header name", "X-Probe");
+    }
+    if let Some(value) = value {
+        checker.require(header.is_some(), at.key("value"), "is no header's", "name its `header`, or leave it out");
+        // What stands around a value on the wire does not count, and so such a rule would never match.
+        let holds = value.trim() == value && value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        let wrong = format!("`{}` can't be a header's value", value.escape_debug());
+        checker.require(holds, at.key("value"), wrong, "write visible ASCII, without space around it");
+    }
 }
 
 /// RFC 9110 section 5.6.2.

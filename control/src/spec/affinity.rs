@@ -1,4 +1,4 @@
-use super::{AffinityHeader, AffinityQuery, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
+use super::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -22,6 +22,12 @@ pub struct Affinity {
     /// Needed in mode `query`, and in no other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<AffinityQuery>,
+    /// Requests without affinity: no pin is read, and none is set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<AffinityRule>,
+    /// Requests that go to their pin though it is down or in maintenance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub force: Vec<AffinityRule>,
 }
 
 impl Affinity {
@@ -132,6 +138,9 @@ pub struct Cookie {
     pub lifetime: Option<Span>,
     /// Keep the cookie from the backend.
     pub indirect: bool,
+    /// Set it on responses to POST alone, so that others can be cached. Read in mode `cookie`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub postonly: bool,
 }
 
 impl Default for Cookie {
@@ -149,6 +158,7 @@ impl Default for Cookie {
             idle_timeout: None,
             lifetime: None,
             indirect: true,
+            postonly: false,
         }
     }
 }

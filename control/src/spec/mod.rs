@@ -16,5 +16,5 @@ pub use key::Key;
 pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Route};
 pub use net::Cidr;
 pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
-pub use session::{AffinityHeader, AffinityQuery, AppCookie, AppCookieStyle, Follows, HeaderStyle};
+pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;

@@ -52,7 +52,7 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let asked = Asked { pin, key: request.found.key, random, now };
+        let asked = Asked { pin, key: request.found.key, random, now, force: request.found.forced };
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => Self::of(worker, pool, request, choice).ok_or(Unserved::NoBackend),
@@ -94,7 +94,7 @@ impl Target {
             set_cookie,
             follows,
             has_sessions: affinity.has_sessions(),
-            marks: affinity.marks(),
+            marks: affinity.marks() && request.found.may_mark,
         })
     }
 
@@ -115,6 +115,8 @@ impl Target {
             Outcome::Free => None,
             Outcome::New => Some(PoolCount::Unpinned),
             Outcome::Pinned => Some(PoolCount::Pinned),
+            // Where nothing may be set, what is counted here would be counted again and again.
+            Outcome::Lost if !binds => None,
             Outcome::Lost => Some(PoolCount::LostIncarnation),
             Outcome::Spilled { .. } => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } if !binds && cause != Cause::Draining => Some(PoolCount::Spilled),
@@ -130,11 +132,16 @@ impl Target {
             board.count_pool(pool, what);
         }
         match outcome {
-            Outcome::New | Outcome::Lost => board.count_backend(self.slot, BackendCount::SessionsNew),
+            Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
             Outcome::Repinned { .. } if binds => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
             }
-            Outcome::Free | Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Repinned { .. } => {}
+            Outcome::Free
+            | Outcome::New
+            | Outcome::Lost
+            | Outcome::Pinned
+            | Outcome::Spilled { .. }
+            | Outcome::Repinned { .. } => {}
         }
         match (self.from, outcome) {
             (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
@@ -145,6 +152,7 @@ impl Target {
         let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
         let key = match outcome {
             Outcome::Free => None,
+            Outcome::Lost if !binds => None,
             Outcome::New | Outcome::Lost => Some(request.fresh),
             Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
         };

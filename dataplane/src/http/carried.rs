@@ -26,6 +26,10 @@ impl Carried for Head<'_, '_> {
         self.head.target.query()
     }
 
+    fn method(&self) -> &[u8] {
+        self.head.verb
+    }
+
     fn client(&self) -> IpAddr {
         self.client
     }

@@ -58,7 +58,7 @@ pub(super) fn decide(
         }
         (Some(Marker::Plain { .. } | Marker::Deleted) | None, _) => {}
     }
-    let binds = pool.settings.affinity.marks() || token.is_some();
+    let binds = (pool.settings.affinity.marks() && request.found.may_mark) || token.is_some();
     Some(Followed { outcome, binds, set_cookie, token })
 }
 

@@ -127,8 +127,8 @@ pub(super) fn prepare(
     let listener = &table.listeners[at];
     let settings = &listener.settings;
     let name = head.host.map_or(&b""[..], host::without_port);
-    let Some(pool) = listener.router.find(name, head.target.path()).and_then(|index| table.pools.get(index as usize))
-    else {
+    let lead = listener.router.find(name, head.target.path());
+    let Some((pool, lead)) = lead.and_then(|lead| Some((table.pools.get(lead.pool as usize)?, lead))) else {
         worker.board().count(Dataplane::NoRoute);
         return refuse(Status::ServiceUnavailable);
     };
@@ -136,7 +136,10 @@ pub(super) fn prepare(
     let fresh = worker.clock.random();
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
-    let found = marker::find(pool, &carried, worker.clock.unix(), fresh);
+    let found = match lead.affinity {
+        true => marker::find(pool, &carried, worker.clock.unix(), fresh),
+        false => Found::free(fresh),
+    };
     count_refused(worker, pool, &found);
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {

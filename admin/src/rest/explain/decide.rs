@@ -8,7 +8,7 @@ use affinity::{
     balance::View,
     choose::{Asked, Cause, Choice, Ended, Outcome, Pin, Unserved, choose},
     hash::mix64,
-    marker::{Found, NoPin, Parts, find, marker},
+    marker::{Found, NoPin, Parts, find, is_ignored, marker},
     route::Router,
     table::{Dirty, PoolTable, Slots, Table},
     token::{Expiry, Refused},
@@ -49,6 +49,10 @@ pub(crate) struct Question {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) path: Option<String>,
+    /// `GET` unless given.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) method: Option<String>,
     /// The value of the `Cookie` field.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
@@ -90,7 +94,7 @@ pub(crate) struct Explanation {
 /// What the question lacks, or names that are not there.
 pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Result<Explanation, Refusal> {
     let mut answer = Explanation::default();
-    let Some(pool) = route(&snapshot.desired, question, &mut answer)? else {
+    let Some((pool, has_affinity)) = route(&snapshot.desired, question, &mut answer)? else {
         answer.outcome = "no-route";
         answer.why.push("no route matches, and the listener has no pool for the rest: 503".to_owned());
         return Ok(answer);
@@ -99,7 +103,7 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots);
     let pool = table.pool(&pool).expect("the table was made of it");
     let affinity = &pool.settings.affinity;
-    if affinity.mode == Mode::SourceIp && question.client.is_none() {
+    if has_affinity && affinity.mode == Mode::SourceIp && question.client.is_none() {
         answer.outcome = "no-client";
         answer.why.push("the client's address is its session key: ask with `client`".to_owned());
         return Ok(answer);
@@ -109,10 +113,14 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let cookies: Vec<_> = question.cookie.iter().map(|cookie| cookie.as_bytes()).collect();
     let headers: Vec<_> = question.headers.iter().map(|(name, value)| (name.as_str(), value.trim())).collect();
     let target = question.path.as_deref().unwrap_or("/");
-    let request = Parts { cookies: &cookies, headers: &headers, target, client };
+    let method = question.method.as_deref().unwrap_or("GET");
+    let request = Parts { cookies: &cookies, headers: &headers, target, method, client };
     // Any number will do for a session that would begin.
-    let found = find(pool, &request, now, mix64(u64::from(now)));
-    let choice = choose(pool, &asked(found.pin, found.key, now), &mut Turn::default(), &Calm(&BTreeSet::new()));
+    let fresh = mix64(u64::from(now));
+    let found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
+    answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
+    let asked = Asked { force: found.forced, ..asked(found.pin, found.key, now) };
+    let choice = choose(pool, &asked, &mut Turn::default(), &Calm(&BTreeSet::new()));
     tell_pin(pool, &found, &mut answer);
     tell_choice(pool, &found, choice, now, &mut answer);
     answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
@@ -123,8 +131,8 @@ fn wrong(key: &str, wrong: impl Into<String>, right: impl Into<String>) -> Refus
     Refusal::Wrong(vec![Problem { path: Path::default().key(key), wrong: wrong.into(), right: right.into() }])
 }
 
-/// The pool that the question names, or the one that its listener leads to.
-fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<String>, Refusal> {
+/// The pool that the question names, or the one that its listener leads to, and whether its affinity holds there.
+fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<(String, bool)>, Refusal> {
     let Question { pool, listener, host, path, .. } = question;
     let path = path.as_deref().unwrap_or("/");
     if !path.starts_with('/') {
@@ -136,7 +144,7 @@ fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Re
             return Err(wrong("pool", detail, "leave the pool out, or the others"));
         }
         answer.pool = Some(pool.clone());
-        return Ok(Some(pool.clone()));
+        return Ok(Some((pool.clone(), true)));
     }
     let listener = listener_of(desired, listener.as_deref())?;
     let host = host.as_deref().unwrap_or_default();
@@ -146,13 +154,14 @@ fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Re
     let index = |name: &str| pools.binary_search_by(|pool| pool.as_str().cmp(name)).ok();
     let index = |name: &str| index(name).and_then(|at| u32::try_from(at).ok());
     let router = Router::new(&listener.routes, listener.pool.as_deref(), index);
-    let found = router.find(name.as_bytes(), path.as_bytes()).and_then(|at| pools.get(at as usize));
+    let lead = router.find(name.as_bytes(), path.as_bytes());
+    let found = lead.and_then(|lead| pools.get(lead.pool as usize));
     answer.listener = Some(listener.name.clone());
     answer.pool = found.map(|pool| (*pool).clone());
     if let Some(pool) = found {
         answer.why.push(format!("listener `{}` leads {host}{path} to pool `{pool}`", listener.name));
     }
-    Ok(found.map(|pool| (*pool).clone()))
+    Ok(found.zip(lead).map(|(pool, lead)| ((*pool).clone(), lead.affinity)))
 }
 
 fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Listener, Refusal> {
@@ -290,6 +299,17 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     }
 }
 
+/// What is said of a request that is not treated as its pool's others.
+fn rules(has_affinity: bool, ignored: bool, found: &Found) -> Option<&'static str> {
+    match (has_affinity, ignored) {
+        (false, _) => Some("its route has affinity off: nothing is read or set"),
+        (true, true) => Some("a rule of affinity.ignore leaves it without affinity: nothing is read or set"),
+        (true, false) if found.forced => Some("a rule of affinity.force honours its pin, also where that is down"),
+        (true, false) if !found.may_mark => Some("postonly: it is no POST, so no cookie is set"),
+        (true, false) => None,
+    }
+}
+
 /// What names the sessions of a pool that hashes.
 fn session_name(pool: &PoolTable) -> String {
     let Affinity { mode, app_cookie, header, query, .. } = &pool.settings.affinity;
@@ -334,7 +354,7 @@ fn because(cause: Cause) -> &'static str {
 
 /// Any random number will do, but the same for the same question.
 fn asked(pin: Pin, key: u64, now: u32) -> Asked {
-    Asked { pin, key, random: key, now }
+    Asked { pin, key, random: key, now, force: false }
 }
 
 /// Who may get a new session, found by choosing again without those that were chosen.

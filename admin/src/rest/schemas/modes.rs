@@ -20,7 +20,12 @@ pub(super) fn refine(affinity: &mut Value) {
     let handled: Vec<_> = HANDLED.iter().map(|name| spelled(name)).collect();
     let other_name =
         json!({ "properties": { "name": { "not": { "pattern": format!("^({})$", handled.join("|")) } } } });
+    let postonly = json!({
+        "if": { "properties": { "mode": { "const": "cookie" } } },
+        "else": { "properties": { "cookie": { "properties": { "postonly": { "const": false } } } } },
+    });
     let rules = [
+        postonly,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
         when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),
         when(
@@ -50,6 +55,16 @@ fn either_case(letter: char) -> String {
         true => format!("[{}{}]", letter.to_ascii_uppercase(), letter.to_ascii_lowercase()),
         false => letter.to_string(),
     }
+}
+
+/// A rule matches something, and a value is a header's.
+pub(super) fn rule() -> Value {
+    let some = |key: &str| json!({ "required": [key], "properties": { key: { "type": "string" } } });
+    json!({
+        "anyOf": [some("path"), some("method"), some("header")],
+        "if": some("value"),
+        "then": some("header"),
+    })
 }
 
 /// What a request may be answered whose session is gone.

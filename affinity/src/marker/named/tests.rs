@@ -19,7 +19,7 @@ fn app_cookie(style: AppCookieStyle) -> Affinity {
 
 fn found(pool: &PoolTable, cookies: &[&str], headers: &[(&str, &str)], target: &str) -> Found {
     let cookies: Vec<_> = cookies.iter().map(|field| field.as_bytes()).collect();
-    find(pool, &Parts { cookies: &cookies, headers, target, client: [192, 0, 2, 1].into() }, 0, FRESH)
+    find(pool, &Parts { cookies: &cookies, headers, target, method: "GET", client: [192, 0, 2, 1].into() }, 0, FRESH)
 }
 
 fn pin_of(found: Found) -> (Pin, u64) {
