@@ -11,6 +11,7 @@ use support::{
     backend::read_head,
     eventually,
     http::{Response, get, request},
+    peers::python,
 };
 
 /// An application that answers with its name and with what it was sent of its session. `/login` sets its cookie, `/logout`
@@ -155,6 +156,43 @@ fn a_token_in_front_of_the_application_cookie_is_never_seen_behind_us() {
     health(&instance, &home, "up");
     assert_eq!(visit(&address, "/", &cookie).0, home, "nothing was bound elsewhere");
     assert_eq!(visit(&address, "/", &again).0, away, "but where the application named it anew");
+}
+
+#[test]
+fn a_real_client_keeps_its_session_in_a_cookie_jar() {
+    for affinity in [FOLLOW, PREFIX] {
+        let instance = shop(affinity);
+        let program = "import sys, requests\n\
+            url = sys.argv[1]\n\
+            session = requests.Session()\n\
+            home = session.get(url + 'login').text[0]\n\
+            seen = {session.get(url).text for _ in range(20)}\n\
+            session.get(url + 'logout')\n\
+            free = {session.get(url).text[0] for _ in range(20)}\n\
+            print(seen == {f'{home} sid={home}.1 -'}, len(free), len(session.cookies))\n";
+        let outcome = python(program, &[&format!("http://{}/", instance.listener("web"))]);
+        assert_eq!((outcome.code, outcome.stdout.trim()), (Some(0), "True 3 0"), "{affinity}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn two_nodes_know_each_others_sessions() {
+    let backends = ["a", "b", "c"].map(application);
+    let keys = support::Folder::new();
+    let file = keys.write("keys", &format!("{}\n", "QUFB".repeat(10) + "QUE="));
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let node = || {
+        let pool = format!("[pool.affinity]\n{HEADER}\n[pool.health]\ncheck = \"off\"\n");
+        Setup::shop(&pool, backends.clone()).global(&format!("workers = 2\nkeys_file = {file:?}\n")).start()
+    };
+    let nodes = [node(), node()];
+    let addresses = nodes.each_ref().map(|node| node.listener("web"));
+    for _ in 0..6 {
+        let begun = call(&addresses[0], "/init", "");
+        let session = begun.header("mcp-session-id").unwrap();
+        let there = call(&addresses[1], "/", session);
+        assert_eq!((there.status, &there.text()[..1]), (200, &begun.text()[..1]));
+    }
 }
 
 /// With another character within the token.

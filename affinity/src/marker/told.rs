@@ -98,6 +98,15 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_backend_sets_is_read_without_harm(line in proptest::collection::vec(any::<u8>(), 0..80), date in "[0-9A-Za-z :,-]{0,40}") {
+            told_by_cookie(&line, b"sid", NOW);
+            told_by_cookie(format!("sid=1; Expires={date}").as_bytes(), b"sid", NOW);
+        }
+    }
 
     const NOW: u32 = 1_790_000_000;
 

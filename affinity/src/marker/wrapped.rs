@@ -21,6 +21,28 @@ pub fn bare(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cookie::CookieName;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_front_comes_off_again(name in ".*", token in "[A-Za-z0-9_-]{63}", before in "(a=1; ?|x)?") {
+            let wrapped = format!("{token}~{name}");
+            prop_assert_eq!(bare(wrapped.as_bytes()), name.as_bytes());
+            let header = format!("{before}sid={wrapped}");
+            let mut out = Vec::new();
+            CookieName::new("sid").unwrap().replaced(header.as_bytes(), bare, &mut out);
+            let bare = if before == "x" { header } else { format!("{before}sid={name}") };
+            prop_assert_eq!(String::from_utf8(out).unwrap(), bare);
+        }
+
+        #[test]
+        fn a_header_without_tokens_is_as_it_was(header in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let mut out = Vec::new();
+            CookieName::new("sid").unwrap().replaced(&header, bare, &mut out);
+            prop_assert_eq!(out, header);
+        }
+    }
 
     #[test]
     fn only_what_has_the_form_of_a_token_is_taken_off() {
