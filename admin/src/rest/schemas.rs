@@ -92,6 +92,7 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Affinity"], cookie_rules());
     modes::refine(&mut schemas["Affinity"]);
     merge(&mut schemas["AffinityRule"], modes::rule());
+    merge(&mut schemas["AffinityHeader"], modes::header());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {

@@ -1,7 +1,7 @@
 //! What each affinity mode needs, and what belongs to another one.
 
 use super::{Checker, MAX_NAME, Path};
-use crate::spec::{Affinity, AffinityRule, Follows, Mode, OnDown, TokenKind};
+use crate::spec::{Affinity, AffinityHeader, AffinityRule, Follows, HeaderStyle, Mode, OnDown, TokenKind};
 
 /// What a request may be answered whose session is gone.
 pub const GONE_STATUSES: [u16; 4] = [400, 404, 410, 503];
@@ -58,7 +58,11 @@ pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
         }
     }
     if let Some(header) = &affinity.header {
-        token(checker, at.key("header").key("name"), &header.name, "a header name", "X-User");
+        let at = at.key("header");
+        token(checker, at.key("name"), &header.name, "a header name", "X-User");
+        let unread = header.style == HeaderStyle::Hash && header.gone_status != AffinityHeader::default().gone_status;
+        let right = "set style = \"follow\", or leave it out";
+        checker.require(!unread, at.key("gone_status"), "is read in style \"follow\" alone", right);
     }
     for (key, list) in [("ignore", &affinity.ignore), ("force", &affinity.force)] {
         for (index, each) in list.iter().enumerate() {

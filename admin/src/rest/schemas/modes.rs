@@ -1,6 +1,7 @@
 //! What each affinity mode needs, and what belongs to another one; see `control::check`.
 
 use control::check::modes::{GONE_STATUSES, HANDLED};
+use control::spec::AffinityHeader;
 use serde_json::{Value, json};
 
 /// Adds the rules to those that an affinity has.
@@ -55,6 +56,15 @@ fn either_case(letter: char) -> String {
         true => format!("[{}{}]", letter.to_ascii_uppercase(), letter.to_ascii_lowercase()),
         false => letter.to_string(),
     }
+}
+
+/// Only sessions that are followed can be gone.
+pub(super) fn header() -> Value {
+    let gone_status = json!({ "const": AffinityHeader::default().gone_status });
+    json!({
+        "if": { "properties": { "style": { "const": "hash" } } },
+        "then": { "properties": { "gone_status": gone_status } },
+    })
 }
 
 /// A rule matches something, and a value is a header's.
