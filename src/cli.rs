@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Run the admin process alone. `run` starts it; use this for units or containers of its own.
     Admin(Role),
     /// Ask and command a running Steadfast over its REST API.
-    Ctl(Ctl),
+    Ctl(Box<Ctl>),
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete in.

@@ -8,9 +8,9 @@ use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount},
     spec::{
-        Affinity, Backend, Balance, Cookie, Forwarding, HealthCheck, Limits, Listener, ListenerLimits,
-        ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span,
-        StatusRange, Timeouts, TokenKind,
+        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
+        Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown,
+        OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
     },
 };
 use std::{
@@ -35,7 +35,7 @@ fn quoted(text: &str) -> BTreeSet<&str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
 
-fn health() -> HealthCheck {
+fn filled_health() -> HealthCheck {
     HealthCheck {
         check: control::spec::Check::Tcp,
         interval: Span::from_secs(1),
@@ -66,20 +66,14 @@ fn filled() -> Config {
         idle_timeout: span(),
         lifetime: span(),
         indirect: true,
-    };
-    let affinity = Affinity {
-        mode: Mode::Cookie,
-        on_down: OnDown::Repin,
-        on_overload: OnOverload::Stay,
-        cookie,
-        source_ip: SourceIp::default(),
+        postonly: true,
     };
     let pool = Pool {
         name: "x".to_owned(),
         balance: Balance::RoundRobin,
         load_bound: Some(1.5),
-        affinity,
-        health: health(),
+        affinity: affinity(cookie),
+        health: filled_health(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         retry: Retry::default(),
@@ -90,7 +84,7 @@ fn filled() -> Config {
         bind: "x".to_owned(),
         protocol: Protocol::Http,
         pool: name(),
-        routes: vec![Route { host: name(), path: name(), pool: "x".to_owned() }],
+        routes: vec![Route { host: name(), path: name(), pool: "x".to_owned(), affinity: false }],
         trusted_proxies: Vec::new(),
         forwarding: Forwarding::default(),
         limits: ListenerLimits::default(),
@@ -113,10 +107,34 @@ fn filled() -> Config {
     }
 }
 
+/// The affinity of [`filled`], whatever the mode.
+fn affinity(cookie: Cookie) -> Affinity {
+    let name = || "x".to_owned();
+    let rule = || AffinityRule { path: Some(name()), method: Some(name()), header: Some(name()), value: Some(name()) };
+    Affinity {
+        mode: Mode::Cookie,
+        on_down: OnDown::Repin,
+        on_overload: OnOverload::Stay,
+        cookie,
+        source_ip: SourceIp::default(),
+        app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),
+        header: Some(AffinityHeader { name: name(), style: HeaderStyle::Hash, gone_status: 404 }),
+        query: Some(AffinityQuery { name: name() }),
+        ignore: vec![rule()],
+        force: vec![rule()],
+    }
+}
+
 /// The same tables with all at its default.
 fn defaults() -> Config {
     let listener = Listener { routes: vec![Route::default()], ..Listener::default() };
-    let pool = Pool { backends: vec![Backend::default()], ..Pool::default() };
+    let affinity = Affinity {
+        app_cookie: Some(AppCookie::default()),
+        header: Some(AffinityHeader::default()),
+        query: Some(AffinityQuery::default()),
+        ..Affinity::default()
+    };
+    let pool = Pool { affinity, backends: vec![Backend::default()], ..Pool::default() };
     Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use control::{
     desired::AdminState,
-    spec::{Mode, OnDown, OnOverload},
+    spec::{Follows, Mode, OnDown, OnOverload},
     status::Health,
 };
 
@@ -28,6 +28,10 @@ pub enum Pin {
     Gone,
     /// The session key alone says where: no marker is kept.
     Hashed,
+    /// It names a session that can't begin anew, by a token that does not open.
+    Unreadable,
+    /// Nothing to pin by, and no pin is to be made: it is balanced freely.
+    Free,
 }
 
 /// What a choice is made for: one request.
@@ -40,6 +44,8 @@ pub struct Asked {
     pub random: u64,
     /// Unix seconds.
     pub now: u32,
+    /// A rule honours the pin though its backend is down or in maintenance.
+    pub force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +57,7 @@ pub struct Choice {
 /// What became of the pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The pool pins nothing.
+    /// Nothing is pinned.
     Free,
     /// A new session, pinned to the chosen backend.
     New,
@@ -88,6 +94,19 @@ pub enum Unserved {
     PinnedDown,
     /// There are some that could, but none has room: the session's own, where it is to wait for that, or any.
     Full { home: Option<u16> },
+    /// The session is gone, and whoever began it has to begin another one.
+    Ended(Ended),
+}
+
+/// Why a session is gone that can't move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its token does not open.
+    Unreadable,
+    /// Its state went with its backend's last life.
+    Incarnation,
+    /// It had to leave its backend.
+    Left(Cause),
 }
 
 /// Chooses for a request.
@@ -95,18 +114,21 @@ pub enum Unserved {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now: _ } = *asked;
-    let chooser = Chooser { pool, view };
+    let Asked { pin, key, random, now: _, force } = *asked;
+    let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
         let fresh = chooser.newcomer(|takes| balance(pool, key, random, turn, view, takes));
         fresh.map(|backend| Choice { backend, outcome })
     };
     match pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => new(Outcome::Free, turn),
+        Pin::Free => new(Outcome::Free, turn),
         Pin::Absent => new(Outcome::New, turn),
+        Pin::Unreadable => Err(Unserved::Ended(Ended::Unreadable)),
+        Pin::Gone if chooser.stays() => Err(Unserved::Ended(Ended::Left(Cause::Removed))),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),
         Pin::Hashed => match pool.ring.lookup(key) {
-            Some(home) if chooser.backend(home).admin_state == AdminState::Draining => {
+            Some(home) if chooser.backend(home).admin_state == AdminState::Draining && !force => {
                 chooser.leave(key, Some(home), Cause::Draining)
             }
             Some(home) => chooser.at_home(key, home),
@@ -114,9 +136,18 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         },
         Pin::At { backend, incarnation } => {
             if incarnation.is_some_and(|life| life != chooser.backend(backend).incarnation) {
-                return new(Outcome::Lost, turn);
+                return if chooser.stays() {
+                    Err(Unserved::Ended(Ended::Incarnation))
+                } else {
+                    new(Outcome::Lost, turn)
+                };
             }
-            chooser.at_home(key, backend)
+            match chooser.at_home(key, backend) {
+                Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
+                    Err(Unserved::Ended(Ended::Left(cause)))
+                }
+                choice => choice,
+            }
         }
     }
 }
@@ -124,6 +155,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
 struct Chooser<'a, V> {
     pool: &'a PoolTable,
     view: &'a V,
+    force: bool,
 }
 
 impl<V: View> Chooser<'_, V> {
@@ -194,10 +226,23 @@ impl<V: View> Chooser<'_, V> {
         self.backend(index).admin_state != AdminState::Maintenance && self.is_up(index)
     }
 
+    /// Whether a session can be nowhere else than where it began.
+    fn stays(&self) -> bool {
+        self.pool.settings.affinity.follows() == Some(Follows::Header)
+    }
+
+    /// Whether a rule sends the request there, and it can be sent.
+    fn is_forced(&self, index: u16) -> bool {
+        self.force && self.backend(index).address.is_some() && !self.view.was_tried(index)
+    }
+
     /// To the session's home, or else wherever the pool's settings send it.
     fn at_home(&self, key: u64, home: u16) -> Result<Choice, Unserved> {
         if self.takes_pinned(home) {
             return self.at_usable_home(key, home);
+        }
+        if self.is_forced(home) {
+            return Ok(Choice { backend: home, outcome: Outcome::Pinned });
         }
         let cause = match self.backend(home).admin_state {
             AdminState::Maintenance => Cause::Maintenance,
@@ -215,6 +260,8 @@ impl<V: View> Chooser<'_, V> {
             OnOverload::Queue if self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
             OnOverload::Queue => pinned,
             OnOverload::Spill if self.has_room(home) => pinned,
+            OnOverload::Spill if self.stays() && self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
+            OnOverload::Spill if self.stays() => pinned,
             OnOverload::Spill => {
                 let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index));
                 match next {

@@ -45,6 +45,18 @@ impl CookieName {
         out.len() > start
     }
 
+    /// Appends a header's value to `out` with what `inner` makes of each value of this cookie, all else byte for byte.
+    pub fn replaced(&self, header: &[u8], inner: impl Fn(&[u8]) -> &[u8], out: &mut Vec<u8>) {
+        let mut rest = 0;
+        for pair in self.pairs(header) {
+            let start = pair.value.as_ptr().addr() - header.as_ptr().addr();
+            out.extend_from_slice(&header[rest..start]);
+            out.extend_from_slice(inner(pair.value));
+            rest = start + pair.value.len();
+        }
+        out.extend_from_slice(&header[rest..]);
+    }
+
     // A name holds neither space nor `;` nor `=`, so that each of its pairs is one of the finder's matches, which don't
     // overlap, and every other match fails on what stands before or behind it.
     fn pairs<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = Pair<'h>> {
@@ -95,7 +107,7 @@ fn unquote(value: &[u8]) -> &[u8] {
     }
 }
 
-fn trim(mut bytes: &[u8], off: impl Fn(u8) -> bool) -> &[u8] {
+pub(crate) fn trim(mut bytes: &[u8], off: impl Fn(u8) -> bool) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && off(*first)
     {

@@ -1,4 +1,17 @@
-//! The marker of a session: reading the pin from a request's cookies, writing the one that goes out with the response.
+//! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
+
+mod carried;
+mod follow;
+mod named;
+mod rules;
+mod told;
+pub mod wrapped;
+
+pub use carried::{Carried, Parts};
+pub use follow::follow;
+pub use named::name_key;
+pub use rules::is_ignored;
+pub use told::{Told, told_by_cookie};
 
 use crate::{
     choose::{Choice, Outcome, Pin},
@@ -8,7 +21,7 @@ use crate::{
 };
 use control::{
     check::is_name,
-    spec::{Mode, SourceIp, Span, TokenKind},
+    spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
 use std::net::IpAddr;
 
@@ -19,12 +32,23 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub pin: Pin,
-    /// The session key: the pin's, the address's, or a fresh one for a session that begins.
+    /// The session key: the pin's, that of the name or address, or a fresh one for a session that begins.
     pub key: u64,
     /// The token that opened, with the index of the key that sealed it.
     token: Option<(usize, Token)>,
     /// Why the marker that came counts as none; the last reason where several came.
     pub refused: Option<NoPin>,
+    /// The response may carry a new or a changed marker.
+    pub may_mark: bool,
+    /// A rule honours the pin though its backend is down or in maintenance.
+    pub forced: bool,
+}
+
+impl Found {
+    /// What is found where affinity does not hold: nothing is read, and nothing is set.
+    pub fn free(fresh: u64) -> Self {
+        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false }
+    }
 }
 
 /// Why a marker counts as none.
@@ -44,39 +68,58 @@ pub enum Marker {
     Plain {
         backend: u16,
     },
+    /// The cookie goes.
+    Deleted,
 }
 
-/// Reads the pin. `cookies` are the values of the request's `Cookie` fields in order, `client` its address, `now` Unix
-/// seconds, `fresh` a random number that becomes the session key of a session that begins.
-pub fn find<'h>(
-    pool: &PoolTable,
-    cookies: impl Iterator<Item = &'h [u8]>,
-    client: IpAddr,
-    now: u32,
-    fresh: u64,
-) -> Found {
+/// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
+pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
-    let absent = Found { pin: Pin::Absent, key: fresh, token: None, refused: None };
+    if rules::is_ignored(pool, request) {
+        return Found::free(fresh);
+    }
+    let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
+    let pin = if may_mark { Pin::Absent } else { Pin::Free };
+    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced };
     match affinity.mode {
         Mode::None => absent,
-        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(client, affinity.source_ip), ..absent },
+        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let key = address_key(client, affinity.source_ip);
-            Found { pin: find_plain(pool, cookies), key, ..absent }
+            let key = address_key(request.client(), affinity.source_ip);
+            Found { pin: find_plain(pool, own_cookies(pool, request), absent.pin), key, ..absent }
         }
-        Mode::Cookie => find_sealed(pool, cookies, now, absent),
+        Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
+        Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
+            Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
+            Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, absent),
+            Some(AppCookieStyle::Prefix) => follow::find_in_cookie(pool, request, now, absent),
+            Some(AppCookieStyle::Hash) | None => named::hashed(named::app_names(pool, request).next(), absent),
+        },
+        Mode::Header => match &affinity.header {
+            Some(header) => match header.style {
+                HeaderStyle::Hash => named::hashed(request.headers(&header.name).next(), absent),
+                HeaderStyle::Follow => follow::find_in_header(pool, request.headers(&header.name).next(), now, absent),
+            },
+            None => named::hashed(None, absent),
+        },
+        Mode::Query => {
+            let name = affinity.query.as_ref().map(|query| query.name.as_bytes());
+            let value = request.query().zip(name).and_then(|(query, name)| named::argument(query, name));
+            named::hashed(value, absent)
+        }
     }
 }
 
-fn values<'h>(pool: &PoolTable, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
-    pool.cookie.iter().flat_map(move |name| name.find(header))
+/// The values of our own cookie.
+fn own_cookies<'r>(pool: &'r PoolTable, request: &'r impl Carried) -> impl Iterator<Item = &'r [u8]> {
+    request.cookies().flat_map(|header| pool.cookie.iter().flat_map(|name| name.find(header)))
 }
 
 /// The first backend that is named and there. What no backend can be called counts as no cookie.
-fn find_plain<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>) -> Pin {
-    let mut pin = Pin::Absent;
-    for value in cookies.flat_map(|header| values(pool, header)) {
+fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absent: Pin) -> Pin {
+    let mut pin = absent;
+    for value in names {
         if let Some(backend) = pool.by_name(value) {
             return Pin::At { backend, incarnation: None };
         }
@@ -87,13 +130,13 @@ fn find_plain<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>) -> 
     pin
 }
 
-/// The first token that opens, of all cookies of the name in all fields.
-fn find_sealed<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+/// The first token that opens.
+fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
     let Some(keys) = &pool.keys else { return absent };
     let mut found = absent;
-    for value in cookies.flat_map(|header| values(pool, header)) {
+    for value in tokens {
         let opened = match keys.open(value, now) {
             Ok(opened) => opened,
             Err(refused) => {
@@ -110,7 +153,7 @@ fn find_sealed<'h>(pool: &PoolTable, cookies: impl Iterator<Item = &'h [u8]>, no
             None => Pin::Gone,
         };
         let token = Some((opened.key_index, opened.token));
-        return Found { pin, key: opened.token.session_key, token, refused: None };
+        return Found { pin, key: opened.token.session_key, token, refused: None, ..absent };
     }
     found
 }
@@ -133,7 +176,7 @@ pub fn address_key(client: IpAddr, prefix: SourceIp) -> u64 {
 /// The marker that has to go out with the response, if any: when the pin is new, changed, or due for refresh.
 pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: u32) -> Option<Marker> {
     let affinity = &pool.settings.affinity;
-    if affinity.mode != Mode::Cookie {
+    if !affinity.marks() || !found.may_mark {
         return None;
     }
     let old = found.token.map(|(_, token)| token);
@@ -149,16 +192,20 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
     if affinity.cookie.token == TokenKind::Plain {
         return Some(Marker::Plain { backend: pinned });
     }
+    token_for(pool, pinned, old, fresh, now).map(|token| Marker::Sealed { token })
+}
+
+/// The token of a session that is at `backend` from now on: of the old one where it goes on, and else of a new one.
+fn token_for(pool: &PoolTable, backend: u16, old: Option<Token>, fresh: u64, now: u32) -> Option<Token> {
     let keys = pool.keys.as_ref()?;
-    let backend = &pool.backends[usize::from(pinned)];
-    let token = Token {
+    let backend = &pool.backends[usize::from(backend)];
+    Some(Token {
         backend_ref: keys.backend_ref(0, &backend.name),
         incarnation: backend.incarnation,
         session_key: old.map_or(fresh, |token| token.session_key),
         issued_at: old.map_or(now, |token| token.issued_at),
         last_seen: now,
-    };
-    Some(Marker::Sealed { token })
+    })
 }
 
 /// Whether the token of a pin that stays is to be renewed: its key is no longer the first, or a quarter of the time has
@@ -181,5 +228,6 @@ pub fn write(pool: &PoolTable, marker: &Marker, out: &mut Vec<u8>) {
         Marker::Plain { backend } => {
             pool.cookie_text.write(pool.backends[usize::from(*backend)].name.as_bytes(), 0, out);
         }
+        Marker::Deleted => pool.cookie_text.write_deletion(out),
     }
 }

@@ -10,17 +10,26 @@ pub struct Router {
     /// By what follows the `*.`.
     wildcard: AHashMap<Box<[u8]>, Paths>,
     any_host: Paths,
-    default: Option<u32>,
+    default: Option<Lead>,
+}
+
+/// Where a request is led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    pub pool: u32,
+    /// Whether the pool's affinity holds for it.
+    pub affinity: bool,
 }
 
 /// Path prefixes in whole segments, longest first; `/` is the empty prefix.
 #[derive(Clone, Debug, Default)]
-struct Paths(Vec<(Box<[u8]>, u32)>);
+struct Paths(Vec<(Box<[u8]>, Lead)>);
 
 impl Router {
     /// `pool` finds the index of a pool by name; routes to a pool that it doesn't know are left out.
     pub fn new(routes: &[Route], default: Option<&str>, pool: impl Fn(&str) -> Option<u32>) -> Self {
-        let mut router = Self { default: default.and_then(&pool), ..Self::default() };
+        let default = default.and_then(&pool).map(|pool| Lead { pool, affinity: true });
+        let mut router = Self { default, ..Self::default() };
         for route in routes {
             let Some(index) = pool(&route.pool) else { continue };
             let prefix = route.path.as_deref().unwrap_or("/").trim_end_matches('/');
@@ -32,14 +41,14 @@ impl Router {
                     None => router.exact.entry(host.as_bytes().into()).or_default(),
                 },
             };
-            paths.add(prefix.as_bytes(), index);
+            paths.add(prefix.as_bytes(), Lead { pool: index, affinity: route.affinity });
         }
         router
     }
 
     /// The pool for a host without port, in whatever case, and a path, with or without its query. Paths are compared as
     /// they came: nothing is decoded.
-    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<u32> {
+    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<Lead> {
         if !self.exact.is_empty() || !self.wildcard.is_empty() {
             let mut lower = [0; 255];
             if let Some(lower) = lower.get_mut(..host.len()) {
@@ -53,7 +62,7 @@ impl Router {
         self.any_host.find(path).or(self.default)
     }
 
-    fn find_host(&self, host: &[u8], path: &[u8]) -> Option<u32> {
+    fn find_host(&self, host: &[u8], path: &[u8]) -> Option<Lead> {
         // A name may be written with the root's dot at its end.
         let host = host.strip_suffix(b".").unwrap_or(host);
         if let Some(pool) = self.exact.get(host).and_then(|paths| paths.find(path)) {
@@ -71,18 +80,19 @@ impl Router {
 }
 
 impl Paths {
-    fn add(&mut self, prefix: &[u8], pool: u32) {
+    fn add(&mut self, prefix: &[u8], lead: Lead) {
         let at = self.0.partition_point(|(other, _)| other.len() >= prefix.len());
-        self.0.insert(at, (prefix.into(), pool));
+        self.0.insert(at, (prefix.into(), lead));
     }
 
-    fn find(&self, path: &[u8]) -> Option<u32> {
-        let matches = |prefix: &[u8]| {
-            path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
-                || prefix.is_empty()
-        };
-        self.0.iter().find(|(prefix, _)| matches(prefix)).map(|(_, pool)| *pool)
+    fn find(&self, path: &[u8]) -> Option<Lead> {
+        self.0.iter().find(|(prefix, _)| is_below(path, prefix)).map(|(_, lead)| *lead)
     }
+}
+
+/// Whether a path, with or without its query, is below a prefix in whole segments; all are below the empty one.
+pub(crate) fn is_below(path: &[u8], prefix: &[u8]) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?'))) || prefix.is_empty()
 }
 
 #[cfg(test)]
@@ -94,6 +104,7 @@ mod tests {
             host: (!host.is_empty()).then(|| host.to_owned()),
             path: (!path.is_empty()).then(|| path.to_owned()),
             pool: pool.to_owned(),
+            affinity: pool != "1",
         };
         let routes = [
             route("shop.example.com", "", "0"),
@@ -129,15 +140,16 @@ mod tests {
             ("", "/static", 5),
             ("other.org", "/", 6),
         ] {
-            assert_eq!(router().find(host.as_bytes(), path.as_bytes()), Some(pool), "{host}{path}");
+            let lead = Lead { pool, affinity: pool != 1 };
+            assert_eq!(router().find(host.as_bytes(), path.as_bytes()), Some(lead), "{host}{path}");
         }
         let long = [b'a'; 300];
-        assert_eq!(router().find(&long, b"/static"), Some(5));
+        assert_eq!(router().find(&long, b"/static").map(|lead| lead.pool), Some(5));
     }
 
     #[test]
     fn without_a_default_there_may_be_no_pool() {
         assert_eq!(Router::new(&[], None, |_| Some(1)).find(b"a", b"/"), None);
-        assert_eq!(Router::new(&[], Some("x"), |_| Some(1)).find(b"a", b"/"), Some(1));
+        assert_eq!(Router::new(&[], Some("x"), |_| Some(1)).find(b"a", b"/").map(|lead| lead.pool), Some(1));
     }
 }

@@ -38,6 +38,13 @@ impl CookieText {
         }
     }
 
+    /// Appends the field line that takes the cookie from the client.
+    pub fn write_deletion(&self, out: &mut Vec<u8>) {
+        for part in [&self.before, &b"; Max-Age=0"[..], &self.attributes] {
+            out.extend_from_slice(part);
+        }
+    }
+
     /// Appends the field line with its line end, for a session that began `age` seconds ago. The browser is never told to
     /// keep a cookie past the session's lifetime.
     pub fn write(&self, value: &[u8], age: u32, out: &mut Vec<u8>) {

@@ -11,7 +11,7 @@ use crate::{
 use ahash::AHashMap;
 use control::{
     desired::{AdminState, PoolState, Snapshot},
-    spec::{Key, Listener, Mode, Pool, TokenKind},
+    spec::{Key, Listener, Pool},
     status::Health,
 };
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -49,6 +49,8 @@ pub struct PoolTable {
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
+    /// The application's cookie; absent where the affinity has none.
+    pub app_cookie: Option<CookieName>,
     /// Absent where nothing is sealed.
     pub keys: Option<PoolKeys>,
     /// For each key, the backends by their refs under it.
@@ -176,8 +178,9 @@ impl PoolTable {
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring
                 .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
-            cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.mode == Mode::Cookie),
+            cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
+            app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
             keys,
             refs,
             names: (0..u16::MAX)
@@ -202,6 +205,7 @@ impl PoolTable {
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
+            app_cookie: self.app_cookie.clone(),
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),
@@ -225,8 +229,7 @@ impl PoolTable {
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {
-    let affinity = &settings.affinity;
-    if affinity.mode != Mode::Cookie || affinity.cookie.token != TokenKind::Sealed {
+    if !settings.affinity.seals() {
         return None;
     }
     let keys: Vec<_> = keys.iter().map(|key| MasterKey::new(key.0)).collect();

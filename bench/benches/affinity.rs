@@ -7,7 +7,7 @@ use affinity::{
     choose::{Asked, Outcome, choose},
     cookie::CookieName,
     hash::mix64,
-    marker::{self, Found},
+    marker::{self, Found, Parts},
     ring::Ring,
     table::{Dirty, PoolTable, Slots, Table},
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
@@ -164,7 +164,7 @@ fn sessions(pool: &PoolTable) -> Vec<Vec<u8>> {
 }
 
 fn asked(found: &Found) -> Asked {
-    Asked { pin: found.pin, key: found.key, random: 99, now: NOW }
+    Asked { pin: found.pin, key: found.key, random: 99, now: NOW, force: false }
 }
 
 /// What a request of a session costs: the pin found, the backend chosen, no marker due.
@@ -177,8 +177,8 @@ fn pinned(c: &mut Criterion) {
         let sessions = sessions(pool);
         let mut turns = sessions.iter().cycle();
         let mut find = || {
-            let cookies = turns.next().map(Vec::as_slice).into_iter();
-            marker::find(pool, black_box(cookies), client, NOW, 77)
+            let cookies = &[turns.next().map_or(&[][..], Vec::as_slice)];
+            marker::find(pool, &Parts::with_cookies(black_box(cookies), client), NOW, 77)
         };
         group.bench_function(BenchmarkId::new("find", count), |b| b.iter(&mut find));
         group.bench_function(BenchmarkId::new("find, choose, no marker", count), |b| {
@@ -191,8 +191,10 @@ fn pinned(c: &mut Criterion) {
                 choice.backend
             });
         });
-        let found: Vec<_> =
-            sessions.iter().map(|cookie| marker::find(pool, [&cookie[..]].into_iter(), client, NOW, 77)).collect();
+        let found: Vec<_> = sessions
+            .iter()
+            .map(|cookie| marker::find(pool, &Parts::with_cookies(&[cookie], client), NOW, 77))
+            .collect();
         let mut founds = found.iter().cycle();
         group.bench_function(BenchmarkId::new("choose", count), |b| {
             let mut turn = Turn::default();
@@ -207,7 +209,7 @@ fn begun(c: &mut Criterion) {
     for count in [3, 10_000] {
         let table = table(count);
         let pool = &table.pools[0];
-        let found = marker::find(pool, std::iter::empty(), [198, 51, 100, 23].into(), NOW, 77);
+        let found = marker::find(pool, &Parts::with_cookies(&[], [198, 51, 100, 23].into()), NOW, 77);
         let mut line = Vec::with_capacity(256);
         let mut turn = Turn::default();
         group.bench_function(BenchmarkId::new("choose, marker, Set-Cookie", count), |b| {

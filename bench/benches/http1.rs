@@ -60,9 +60,16 @@ fn heads(criterion: &mut Criterion) {
         tls: false,
         backend_host: "10.0.0.1:8080",
         hide_cookie: name.as_ref(),
+        unwrap: None,
     };
-    let to_client =
-        ToClient { version: Version::Http11, keep_alive: true, via: "steadfast", extra: b"", private: false };
+    let to_client = ToClient {
+        version: Version::Http11,
+        keep_alive: true,
+        via: "steadfast",
+        extra: b"",
+        wrap: None,
+        private: false,
+    };
     let mut out = Vec::with_capacity(4096);
     let mut index = FieldIndex::default();
 

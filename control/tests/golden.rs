@@ -6,7 +6,10 @@
 use control::{
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Snapshot},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
-    spec::{Affinity, Backend, Balance, Cookie, Key, Listener, Mode, Pool, Route, Span, TokenKind},
+    spec::{
+        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
+        HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
+    },
     status::{BackendStats, Health, PoolStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,7 +42,12 @@ fn pool() -> PoolState {
 }
 
 fn listeners() -> Vec<Listener> {
-    let route = Route { host: Some("*.example.com".into()), path: Some("/cart".into()), pool: "shop".into() };
+    let route = Route {
+        host: Some("*.example.com".into()),
+        path: Some("/cart".into()),
+        pool: "shop".into(),
+        ..Route::default()
+    };
     vec![Listener {
         name: "web".into(),
         bind: "0.0.0.0:80".into(),
@@ -48,6 +56,44 @@ fn listeners() -> Vec<Listener> {
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         ..Listener::default()
     }]
+}
+
+/// Pools whose sessions the application names, with all that can be said of them, and a route without affinity.
+fn named() -> Vec<Change> {
+    let rule = AffinityRule {
+        path: Some("/static".into()),
+        method: Some("GET".into()),
+        header: Some("X-Probe".into()),
+        value: Some("yes".into()),
+    };
+    let app = |style| AppCookie { name: "sid".into(), style, path_parameter: Some("sid".into()) };
+    let header = |style| AffinityHeader { name: "Mcp-Session-Id".into(), style, gone_status: 410 };
+    let app_cookie = |style| Affinity { mode: Mode::AppCookie, app_cookie: Some(app(style)), ..Affinity::default() };
+    let in_header = |style| Affinity { mode: Mode::Header, header: Some(header(style)), ..Affinity::default() };
+    let query = Some(AffinityQuery { name: "room".into() });
+    let posted = Affinity {
+        cookie: Cookie { postonly: true, ..Cookie::default() },
+        ignore: vec![rule.clone()],
+        force: vec![rule],
+        ..Affinity::default()
+    };
+    let affinities = [
+        app_cookie(AppCookieStyle::Hash),
+        app_cookie(AppCookieStyle::Follow),
+        app_cookie(AppCookieStyle::Prefix),
+        app_cookie(AppCookieStyle::Suffix),
+        in_header(HeaderStyle::Hash),
+        in_header(HeaderStyle::Follow),
+        Affinity { mode: Mode::Query, query, ..Affinity::default() },
+        posted,
+    ];
+    let settings = affinities.map(|affinity| Change::PutSettings {
+        name: "shop".into(),
+        settings: Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() }),
+    });
+    let route = Route { pool: "shop".into(), affinity: false, ..Route::default() };
+    let listeners = vec![Listener { name: "web".into(), routes: vec![route], ..Listener::default() }];
+    settings.into_iter().chain([Change::Listeners { listeners }]).collect()
 }
 
 fn observed() -> Observed {
@@ -81,6 +127,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 41, generation: 42, changes },
         ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
         ToDataplane::Report,
+        ToDataplane::Delta { base: 99, generation: 100, changes: named() },
     ]
 }
 

@@ -5,7 +5,7 @@
 use control::{
     config::{Config, Workers},
     desired::{Desired, PoolState, SEED_INCARNATION, Snapshot},
-    spec::{Backend, Key, Listener, Pool},
+    spec::{Affinity, AffinityHeader, Backend, HeaderStyle, Key, Listener, Mode, Pool, Route},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -44,7 +44,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
+    Session: x\r\n\r\nhello";
 
 /// Answers every request on every connection.
 fn backend() -> SocketAddr {
@@ -76,11 +77,19 @@ fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
 fn dataplane(folder: &std::path::Path, backend: SocketAddr) -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let listener =
-        Listener { name: "web".into(), bind: address.to_string(), pool: Some("shop".into()), ..Listener::default() };
+    let listener = Listener {
+        name: "web".into(),
+        bind: address.to_string(),
+        pool: Some("shop".into()),
+        routes: vec![Route { path: Some("/header".into()), pool: "header".into(), ..Route::default() }],
+        ..Listener::default()
+    };
     let backend = Backend { name: "a".into(), address: backend.to_string(), ..Backend::default() };
     let pool = Pool { name: "shop".into(), backends: vec![backend], ..Pool::default() };
-    let pools = [("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION))].into();
+    let header = AffinityHeader { name: "Session".into(), style: HeaderStyle::Follow, ..AffinityHeader::default() };
+    let affinity = Affinity { mode: Mode::Header, header: Some(header), ..Affinity::default() };
+    let follows = Pool { name: "header".into(), affinity, ..pool.clone() };
+    let pools = [pool, follows].map(|pool| (pool.name.clone(), PoolState::seed(pool, SEED_INCARNATION))).into();
     let mut config = Config { listeners: vec![listener.clone()], ..Config::default() };
     config.global.workers = Workers::Count(1);
     config.global.state_dir = folder.to_owned();
@@ -124,20 +133,26 @@ fn a_steady_exchange_allocates_nothing() {
     let head = exchange(&mut client, b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
     let cookie = head.lines().find_map(|line| line.strip_prefix("Set-Cookie: ")).unwrap();
     let cookie = cookie.split(';').next().unwrap();
-    let request = format!("GET /cart HTTP/1.1\r\nHost: shop\r\nUser-Agent: test\r\nCookie: a=b; {cookie}\r\n\r\n");
-    for _ in 0..100 {
-        exchange(&mut client, request.as_bytes());
+    let sticky = format!("GET /cart HTTP/1.1\r\nHost: shop\r\nUser-Agent: test\r\nCookie: a=b; {cookie}\r\n\r\n");
+    let head = exchange(&mut client, b"GET /header HTTP/1.1\r\nHost: shop\r\n\r\n");
+    let session = head.lines().find(|line| line.starts_with("Session: ") && line.ends_with("~x")).unwrap();
+    let wrapped = format!("GET /header HTTP/1.1\r\nHost: shop\r\nUser-Agent: test\r\n{session}\r\n\r\n");
+    for request in [sticky, wrapped] {
+        for _ in 0..100 {
+            exchange(&mut client, request.as_bytes());
+        }
+        ALLOCATIONS.store(0, Relaxed);
+        WATCHED.store(worker_thread(), Relaxed);
+        let exchanges = 10_000;
+        for _ in 0..exchanges {
+            let head = exchange(&mut client, request.as_bytes());
+            assert!(!head.contains("Set-Cookie"));
+        }
+        WATCHED.store(0, Relaxed);
+        let allocations = ALLOCATIONS.load(Relaxed);
+        println!("{allocations} allocations in {exchanges} exchanges");
+        // The worker's clock ticks meanwhile, and the runtime's timers allocate for that; an exchange must not.
+        assert!(allocations < exchanges / 10, "{allocations} allocations in {exchanges} exchanges");
     }
-    WATCHED.store(worker_thread(), Relaxed);
-    let exchanges = 10_000;
-    for _ in 0..exchanges {
-        let head = exchange(&mut client, request.as_bytes());
-        assert!(!head.contains("Set-Cookie"));
-    }
-    WATCHED.store(0, Relaxed);
-    let allocations = ALLOCATIONS.load(Relaxed);
-    println!("{allocations} allocations in {exchanges} exchanges");
-    // The worker's clock ticks meanwhile, and the runtime's timers allocate for that; an exchange must not.
-    assert!(allocations < exchanges / 10, "{allocations} allocations in {exchanges} exchanges");
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -115,7 +115,7 @@ impl Pushed {
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The pool, where listener and routes don't matter.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["listener", "host", "path"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["listener", "host"])]
     pub(crate) pool: Option<String>,
     /// The listener; may be left out where there is one alone.
     #[arg(long, value_name = "NAME")]
@@ -123,13 +123,24 @@ pub(crate) struct Explain {
     /// The host that is asked for.
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// The path that is asked for. [default: /]
+    /// The path that is asked for, with its query. [default: /]
     #[arg(long, value_name = "PATH")]
     pub(crate) path: Option<String>,
+    /// The method. [default: GET]
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
     /// What the Cookie field says, as in "lb-affinity=…".
     #[arg(long, value_name = "COOKIE")]
     pub(crate) cookie: Option<String>,
+    /// A further field of the request, as in "X-User: ada"; may be repeated.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = field)]
+    pub(crate) headers: Vec<(String, String)>,
     /// The client's IP address, which makes the session key in mode source-ip.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) client: Option<String>,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write a name, a colon and a value, as in \"X-User: ada\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }

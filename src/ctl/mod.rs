@@ -111,16 +111,20 @@ impl Call {
 }
 
 fn request_of(explain: &Explain) -> Value {
-    let Explain { pool, listener, host, path, cookie, client } = explain;
+    let Explain { pool, listener, host, path, method, cookie, headers, client } = explain;
     let fields = [
         ("pool", pool),
         ("listener", listener),
         ("host", host),
         ("path", path),
+        ("method", method),
         ("cookie", cookie),
         ("client", client),
     ];
-    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))).collect()
+    let headers = Some(headers).filter(|headers| !headers.is_empty());
+    let headers = headers.map(|list| ("headers".to_owned(), list.iter().cloned().collect::<Value>()));
+    let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))));
+    fields.chain(headers).collect()
 }
 
 /// Server-sent events: `event:` says what kind the next `data:` is.

@@ -96,13 +96,13 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
 }
 
-/// The one list that a body may hold.
-const LIST: &str = "/backend";
+/// The lists that a body may hold.
+const LISTS: [&str; 3] = ["/affinity/force", "/affinity/ignore", "/backend"];
 
 /// Where `value` holds another list. serde would take one for a struct, its fields in order.
 fn list_in(value: &Value, pointer: &str) -> Option<String> {
     match value {
-        Value::Array(values) if pointer == LIST => {
+        Value::Array(values) if LISTS.contains(&pointer) => {
             (0..).zip(values).find_map(|(index, value)| list_in(value, &format!("{pointer}/{index}")))
         }
         Value::Array(_) => Some(pointer.to_owned()),

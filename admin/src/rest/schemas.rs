@@ -1,5 +1,7 @@
 //! What the checks of requests hold that can't be said beside the types: patterns, and rules between fields.
 
+mod modes;
+
 use control::check::MAX_NAME;
 use serde_json::{Map, Value, json};
 
@@ -7,6 +9,8 @@ use serde_json::{Map, Value, json};
 const NAME: &str = "^([A-Za-z0-9_-]|[.][A-Za-z0-9_-]|[.][.][A-Za-z0-9._-])[A-Za-z0-9._-]*$";
 /// RFC 9110 §5.6.2.
 const TOKEN: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// As it stands in a query.
+const ARGUMENT: &str = "^[!\"$%'-<>-~]+$";
 const VISIBLE: &str = "^[!-~]+$";
 const STATUSES: &str = "^([1-5][0-9]{2}|[1-2][0-9]{2}-[3-5][0-9]{2})$";
 /// The path of a check and of a cookie.
@@ -54,12 +58,21 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Backend", "address", address()),
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
-        ("Cookie", "name", token),
+        ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),
         ("Cookie", "max_age", json!({ "pattern": duration(None) })),
         ("Cookie", "idle_timeout", json!({ "pattern": duration(None) })),
         ("Cookie", "lifetime", json!({ "pattern": duration(None) })),
+        ("AppCookie", "name", token.clone()),
+        ("AppCookie", "path_parameter", token.clone()),
+        ("AffinityHeader", "name", token.clone()),
+        ("AffinityHeader", "gone_status", modes::gone_status()),
+        ("AffinityRule", "path", json!({ "pattern": "^/[!\"$->@-~]*$" })),
+        ("AffinityRule", "method", token.clone()),
+        ("AffinityRule", "header", token.clone()),
+        ("AffinityRule", "value", json!({ "pattern": "^([!-~]([ -~]*[!-~])?)?$" })),
+        ("AffinityQuery", "name", json!({ "pattern": ARGUMENT, "maxLength": MAX_NAME })),
         ("HealthCheck", "interval", json!({ "pattern": duration(Some(3)) })),
         ("HealthCheck", "expect", json!({ "pattern": STATUSES })),
         ("HealthCheck", "path", json!({ "pattern": PATH })),
@@ -73,10 +86,16 @@ pub(super) fn refine(schemas: &mut Value) {
     }
     merge(&mut schemas["Span"], json!({ "pattern": duration(Some(1)) }));
     merge(&mut schemas["Backend"], json!({ "required": ["name", "address"] }));
+    for named in ["AppCookie", "AffinityHeader", "AffinityQuery"] {
+        merge(&mut schemas[named], json!({ "required": ["name"] }));
+    }
     merge(&mut schemas["Affinity"], cookie_rules());
     merge(&mut schemas["PoolBody"], overload_rules());
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
-    let alone = json!({ "listener": false, "host": false, "path": false });
+    modes::refine(&mut schemas["Affinity"]);
+    merge(&mut schemas["AffinityRule"], modes::rule());
+    merge(&mut schemas["AffinityHeader"], modes::header());
+    let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {
         // What is derived says `null` or an empty name where a field may be left out, and knows no unsigned numbers.

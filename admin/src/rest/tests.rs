@@ -214,7 +214,7 @@ async fn what_is_wrong_is_named_with_what_would_be_right() {
         (post("/v1/keys/rotate"), r#"{"keep":0}"#, field("/keep"), "1 to 16"),
         (post("/v1/keys/rotate"), r#"{"keep":17}"#, field("/keep"), "1 to 16"),
         (post("/v1/reload"), r#"{"force":true}"#, field("/force"), "there are no fields"),
-        (post("/v1/explain"), r#"{"pool":"shop","path":"/"}"#, field("/pool"), "leave the pool out"),
+        (post("/v1/explain"), r#"{"pool":"shop","host":"a"}"#, field("/pool"), "leave the pool out"),
         (post("/v1/explain"), r#"{"path":"cart"}"#, field("/path"), "`/`"),
         (post("/v1/explain"), r#"{"client":"me"}"#, field("/client"), "IP address"),
     ] {

@@ -165,6 +165,7 @@ fn told(pool: &PoolTable, pin: &str, seen: &Seen, choice: Result<Choice, Unserve
         Err(Unserved::NoBackend) => return "nobody".to_owned(),
         Err(Unserved::PinnedDown) => return "refused".to_owned(),
         Err(full @ Unserved::Full { .. }) => return format!("{full:?}"),
+        Err(Unserved::Ended(ended)) => return format!("{ended:?}"),
     };
     let word = match (outcome, pin) {
         (Outcome::New, "absent") | (Outcome::Lost, "other") => "begins".to_owned(),
@@ -199,10 +200,9 @@ fn a_pool_without_backends_serves_nobody() {
     for weights in [&[][..], &[("a", 0), ("b", 0)]] {
         let mut pool = pool(Pool::default(), weights);
         pool.settings.health.fail_open = true;
-        for (balance, pin) in BALANCES
-            .into_iter()
-            .flat_map(|balance| [Pin::Absent, Pin::Gone, Pin::Hashed].into_iter().map(move |pin| (balance, pin)))
-        {
+        for (balance, pin) in BALANCES.into_iter().flat_map(|balance| {
+            [Pin::Absent, Pin::Gone, Pin::Hashed, Pin::Free].into_iter().map(move |pin| (balance, pin))
+        }) {
             pool.settings.balance = balance;
             let choice = choose(&pool, &asked(pin, 1, 1), &mut Turn::default(), &Seen::default());
             assert_eq!(choice, Err(Unserved::NoBackend), "{balance:?} {pin:?}");
@@ -265,6 +265,7 @@ fn pins() -> impl Strategy<Value = Pin> {
         1 => Just(Pin::Absent),
         1 => Just(Pin::Gone),
         1 => Just(Pin::Hashed),
+        1 => Just(Pin::Free),
         4 => (0..MEMBERS.len() as u16, proptest::option::weighted(0.8, 1..3u32))
             .prop_map(|(backend, incarnation)| Pin::At { backend, incarnation }),
     ]

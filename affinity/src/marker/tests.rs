@@ -27,8 +27,13 @@ fn plain() -> Cookie {
     Cookie { token: TokenKind::Plain, ..Cookie::default() }
 }
 
+fn absent() -> Found {
+    Found { may_mark: true, ..Found::free(FRESH) }
+}
+
 fn find_in(pool: &PoolTable, cookies: &[&str]) -> Found {
-    find(pool, cookies.iter().map(|field| field.as_bytes()), CLIENT.parse().unwrap(), NOW, FRESH)
+    let cookies: Vec<_> = cookies.iter().map(|field| field.as_bytes()).collect();
+    find(pool, &Parts::with_cookies(&cookies, CLIENT.parse().unwrap()), NOW, FRESH)
 }
 
 fn token(pool: &PoolTable, backend: &str) -> Token {
@@ -106,7 +111,7 @@ fn what_does_not_open_counts_as_none() {
     ];
     for (value, refused) in cases {
         let found = find_in(&pool, &[&format!("lb-affinity={value}")]);
-        let expected = Found { pin: Pin::Absent, key: FRESH, token: None, refused: Some(NoPin::Refused(refused)) };
+        let expected = Found { pin: Pin::Absent, refused: Some(NoPin::Refused(refused)), ..absent() };
         assert_eq!(found, expected, "{value}");
     }
 }
@@ -151,7 +156,7 @@ fn plain_pins_are_names() {
     ];
     for (cookies, pin) in cases {
         let key = address_key(CLIENT.parse().unwrap(), SourceIp::default());
-        assert_eq!(find_in(&pool, cookies), Found { pin, key, token: None, refused: None }, "{cookies:?}");
+        assert_eq!(find_in(&pool, cookies), Found { pin, key, ..absent() }, "{cookies:?}");
     }
 }
 
@@ -165,7 +170,7 @@ fn other_modes_read_no_cookie_and_set_none() {
             let pool = pool(settings(mode, cookie), &[("a", 1)]);
             assert!(pool.cookie.is_none() && pool.keys.is_none());
             let found = find_in(&pool, &["lb-affinity=a"]);
-            assert_eq!(found, Found { pin, key, token: None, refused: None });
+            assert_eq!(found, Found { pin, key, ..absent() });
             let choice =
                 choose(&pool, &asked(found.pin, found.key, 1), &mut Turn::default(), &Seen::default()).unwrap();
             assert_eq!(marker(&pool, &found, choice, FRESH, NOW), None);
@@ -180,7 +185,7 @@ fn answer(pool: &PoolTable, came: &Token, choice: Choice) -> Option<Token> {
     let found = find_in(pool, &[&format!("lb-affinity={}", sealed(pool, came))]);
     match marker(pool, &found, choice, FRESH, NOW)? {
         Marker::Sealed { token } => Some(token),
-        Marker::Plain { .. } => panic!("the pool seals"),
+        Marker::Plain { .. } | Marker::Deleted => panic!("the pool seals"),
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{SlotsByName, build, member, observe, put, remove, snapshot, step};
 use control::{
     desired::{Change, Member, Observed},
-    spec::{Affinity, Cookie, Route},
+    spec::{Affinity, AppCookie, AppCookieStyle, Cookie, Mode, Route, TokenKind},
 };
 
 fn two_pools() -> Snapshot {
@@ -156,10 +156,17 @@ fn keys_are_made_only_for_what_is_sealed() {
     let plain = Cookie { token: TokenKind::Plain, ..Cookie::default() };
     let affinity =
         |mode, cookie| Pool { affinity: Affinity { mode, cookie, ..Affinity::default() }, ..Pool::default() };
+    let follows = |style| {
+        let app_cookie = Some(AppCookie { name: "sid".into(), style, path_parameter: None });
+        Pool { affinity: Affinity { mode: Mode::AppCookie, app_cookie, ..Affinity::default() }, ..Pool::default() }
+    };
     for (settings, cookie, keys) in [
         (affinity(Mode::Cookie, Cookie::default()), true, true),
         (affinity(Mode::Cookie, plain), true, false),
         (affinity(Mode::SourceIp, Cookie::default()), false, false),
+        (follows(AppCookieStyle::Follow), true, true),
+        (follows(AppCookieStyle::Prefix), false, true),
+        (follows(AppCookieStyle::Hash), false, false),
         (affinity(Mode::None, Cookie::default()), false, false),
     ] {
         let table = build(&snapshot(settings, &[]), None);
@@ -199,14 +206,14 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
 #[test]
 fn routers_lead_to_the_right_pools_whoever_comes_and_goes() {
     let mut state = two_pools();
-    let route = |host: &str, pool: &str| Route { host: Some(host.into()), path: None, pool: pool.into() };
+    let route = |host: &str, pool: &str| Route { host: Some(host.into()), pool: pool.into(), ..Route::default() };
     let routes = vec![route("shop.example", "shop"), route("blog.example", "blog"), route("api.example", "api")];
     let listener = Listener { pool: Some("shop".into()), routes, ..Listener::default() };
     step(&mut state, &Change::Listeners { listeners: vec![Listener::default(), listener] });
     let leads = |table: &Table| {
         ["shop", "blog", "api", "other"].map(|host| {
-            let index = table.listeners[1].router.find(format!("{host}.example").as_bytes(), b"/");
-            index.map_or("", |index| table.pools[index as usize].name.as_str()).to_owned()
+            let lead = table.listeners[1].router.find(format!("{host}.example").as_bytes(), b"/");
+            lead.map_or("", |lead| table.pools[lead.pool as usize].name.as_str()).to_owned()
         })
     };
     let mut table = build(&state, None);

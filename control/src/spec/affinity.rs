@@ -1,4 +1,4 @@
-use super::Span;
+use super::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -13,6 +13,60 @@ pub struct Affinity {
     pub cookie: Cookie,
     /// Read in mode `source-ip`.
     pub source_ip: SourceIp,
+    /// Needed in mode `app-cookie`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_cookie: Option<AppCookie>,
+    /// Needed in mode `header`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<AffinityHeader>,
+    /// Needed in mode `query`, and in no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<AffinityQuery>,
+    /// Requests without affinity: no pin is read, and none is set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<AffinityRule>,
+    /// Requests that go to their pin though it is down or in maintenance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub force: Vec<AffinityRule>,
+}
+
+impl Affinity {
+    /// Whether sessions have keys by which they can be told apart and counted.
+    pub fn has_sessions(&self) -> bool {
+        match self.mode {
+            Mode::Cookie => self.cookie.token == TokenKind::Sealed,
+            Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp => true,
+            Mode::None => false,
+        }
+    }
+
+    /// Whether a session that moves is marked anew. Where not, what a request says of its session stays as it is, and the
+    /// next one comes with the same.
+    pub fn marks(&self) -> bool {
+        self.sets_cookie()
+    }
+
+    /// Whether there is a cookie of ours.
+    pub fn sets_cookie(&self) -> bool {
+        self.mode == Mode::Cookie || self.follows() == Some(Follows::Beside)
+    }
+
+    /// Whether there are sealed tokens, wherever they stand.
+    pub fn seals(&self) -> bool {
+        (self.mode == Mode::Cookie && self.cookie.token == TokenKind::Sealed) || self.follows().is_some()
+    }
+
+    pub fn follows(&self) -> Option<Follows> {
+        match self.mode {
+            Mode::AppCookie => match self.app_cookie.as_ref()?.style {
+                AppCookieStyle::Follow => Some(Follows::Beside),
+                AppCookieStyle::Prefix => Some(Follows::Cookie),
+                AppCookieStyle::Hash | AppCookieStyle::Suffix => None,
+            },
+            Mode::Header => (self.header.as_ref()?.style == HeaderStyle::Follow).then_some(Follows::Header),
+            Mode::Cookie | Mode::Query | Mode::SourceIp | Mode::None => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +75,12 @@ pub struct Affinity {
 pub enum Mode {
     #[default]
     Cookie,
+    /// By the application's own cookie.
+    AppCookie,
+    /// By a request header.
+    Header,
+    /// By an argument in the query.
+    Query,
     SourceIp,
     /// Balance every request.
     None,
@@ -82,6 +142,9 @@ pub struct Cookie {
     pub lifetime: Option<Span>,
     /// Keep the cookie from the backend.
     pub indirect: bool,
+    /// Set it on responses to POST alone, so that others can be cached. Read in mode `cookie`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub postonly: bool,
 }
 
 impl Default for Cookie {
@@ -99,6 +162,7 @@ impl Default for Cookie {
             idle_timeout: None,
             lifetime: None,
             indirect: true,
+            postonly: false,
         }
     }
 }

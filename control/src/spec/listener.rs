@@ -29,7 +29,7 @@ pub enum Protocol {
 }
 
 /// Host and path match of a listener, leading to a pool. The most specific host wins, then the longest path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// `shop.example.com`, `*.example.com` (any depth), or absent for every host.
@@ -39,6 +39,15 @@ pub struct Route {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     pub pool: String,
+    /// Whether the pool's affinity holds; where not, each request is balanced and nothing is set.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub affinity: bool,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { host: None, path: None, pool: String::new(), affinity: true }
+    }
 }
 
 /// What backends are told about the client. See [`ForwardMode`].

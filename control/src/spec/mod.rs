@@ -8,6 +8,7 @@ mod key;
 mod listener;
 mod net;
 mod pool;
+mod session;
 mod span;
 
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
@@ -15,4 +16,5 @@ pub use key::Key;
 pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Route};
 pub use net::Cidr;
 pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
+pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;

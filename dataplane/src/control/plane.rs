@@ -3,7 +3,7 @@ use crate::worker::{Command, Mailbox, Shared};
 use affinity::table::{Dirty, Table};
 use control::{
     desired::{Change, Snapshot},
-    spec::{Mode, Span, TokenKind},
+    spec::{Affinity, Span},
     status::Stats,
 };
 use std::{
@@ -210,10 +210,7 @@ impl Plane {
     pub(super) fn report(&mut self) -> Option<Stats> {
         let table = self.workers.first().and_then(|seat| seat.table.as_ref())?;
         let sessions = &self.sessions;
-        let live = |mode: Mode, token: TokenKind, slot: u32| match (mode, token) {
-            (Mode::Cookie, TokenKind::Plain) | (Mode::None, _) => None,
-            (Mode::Cookie, TokenKind::Sealed) | (Mode::SourceIp, _) => Some(sessions.live(slot)),
-        };
+        let live = |affinity: &Affinity, slot: u32| affinity.has_sessions().then(|| sessions.live(slot));
         let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, live);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();

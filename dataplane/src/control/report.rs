@@ -8,7 +8,7 @@ use affinity::table::Table;
 use ahash::AHashMap;
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
-    spec::{Mode, TokenKind},
+    spec::Affinity,
     status::{BackendStats, Counts, PoolStats, Stats},
 };
 
@@ -30,13 +30,13 @@ struct Figures {
 }
 
 impl Reporter {
-    /// `live` tells the live sessions of a backend by its slot, for a pool of that mode and kind of token.
+    /// `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
     pub(super) fn report(
         &mut self,
         boards: &[Board],
         gates: &Gates,
         table: &Table,
-        live: impl Fn(Mode, TokenKind, u32) -> Option<u64>,
+        live: impl Fn(&Affinity, u32) -> Option<u64>,
     ) -> Stats {
         let dataplane: [u64; Dataplane::COUNT] = sum(boards.iter().map(|board| &board.dataplane));
         let open = dataplane[Dataplane::Accepted as usize].saturating_sub(dataplane[Dataplane::Closed as usize]);
@@ -60,7 +60,7 @@ impl Reporter {
                     counts: sum(cells().map(|cells| &cells.counts)),
                     in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
-                    live_sessions: live(affinity.mode, affinity.cookie.token, backend.slot),
+                    live_sessions: live(affinity, backend.slot),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
                     told.backends.insert(backend.name.clone(), figures.to_stats());
@@ -120,7 +120,7 @@ mod tests {
         let gates = Gates::new(Vec::new());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            reporter.report(&boards, &gates, &table, |_, _, _| None).pools["shop"].backends.clone()
+            reporter.report(&boards, &gates, &table, |_, _| None).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
         assert!(told(&snapshot).is_empty());

@@ -1,5 +1,6 @@
 use super::{
     failure::{Failure, Kind},
+    follow::Followed,
     request::Request,
 };
 use crate::control::sessions::Touch;
@@ -9,13 +10,13 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
     marker,
     table::PoolTable,
 };
 use control::{
     counters::{BackendCount, PoolCount},
-    spec::{Mode, OnDown, OnOverload, TokenKind},
+    spec::{OnDown, OnOverload},
     status::Health,
 };
 use std::{io, net::SocketAddr};
@@ -34,17 +35,20 @@ pub(super) struct Target {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
     generation: u64,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// The slot of the backend that the session leaves or spills from.
-    from: Option<u32>,
-    /// The `Set-Cookie` line that goes out with the response; often none.
+    pub(super) from: Option<u32>,
+    /// The `Set-Cookie` line that goes out with the response, where that does not depend on it; often none.
     pub(super) set_cookie: Vec<u8>,
-    /// The session key that counts as live; absent where the affinity has none.
-    live: Option<u64>,
-    /// It gets the request even if it has as many as it may have: the session stays, or all are down.
+    /// It gets the request even if it has as many as it may have: the session stays, a rule says so, or all are down.
     pub(super) beyond: bool,
-    /// The key alone says where: a request that goes elsewhere binds nothing, and is home again as soon as it can be.
-    hashed: bool,
+    /// The response decides on the session's marker.
+    pub(super) follows: bool,
+    /// Sessions have keys by which they are counted.
+    has_sessions: bool,
+    /// A session that moves is marked anew. Where not, a request that goes elsewhere binds nothing, and is home again as soon
+    /// as it can be.
+    marks: bool,
 }
 
 impl Target {
@@ -61,14 +65,14 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let asked = Asked { pin, key: request.found.key, random, now };
+        let asked = Asked { pin, key: request.found.key, random, now, force: request.found.forced };
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => {
                 // Not asked is whether it is full by now: what has just been taken by others is no reason to go beyond.
                 let stays = pool.settings.affinity.on_overload == OnOverload::Stay && choice.outcome == Outcome::Pinned;
                 let is_down = pool.backends[usize::from(choice.backend)].health == Health::Down;
-                let beyond = stays || is_down || view.is_marked_down(choice.backend);
+                let beyond = stays || request.found.forced || is_down || view.is_marked_down(choice.backend);
                 let target = Self::of(worker, pool, request, choice, beyond);
                 target.ok_or(Unchosen::Nobody(Unserved::NoBackend))
             }
@@ -76,9 +80,12 @@ impl Target {
                 Some(home) => Queue::Backend(pool.backends[usize::from(home)].slot),
                 None => Queue::Pool(pool.slot),
             })),
-            Err(unserved @ (Unserved::NoBackend | Unserved::PinnedDown)) => {
-                let is_down = unserved == Unserved::PinnedDown;
-                let what = if is_down { PoolCount::FailedDown } else { PoolCount::NoBackend };
+            Err(unserved) => {
+                let what = match unserved {
+                    Unserved::NoBackend | Unserved::Full { .. } => PoolCount::NoBackend,
+                    Unserved::PinnedDown => PoolCount::FailedDown,
+                    Unserved::Ended(ended) => count_of(ended),
+                };
                 worker.board().count_pool(pool.slot, what);
                 Err(Unchosen::Nobody(unserved))
             }
@@ -88,18 +95,13 @@ impl Target {
     fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice, beyond: bool) -> Option<Self> {
         let backend = &pool.backends[usize::from(choice.backend)];
         let affinity = &pool.settings.affinity;
-        let marker = marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
+        let marker = || marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
         let mut set_cookie = Vec::new();
-        if let Some(marker) = marker {
+        // Where the application names its sessions, its response decides.
+        let follows = affinity.follows().is_some();
+        if !follows && let Some(marker) = marker() {
             marker::write(pool, &marker, &mut set_cookie);
         }
-        let begins = matches!(choice.outcome, Outcome::New | Outcome::Lost);
-        let live = match affinity.mode {
-            Mode::Cookie if affinity.cookie.token == TokenKind::Plain => None,
-            Mode::Cookie => Some(if begins { request.fresh } else { request.found.key }),
-            Mode::SourceIp => Some(request.found.key),
-            Mode::None => None,
-        };
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
             Outcome::Repinned { from, .. } => from.map(slot_of),
@@ -114,9 +116,10 @@ impl Target {
             outcome: choice.outcome,
             from,
             set_cookie,
-            live,
             beyond,
-            hashed: request.found.pin == Pin::Hashed,
+            follows,
+            has_sessions: affinity.has_sessions(),
+            marks: affinity.marks() && request.found.may_mark,
         })
     }
 
@@ -127,47 +130,74 @@ impl Target {
         self.generation == worker.generation.get()
     }
 
-    /// Counts what became of the session, once the backend has answered.
-    pub(super) fn settle(&self, worker: &Worker, pool: u32) {
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
+    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
         use affinity::choose::Cause;
-        let board = worker.board();
-        let session = match self.outcome {
+        let (board, pool) = (worker.board(), request.pool.slot);
+        let (outcome, binds) =
+            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
+        let session = match outcome {
             Outcome::Free => None,
             Outcome::New => Some(PoolCount::Unpinned),
             Outcome::Pinned => Some(PoolCount::Pinned),
+            // Where nothing may be set, what is counted here would be counted again and again.
+            Outcome::Lost if !binds => None,
             Outcome::Lost => Some(PoolCount::LostIncarnation),
             Outcome::Spilled { cause: Cause::Overload, .. } => Some(PoolCount::SpilledOverload),
             Outcome::Spilled { .. } => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } if self.hashed && cause != Cause::Draining => Some(PoolCount::Spilled),
+            Outcome::Repinned { cause, .. } if !binds && cause != Cause::Draining => Some(PoolCount::Spilled),
             Outcome::Repinned { cause, .. } => Some(match cause {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
                 Cause::Removed => PoolCount::RepinnedRemoved,
                 Cause::Draining => PoolCount::RepinnedDraining,
-                // Nobody is bound elsewhere for want of room.
-                Cause::Retry | Cause::Overload => PoolCount::RepinnedRetry,
+                Cause::Retry => PoolCount::RepinnedRetry,
+                Cause::Overload => PoolCount::RepinnedOverload,
             }),
         };
         if let Some(what) = session {
             board.count_pool(pool, what);
         }
-        match self.outcome {
-            Outcome::New | Outcome::Lost => board.count_backend(self.slot, BackendCount::SessionsNew),
-            Outcome::Repinned { .. } if !self.hashed => {
+        match outcome {
+            Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
+            Outcome::Repinned { .. } if binds => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
             }
-            Outcome::Free | Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Repinned { .. } => {}
+            Outcome::Free
+            | Outcome::New
+            | Outcome::Lost
+            | Outcome::Pinned
+            | Outcome::Spilled { .. }
+            | Outcome::Repinned { .. } => {}
         }
-        match (self.from, self.outcome) {
-            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if !self.hashed => {
+        match (self.from, outcome) {
+            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
                 board.count_backend(from, BackendCount::SessionsLost);
             }
             _ => {}
         }
-        let home = if let Outcome::Spilled { .. } = self.outcome { self.from } else { Some(self.slot) };
-        if let (Some(key), Some(backend)) = (self.live, home) {
+        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
+        let key = match outcome {
+            Outcome::Free => None,
+            Outcome::Lost if !binds => None,
+            Outcome::New | Outcome::Lost => Some(request.fresh),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
+        };
+        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
         }
+    }
+}
+
+fn count_of(ended: Ended) -> PoolCount {
+    use affinity::choose::Cause;
+    match ended {
+        Ended::Unreadable => PoolCount::EndedUnreadable,
+        Ended::Incarnation => PoolCount::EndedIncarnation,
+        Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
+        Ended::Left(Cause::Maintenance) => PoolCount::EndedMaintenance,
+        // Nobody leaves for want of room.
+        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload) => PoolCount::EndedDown,
     }
 }
 
@@ -194,7 +224,9 @@ fn pin_now(pool: &PoolTable, request: &Request) -> Pin {
 pub(super) fn may_leave(worker: &Worker, request: &Request) -> bool {
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
-    pool.is_some_and(|pool| pool.settings.affinity.on_down != OnDown::Fail || request.found.pin == Pin::Absent)
+    pool.is_some_and(|pool| {
+        pool.settings.affinity.on_down != OnDown::Fail || matches!(request.found.pin, Pin::Absent | Pin::Free)
+    })
 }
 
 /// An open connection to the backend, and whether it has served before.

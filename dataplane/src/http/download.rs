@@ -4,6 +4,7 @@ use super::{
     client::Link,
     exchange::Flow,
     failure::{Failure, Kind},
+    follow,
     request::Request,
 };
 use crate::{
@@ -140,7 +141,6 @@ impl Download<'_> {
 
     fn begin(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Begun {
         self.worker.backends.succeeded(self.target.slot);
-        self.target.settle(self.worker, self.request.pool.slot);
         let class = match head.status {
             200..=299 => Some(BackendCount::Responses2xx),
             300..=399 => Some(BackendCount::Responses3xx),
@@ -152,21 +152,36 @@ impl Download<'_> {
             self.count(class);
         }
         let version = self.request.version;
-        let keep_client = self.with_via(|via| {
-            let to = ToClient {
-                version,
-                keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
-                via,
-                extra: &self.target.set_cookie,
-                private: !self.target.set_cookie.is_empty(),
-            };
-            rewrite::response(head, &to, out)
-        });
+        let keep_client = self.write_head(head, out);
         let output = if version == Version::Http10 { Output::Plain } else { Output::Chunked };
         if head.ends_by_close(version) {
             self.flow.ends_by_close();
         }
         Begun { body: Body::new(head.body, output), keep_client, keep_backend: head.keep_alive }
+    }
+
+    /// Writes the head with what goes out of the session's marker; true where the client's connection stays open.
+    fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> bool {
+        let table = self.worker.table.borrow();
+        let mut pools = table.pools.iter().filter(|_| self.target.follows);
+        let pool = pools.find(|pool| pool.slot == self.request.pool.slot);
+        let followed = pool.and_then(|pool| follow::decide(self.worker, pool, self.request, self.target, head));
+        self.target.settle(self.worker, self.request, followed.as_ref());
+        let token = followed.as_ref().and_then(|followed| followed.token.as_ref());
+        let wrap = pool.and_then(|pool| follow::carrier(pool)).zip(token);
+        let wrap = wrap.map(|(carrier, token)| rewrite::Wrap { carrier, token });
+        let extra = followed.as_ref().map_or(&self.target.set_cookie, |followed| &followed.set_cookie);
+        self.with_via(|via| {
+            let to = ToClient {
+                version: self.request.version,
+                keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
+                via,
+                extra,
+                wrap,
+                private: !extra.is_empty() || wrap.is_some(),
+            };
+            rewrite::response(head, &to, out)
+        })
     }
 
     fn with_via<R>(&self, write: impl FnOnce(&str) -> R) -> R {

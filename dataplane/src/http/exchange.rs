@@ -87,11 +87,13 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
             Ok(target) => target,
             Err(Unchosen::Full(queue)) => match line.wait(worker, client, request, queue).await {
                 Waited::Enough => continue,
-                Waited::InVain => return unavailable(worker, client, request, body, None).await,
+                Waited::InVain => {
+                    return unavailable(worker, client, request, body, Unserved::Full { home: None }).await;
+                }
                 Waited::Alone => return false,
             },
             Err(Unchosen::Nobody(unserved)) => {
-                return unavailable(worker, client, request, body, Some(unserved)).await;
+                return unavailable(worker, client, request, body, unserved).await;
             }
         };
         let Ok(_room) = line.enter(worker, request, &target) else { continue };
@@ -278,15 +280,14 @@ fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
     }
 }
 
-async fn unavailable(
-    worker: &Worker,
-    client: &mut Client,
-    request: &Request,
-    body: &Body,
-    unserved: Option<Unserved>,
-) -> bool {
+async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
     tracing::debug!(?unserved, "request not served");
-    let reply = Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) };
+    let reply = match unserved {
+        Unserved::NoBackend | Unserved::PinnedDown | Unserved::Full { .. } => {
+            Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
+        }
+        Unserved::Ended(_) => Reply::closing(request.pool.gone),
+    };
     answer(worker, client, request, body, reply).await
 }
 

@@ -2,10 +2,12 @@
 
 mod backend;
 mod body;
+mod carried;
 mod client;
 mod download;
 mod exchange;
 mod failure;
+mod follow;
 mod queue;
 mod request;
 mod upload;

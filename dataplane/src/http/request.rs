@@ -1,4 +1,4 @@
-use super::client::Client;
+use super::{carried, client::Client, follow};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::Worker,
@@ -11,7 +11,7 @@ use affinity::{
 };
 use control::{
     counters::{Dataplane, PoolCount},
-    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
+    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Retry, Timeouts},
 };
 use std::net::IpAddr;
 
@@ -66,6 +66,8 @@ pub(super) struct PoolRules {
     pub(super) limits: BackendLimits,
     /// What a client is told when nobody can serve it, in seconds: by then checks may have found somebody.
     pub(super) retry_after: u32,
+    /// What a client is told whose session is gone and can't move.
+    pub(super) gone: Status,
     pub(super) passive_failures: u32,
     pub(super) passive_hold: control::spec::Span,
 }
@@ -79,9 +81,20 @@ impl PoolRules {
             retry: settings.retry,
             limits: settings.limits,
             retry_after: (settings.health.interval.as_secs_u32().saturating_mul(settings.health.rise)).clamp(1, 3_600),
+            gone: settings.affinity.header.as_ref().map_or(Status::NotFound, |header| gone(header.gone_status)),
             passive_failures: settings.health.passive.failures,
             passive_hold: settings.health.passive.hold,
         }
+    }
+}
+
+/// A checked configuration has these alone.
+fn gone(status: u16) -> Status {
+    match status {
+        400 => Status::BadRequest,
+        410 => Status::Gone,
+        503 => Status::ServiceUnavailable,
+        _ => Status::NotFound,
     }
 }
 
@@ -114,16 +127,19 @@ pub(super) fn prepare(
     let listener = &table.listeners[at];
     let settings = &listener.settings;
     let name = head.host.map_or(&b""[..], host::without_port);
-    let Some(pool) = listener.router.find(name, head.target.path()).and_then(|index| table.pools.get(index as usize))
-    else {
+    let lead = listener.router.find(name, head.target.path());
+    let Some((pool, lead)) = lead.and_then(|lead| Some((table.pools.get(lead.pool as usize)?, lead))) else {
         worker.board().count(Dataplane::NoRoute);
         return refuse(Status::ServiceUnavailable);
     };
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
     let fresh = worker.clock.random();
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
-    let cookies = head.fields.values(Name::Cookie);
-    let found = marker::find(pool, cookies, address.unwrap_or(client.address), worker.clock.unix(), fresh);
+    let carried = carried::Head { head, client: address.unwrap_or(client.address) };
+    let found = match lead.affinity {
+        true => marker::find(pool, &carried, worker.clock.unix(), fresh),
+        false => Found::free(fresh),
+    };
     count_refused(worker, pool, &found);
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
@@ -132,7 +148,8 @@ pub(super) fn prepare(
         client_ip: &client.address_text,
         tls: false,
         backend_host: &settings.bind,
-        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect && pool.settings.affinity.mode == Mode::Cookie),
+        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
+        unwrap: follow::carrier(pool),
     };
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
@@ -154,7 +171,7 @@ pub(super) fn prepare(
 fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
     match pin {
         Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
-        Pin::Absent | Pin::Gone | Pin::Hashed => None,
+        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
     }
 }
 

@@ -6,7 +6,9 @@ use super::{Version, text};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     BadRequest = 400,
+    NotFound = 404,
     RequestTimeout = 408,
+    Gone = 410,
     ContentTooLarge = 413,
     UriTooLong = 414,
     HeadTooLarge = 431,
@@ -26,7 +28,9 @@ impl Status {
     fn reason(self) -> &'static str {
         match self {
             Self::BadRequest => "Bad Request",
+            Self::NotFound => "Not Found",
             Self::RequestTimeout => "Request Timeout",
+            Self::Gone => "Gone",
             Self::ContentTooLarge => "Content Too Large",
             Self::UriTooLong => "URI Too Long",
             Self::HeadTooLarge => "Request Header Fields Too Large",
@@ -98,9 +102,11 @@ mod tests {
     use super::super::{Asked, BodyLength, Method};
     use super::*;
 
-    const ALL: [Status; 10] = [
+    const ALL: [Status; 12] = [
         Status::BadRequest,
+        Status::NotFound,
         Status::RequestTimeout,
+        Status::Gone,
         Status::ContentTooLarge,
         Status::UriTooLong,
         Status::HeadTooLarge,

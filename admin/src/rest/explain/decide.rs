@@ -6,9 +6,9 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Cause, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Cause, Choice, Ended, Outcome, Pin, Unserved, choose},
     hash::mix64,
-    marker::{Found, NoPin, find, marker},
+    marker::{Found, NoPin, Parts, find, is_ignored, marker},
     route::Router,
     table::{Dirty, PoolTable, Slots, Table},
     token::{Expiry, Refused},
@@ -17,11 +17,11 @@ use affinity::{
 use control::{
     check::{Path, Problem},
     desired::{Desired, Snapshot},
-    spec::{Listener, Mode},
+    spec::{Affinity, Follows, Listener, Mode},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 use utoipa::ToSchema;
@@ -45,14 +45,20 @@ pub(crate) struct Question {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) host: Option<String>,
-    /// `/` unless given.
+    /// With its query, as it stands in the request. `/` unless given.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) path: Option<String>,
+    /// `GET` unless given.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(crate) method: Option<String>,
     /// The value of the `Cookie` field.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     pub(crate) cookie: Option<String>,
+    /// Further fields of the request, by name.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The client's address, which makes the session key in mode `source-ip`.
     #[schema(value_type = Option<String>, format = "ipv4", nullable = false)]
     #[serde(deserialize_with = "given")]
@@ -88,7 +94,7 @@ pub(crate) struct Explanation {
 /// What the question lacks, or names that are not there.
 pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Result<Explanation, Refusal> {
     let mut answer = Explanation::default();
-    let Some(pool) = route(&snapshot.desired, question, &mut answer)? else {
+    let Some((pool, has_affinity)) = route(&snapshot.desired, question, &mut answer)? else {
         answer.outcome = "no-route";
         answer.why.push("no route matches, and the listener has no pool for the rest: 503".to_owned());
         return Ok(answer);
@@ -97,17 +103,24 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots);
     let pool = table.pool(&pool).expect("the table was made of it");
     let affinity = &pool.settings.affinity;
-    if affinity.mode == Mode::SourceIp && question.client.is_none() {
+    if has_affinity && affinity.mode == Mode::SourceIp && question.client.is_none() {
         answer.outcome = "no-client";
         answer.why.push("the client's address is its session key: ask with `client`".to_owned());
         return Ok(answer);
     }
     // A session with a plain token moves by the client's address, and one that stays does not need it.
     let client = question.client.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    let cookies = question.cookie.iter().map(|cookie| cookie.as_bytes());
+    let cookies: Vec<_> = question.cookie.iter().map(|cookie| cookie.as_bytes()).collect();
+    let headers: Vec<_> = question.headers.iter().map(|(name, value)| (name.as_str(), value.trim())).collect();
+    let target = question.path.as_deref().unwrap_or("/");
+    let method = question.method.as_deref().unwrap_or("GET");
+    let request = Parts { cookies: &cookies, headers: &headers, target, method, client };
     // Any number will do for a session that would begin.
-    let found = find(pool, cookies, client, now, mix64(u64::from(now)));
-    let choice = choose(pool, &asked(found.pin, found.key, now), &mut Turn::default(), &Calm(&BTreeSet::new()));
+    let fresh = mix64(u64::from(now));
+    let found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
+    answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
+    let asked = Asked { force: found.forced, ..asked(found.pin, found.key, now) };
+    let choice = choose(pool, &asked, &mut Turn::default(), &Calm(&BTreeSet::new()));
     tell_pin(pool, &found, &mut answer);
     tell_choice(pool, &found, choice, now, &mut answer);
     answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
@@ -118,22 +131,22 @@ fn wrong(key: &str, wrong: impl Into<String>, right: impl Into<String>) -> Refus
     Refusal::Wrong(vec![Problem { path: Path::default().key(key), wrong: wrong.into(), right: right.into() }])
 }
 
-/// The pool that the question names, or the one that its listener leads to.
-fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<String>, Refusal> {
+/// The pool that the question names, or the one that its listener leads to, and whether its affinity holds there.
+fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Result<Option<(String, bool)>, Refusal> {
     let Question { pool, listener, host, path, .. } = question;
-    if let Some(pool) = pool {
-        if listener.is_some() || host.is_some() || path.is_some() {
-            let detail = "says where the request goes, and so do listener, host and path";
-            return Err(wrong("pool", detail, "leave the pool out, or the others"));
-        }
-        answer.pool = Some(pool.clone());
-        return Ok(Some(pool.clone()));
-    }
-    let listener = listener_of(desired, listener.as_deref())?;
     let path = path.as_deref().unwrap_or("/");
     if !path.starts_with('/') {
         return Err(wrong("path", format!("`{}` is not a path", path.escape_debug()), "begin it with `/`"));
     }
+    if let Some(pool) = pool {
+        if listener.is_some() || host.is_some() {
+            let detail = "says where the request goes, and so do listener and host";
+            return Err(wrong("pool", detail, "leave the pool out, or the others"));
+        }
+        answer.pool = Some(pool.clone());
+        return Ok(Some((pool.clone(), true)));
+    }
+    let listener = listener_of(desired, listener.as_deref())?;
     let host = host.as_deref().unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
@@ -141,13 +154,14 @@ fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Re
     let index = |name: &str| pools.binary_search_by(|pool| pool.as_str().cmp(name)).ok();
     let index = |name: &str| index(name).and_then(|at| u32::try_from(at).ok());
     let router = Router::new(&listener.routes, listener.pool.as_deref(), index);
-    let found = router.find(name.as_bytes(), path.as_bytes()).and_then(|at| pools.get(at as usize));
+    let lead = router.find(name.as_bytes(), path.as_bytes());
+    let found = lead.and_then(|lead| pools.get(lead.pool as usize));
     answer.listener = Some(listener.name.clone());
     answer.pool = found.map(|pool| (*pool).clone());
     if let Some(pool) = found {
         answer.why.push(format!("listener `{}` leads {host}{path} to pool `{pool}`", listener.name));
     }
-    Ok(found.map(|pool| (*pool).clone()))
+    Ok(found.zip(lead).map(|(pool, lead)| ((*pool).clone(), lead.affinity)))
 }
 
 fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Listener, Refusal> {
@@ -234,9 +248,10 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
     let step = match found.pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
-        Pin::Absent => "it carries no session".to_owned(),
+        Pin::Absent | Pin::Free => "it carries no session".to_owned(),
+        Pin::Unreadable => "the session that it names can't be told".to_owned(),
         Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
-        Pin::Hashed => "the client's address is its session key".to_owned(),
+        Pin::Hashed => format!("the hash of {} is its session key", session_name(pool)),
         Pin::At { backend, incarnation } => {
             let backend = name(pool, backend);
             let life = incarnation.map_or(String::new(), |incarnation| format!(", incarnation {incarnation}"));
@@ -244,7 +259,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
             format!("its session is pinned to `{backend}`{life}")
         }
     };
-    if found.pin != Pin::Absent {
+    if !matches!(found.pin, Pin::Absent | Pin::Unreadable | Pin::Free) {
         answer.session_key = Some(format!("{:016x}", found.key));
     }
     answer.why.push(step);
@@ -255,18 +270,21 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
         Ok(choice) => choice,
         Err(unserved) => {
             let (outcome, why) = match unserved {
-                Unserved::NoBackend => ("no-backend", "no backend is usable: 503"),
-                Unserved::Full { .. } => ("full", "nobody has room, and it waits"),
-                Unserved::PinnedDown => ("pinned-down", "its backend can't be used, and on_down is `fail`: 503"),
+                Unserved::NoBackend => ("no-backend", "no backend is usable: 503".to_owned()),
+                Unserved::Full { .. } => ("full", "nobody has room, and it waits".to_owned()),
+                Unserved::PinnedDown => {
+                    ("pinned-down", "its backend can't be used, and on_down is `fail`: 503".to_owned())
+                }
+                Unserved::Ended(ended) => ("ended", over(pool, ended)),
             };
             answer.outcome = outcome;
-            answer.why.push(why.to_owned());
+            answer.why.push(why);
             return;
         }
     };
     let to = name(pool, backend);
     let (outcome, why) = match outcome {
-        Outcome::Free => ("free", "the pool pins nothing: each request is balanced".to_owned()),
+        Outcome::Free => ("free", "nothing pins it: it is balanced by itself".to_owned()),
         Outcome::New => ("new", "a session begins, at a backend that the balance policy chooses".to_owned()),
         Outcome::Lost => {
             ("lost", "that backend lives its next life and the session's state is gone: a session begins".to_owned())
@@ -282,10 +300,55 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     answer.outcome = outcome;
     answer.why.push(why);
     answer.backend = Some(to);
+    let follows = pool.settings.affinity.follows();
+    answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
     if matches!(outcome, "free" | "new" | "lost") {
         answer.candidates = candidates(pool, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
     }
+}
+
+/// What is said of a request that is not treated as its pool's others.
+fn rules(has_affinity: bool, ignored: bool, found: &Found) -> Option<&'static str> {
+    match (has_affinity, ignored) {
+        (false, _) => Some("its route has affinity off: nothing is read or set"),
+        (true, true) => Some("a rule of affinity.ignore leaves it without affinity: nothing is read or set"),
+        (true, false) if found.forced => Some("a rule of affinity.force honours its pin, also where that is down"),
+        (true, false) if !found.may_mark => Some("postonly: it is no POST, so no cookie is set"),
+        (true, false) => None,
+    }
+}
+
+/// What names the sessions of a pool that hashes.
+fn session_name(pool: &PoolTable) -> String {
+    let Affinity { mode, app_cookie, header, query, .. } = &pool.settings.affinity;
+    match mode {
+        Mode::AppCookie => format!("cookie `{}`", app_cookie.as_ref().map_or("", |cookie| &cookie.name)),
+        Mode::Header => format!("header `{}`", header.as_ref().map_or("", |header| &header.name)),
+        Mode::Query => format!("argument `{}`", query.as_ref().map_or("", |query| &query.name)),
+        Mode::SourceIp | Mode::Cookie | Mode::None => "the client's address".to_owned(),
+    }
+}
+
+/// How a session begins that the application names.
+fn begins(follows: Follows) -> String {
+    match follows {
+        Follows::Beside | Follows::Cookie => {
+            "a session begins if the response sets the application's cookie".to_owned()
+        }
+        Follows::Header => "a session begins if the response has the header that names it".to_owned(),
+    }
+}
+
+/// Why a session that can't move has ended, and what the client is told.
+fn over(pool: &PoolTable, ended: Ended) -> String {
+    let status = pool.settings.affinity.header.as_ref().map_or(0, |header| header.gone_status);
+    let why = match ended {
+        Ended::Unreadable => "no token of ours opens in it",
+        Ended::Incarnation => "its backend lives its next life and the session's state is gone",
+        Ended::Left(cause) => because(cause),
+    };
+    format!("{why}, and it can't move: {status}")
 }
 
 fn because(cause: Cause) -> &'static str {
@@ -301,7 +364,7 @@ fn because(cause: Cause) -> &'static str {
 
 /// Any random number will do, but the same for the same question.
 fn asked(pin: Pin, key: u64, now: u32) -> Asked {
-    Asked { pin, key, random: key, now }
+    Asked { pin, key, random: key, now, force: false }
 }
 
 /// Who may get a new session, found by choosing again without those that were chosen.

@@ -7,6 +7,9 @@ mod forwarding;
 mod lines;
 #[cfg(test)]
 mod tests;
+mod wrapped;
+
+pub use wrapped::{Carrier, Wrap};
 
 use super::{BodyLength, Name, RequestHead, ResponseHead, Version, hop, reply, text};
 use affinity::cookie::CookieName;
@@ -27,6 +30,8 @@ pub struct ToBackend<'a> {
     pub backend_host: &'a str,
     /// The affinity cookie, which is no business of the backend's.
     pub hide_cookie: Option<&'a CookieName>,
+    /// What has tokens of ours in front of its values.
+    pub unwrap: Option<Carrier<'a>>,
 }
 
 /// Appends `head` as it goes to the backend, always as HTTP/1.1.
@@ -45,8 +50,13 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
     }
     let mut lines = Lines::new(source, out);
     for field in head.fields.iter() {
+        let carrier = to.unwrap.filter(|carrier| carrier.is_request_field(&field));
         match field.name {
             Name::Other if head.nominates && hop::nominated(&head.fields, field.label) => {}
+            Name::Other | Name::Cookie if let Some(carrier) = carrier => lines.write(&field, |value, out| {
+                carrier.unwrap(value, out);
+                true
+            }),
             Name::Other | Name::CacheControl | Name::SetCookie | Name::Via => lines.keep(&field),
             Name::Cookie => match to.hide_cookie {
                 Some(hidden) if hidden.is_in(field.value) => {
@@ -94,7 +104,9 @@ pub struct ToClient<'a> {
     pub via: &'a str,
     /// Whole field lines of ours, each with its CRLF.
     pub extra: &'a [u8],
-    /// `extra` sets a cookie for this one user, so no shared cache may store the response.
+    /// The token that goes in front of the session's name.
+    pub wrap: Option<Wrap<'a>>,
+    /// `extra` or `wrap` is for this one user, so no shared cache may store the response.
     pub private: bool,
 }
 
@@ -102,7 +114,7 @@ pub struct ToClient<'a> {
 /// the only way to end the body, see [`ResponseHead::ends_by_close`].
 pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -> bool {
     let keep_alive = to.keep_alive && !head.ends_by_close(to.version);
-    status_and_fields(head, out);
+    status_and_fields(head, to.wrap, out);
     match (head.body, head.told_length) {
         (BodyLength::None, Some(told)) => framing(BodyLength::Length(told), out),
         (BodyLength::Chunked, _) if to.version == Version::Http10 => {}
@@ -121,12 +133,12 @@ pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -
 
 /// Appends a 1xx as it goes to the client, which must speak HTTP/1.1 (RFC 9110 §15.2).
 pub fn interim(head: &ResponseHead<'_>, via_name: &str, out: &mut Vec<u8>) {
-    status_and_fields(head, out);
+    status_and_fields(head, None, out);
     via(head.version, via_name, out);
     out.extend_from_slice(b"\r\n");
 }
 
-fn status_and_fields(head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+fn status_and_fields(head: &ResponseHead<'_>, wrap: Option<Wrap<'_>>, out: &mut Vec<u8>) {
     let source = head.fields.head();
     out.reserve(source.len() + 512);
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -136,8 +148,13 @@ fn status_and_fields(head: &ResponseHead<'_>, out: &mut Vec<u8>) {
     }
     let mut lines = Lines::new(source, out);
     for field in head.fields.iter() {
+        let wrap = wrap.and_then(|wrap| Some((wrap, wrap.place(&field)?)));
         match field.name {
             Name::Other | Name::Imitation if head.nominates && hop::nominated(&head.fields, field.label) => {}
+            Name::Other | Name::SetCookie if let Some((wrap, at)) = wrap => lines.write(&field, |value, out| {
+                wrap.write(value, at, out);
+                true
+            }),
             Name::Connection | Name::ContentLength | Name::Hop | Name::Te | Name::TransferEncoding | Name::Upgrade => {}
             Name::Other
             | Name::Imitation

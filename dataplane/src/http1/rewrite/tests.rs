@@ -20,6 +20,7 @@ fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
         tls: false,
         backend_host: "10.0.0.1:8080",
         hide_cookie: None,
+        unwrap: None,
     }
 }
 
@@ -201,7 +202,8 @@ fn via_tells_the_version_that_came() {
     assert_eq!(interim_out.escape_ascii().to_string(), r"HTTP/1.1 100 Continue\r\nVia: 1.1 edge\r\n\r\n");
 }
 
-const NEW: ToClient<'_> = ToClient { version: Version::Http11, keep_alive: true, via: "", extra: b"", private: false };
+const NEW: ToClient<'_> =
+    ToClient { version: Version::Http11, keep_alive: true, via: "", extra: b"", wrap: None, private: false };
 const OLD: ToClient<'_> = ToClient { version: Version::Http10, ..NEW };
 const LAST: ToClient<'_> = ToClient { keep_alive: false, ..NEW };
 
@@ -298,5 +300,46 @@ fn a_cookie_of_ours_keeps_shared_caches_off() {
         assert_eq!(returned(&came, GET, &to).0, expected, "{why}");
         let expected = format!("HTTP/1.1 204 x\r\n{fields}\r\n");
         assert_eq!(returned(&came, GET, &NEW).0, expected, "nothing of ours, nothing said");
+    }
+}
+
+const TOKEN: &str = "0123456789-0123456789_0123456789-0123456789_0123456789-01234567";
+
+#[test]
+fn a_token_in_front_is_taken_off_before_the_backend() {
+    let name = CookieName::new("sid").unwrap();
+    let cookie = |value: &str| format!("Cookie: {value}\r\n");
+    for (unwrap, came, goes) in [
+        (Carrier::Cookie(&name), cookie(&format!("a=1;sid={TOKEN}~x; b=2")), cookie("a=1;sid=x; b=2")),
+        (Carrier::Cookie(&name), cookie(&format!("sid=\"{TOKEN}~x\"; sid={TOKEN}~")), cookie("sid=\"x\"; sid=")),
+        (Carrier::Cookie(&name), cookie(&format!("sid=x; xsid={TOKEN}~x")), cookie(&format!("sid=x; xsid={TOKEN}~x"))),
+        (Carrier::Header(b"S-Id"), format!("s-id:{TOKEN}~x\r\nA: b\r\n"), "s-id: x\r\nA: b\r\n".into()),
+        (Carrier::Header(b"S-Id"), format!("S-Ids: {TOKEN}~x\r\n"), format!("S-Ids: {TOKEN}~x\r\n")),
+        (Carrier::Header(b"S-Id"), "S-Id: x\r\n".into(), "S-Id: x\r\n".into()),
+    ] {
+        let to = ToBackend { unwrap: Some(unwrap), ..to_backend(&SILENT) };
+        let out = sent(&head_of("GET / HTTP/1.1", &came), &to);
+        assert!(out.ends_with(&format!("Host: a.example\r\n{goes}\r\n")), "{out}");
+    }
+}
+
+#[test]
+fn a_token_goes_in_front_for_the_client() {
+    let name = CookieName::new("sid").unwrap();
+    for (carrier, came, goes) in [
+        (Carrier::Cookie(&name), "Set-Cookie: sid=x; Path=/", "Set-Cookie: sid=T~x; Path=/"),
+        (Carrier::Cookie(&name), "set-cookie:sid = \"x\"", "set-cookie: sid = T~\"x\""),
+        (Carrier::Cookie(&name), "Set-Cookie: sid=; Max-Age=0", "Set-Cookie: sid=; Max-Age=0"),
+        (Carrier::Cookie(&name), "Set-Cookie: other=x; sid=y", "Set-Cookie: other=x; sid=y"),
+        (Carrier::Cookie(&name), "Set-Cookie: sid", "Set-Cookie: sid"),
+        (Carrier::Header(b"S-Id"), "s-id: x", "s-id: T~x"),
+        (Carrier::Header(b"S-Id"), "S-Id:", "S-Id: "),
+    ] {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{came}\r\nContent-Length: 0\r\n\r\n");
+        let to = ToClient { wrap: Some(Wrap { carrier, token: b"T" }), private: true, ..NEW };
+        let mut out = Vec::new();
+        response(&answer(bytes.as_bytes(), GET), &to, &mut out);
+        let expected = format!("HTTP/1.1 200 OK\r\n{goes}\r\nContent-Length: 0\r\nCache-Control: private\r\n\r\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }
