@@ -3,6 +3,7 @@
 
 use crate::{
     balance::{View, balance},
+    drain,
     table::{Backend, PoolTable},
     wheel::Turn,
 };
@@ -68,6 +69,10 @@ pub enum Outcome {
 pub enum Cause {
     Down,
     Maintenance,
+    /// It drained up to its deadline, and what was left had to go.
+    Deadline,
+    /// It drains by migration, and it is this session's turn.
+    Migrated,
     Removed,
     /// It drains, and where the key alone says where, its sessions can't be told from new ones.
     Draining,
@@ -89,7 +94,7 @@ pub enum Unserved {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now: _ } = *asked;
+    let Asked { pin, key, random, now } = *asked;
     let chooser = Chooser { pool, view };
     let new = |outcome, turn: &mut Turn| {
         let mut fresh = balance(pool, key, random, turn, view, |backend| chooser.takes_new(backend));
@@ -113,7 +118,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
             if incarnation.is_some_and(|life| life != chooser.backend(backend).incarnation) {
                 return new(Outcome::Lost, turn);
             }
-            chooser.at_home(key, backend)
+            chooser.migrated(key, backend, now).map_or_else(|| chooser.at_home(key, backend), Ok)
         }
     }
 }
@@ -157,11 +162,24 @@ impl<V: View> Chooser<'_, V> {
             return Ok(Choice { backend: home, outcome: Outcome::Pinned });
         }
         let cause = match self.backend(home).admin_state {
+            AdminState::Maintenance if self.backend(home).drain.is_some() => Cause::Deadline,
             AdminState::Maintenance => Cause::Maintenance,
             AdminState::Active | AdminState::Draining if self.view.was_tried(home) => Cause::Retry,
             AdminState::Active | AdminState::Draining => Cause::Down,
         };
         self.leave(key, Some(home), cause)
+    }
+
+    /// To the ring's next, where the session's home drains by migration and this is one of those that have moved by now.
+    /// With nobody to take it, it stays.
+    fn migrated(&self, key: u64, home: u16, now: u32) -> Option<Choice> {
+        let backend = self.backend(home);
+        let drain = backend.drain.as_ref().filter(|_| backend.admin_state == AdminState::Draining)?;
+        if !drain::has_moved(drain, key, now) || !self.takes_pinned(home) {
+            return None;
+        }
+        let next = self.pool.ring.first_usable(key, |backend| self.takes_new(backend))?;
+        Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Migrated } })
     }
 
     /// Away from a backend that can't be used, along the ring: to the same place on every core and node.

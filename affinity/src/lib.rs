@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod choose;
 pub mod cookie;
+pub mod drain;
 pub mod hash;
 pub mod marker;
 pub mod ring;

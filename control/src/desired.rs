@@ -1,5 +1,6 @@
 //! The desired state, and the changes from one generation of it to the next.
 
+pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
     spec::{Backend, Key, Listener, Pool},
     status::Health,
@@ -29,6 +30,7 @@ pub struct Member {
     pub address: String,
     pub weight: u32,
     pub admin_state: AdminState,
+    /// Kept in maintenance where a drain's deadline led there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
     /// Which life of the backend this is. Seeds from a file are 1; one added later has the generation at
@@ -47,26 +49,6 @@ pub enum AdminState {
     Draining,
     /// Nothing.
     Maintenance,
-}
-
-/// A drain under way. Times are Unix milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    pub mode: DrainMode,
-    pub since: u64,
-    /// When what is left is sent elsewhere: the backend then goes into maintenance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<u64>,
-}
-
-/// What happens to the sessions of a draining backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum DrainMode {
-    /// They stay until they end.
-    #[default]
-    Persist,
 }
 
 /// The incarnation of a backend that came with the file.

@@ -1,5 +1,6 @@
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 use control::spec::Span;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -52,9 +53,8 @@ pub(crate) enum Action {
     Drain {
         #[command(flatten)]
         backend: Backend,
-        /// When what is left is sent elsewhere, from now: "30m", "1h30m". [default: never]
-        #[arg(long, value_name = "DURATION")]
-        deadline: Option<Span>,
+        #[command(flatten)]
+        how: How,
         /// Return only when no session is left.
         #[arg(long)]
         wait: bool,
@@ -84,6 +84,57 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+/// How to drain.
+#[derive(Args, Debug)]
+pub(crate) struct How {
+    /// What becomes of its sessions. [default: persist]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// When what is left is dealt with, from now: "30m", "1h30m". [default: never]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<Span>,
+    /// With mode migrate, the share of the sessions that has moved at the deadline, 0 to 1. [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) share: Option<f64>,
+    /// What to do once nothing is left, or at the deadline. [default: maintenance, at the deadline alone]
+    #[arg(long, value_enum)]
+    pub(crate) then: Option<Then>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// They stay until they end.
+    Persist,
+    /// They stay, and their tokens are not renewed.
+    Retire,
+    /// They move, more and more of them up to the deadline.
+    Migrate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Then {
+    /// It drains on.
+    Leave,
+    /// It gets nothing any more.
+    Maintenance,
+    /// It is removed.
+    Remove,
+}
+
+impl How {
+    /// As the API takes it; what is not said is left out.
+    pub(crate) fn to_body(&self) -> Value {
+        let name = |value: Option<PossibleValue>| value.map(|value| json!(value.get_name()));
+        let fields = [
+            ("mode", name(self.mode.and_then(|mode| mode.to_possible_value()))),
+            ("deadline", self.deadline.map(|deadline| json!(deadline))),
+            ("share", self.share.map(|share| json!(share))),
+            ("then", name(self.then.and_then(|then| then.to_possible_value()))),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
 }
 
 #[derive(Args, Debug)]

@@ -69,11 +69,8 @@ impl Call {
                 Self::write("PUT", backend, "", Some(body))
             }
             Action::Weight { backend, weight } => Self::write("PATCH", backend, "", Some(json!({ "weight": weight }))),
-            Action::Drain { backend, deadline, wait, timeout } => {
-                let mut body = json!({ "mode": "persist" });
-                if let Some(deadline) = deadline {
-                    body["deadline"] = json!(deadline);
-                }
+            Action::Drain { backend, how, wait, timeout } => {
+                let body = how.to_body();
                 if !wait {
                     return Self::write("POST", backend, "/drain", Some(body));
                 }

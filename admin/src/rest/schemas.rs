@@ -74,6 +74,7 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Span"], json!({ "pattern": duration(Some(1)) }));
     merge(&mut schemas["Backend"], json!({ "required": ["name", "address"] }));
     merge(&mut schemas["Affinity"], cookie_rules());
+    merge(&mut schemas["DrainBody"], drain_rules());
     let alone = json!({ "listener": false, "host": false, "path": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {
@@ -110,6 +111,15 @@ fn cookie_rules() -> Value {
         } },
     });
     json!({ "allOf": [{ "properties": { "cookie": { "allOf": [plain, insecure] } } }] })
+}
+
+/// What the fields of a drain say of each other.
+fn drain_rules() -> Value {
+    json!({
+        "if": { "properties": { "mode": { "const": "migrate" } }, "required": ["mode"] },
+        "then": { "required": ["deadline"] },
+        "else": { "properties": { "share": false } },
+    })
 }
 
 /// RFC 7396.

@@ -6,7 +6,7 @@ use crate::{
 };
 use control::{
     counters::BackendCount,
-    desired::{AdminState, DrainMode, Member, PoolState},
+    desired::{AdminState, DrainMode, Member, PoolState, Share, Then},
     spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts},
     status::{Counts, Health},
 };
@@ -60,8 +60,13 @@ pub(crate) struct BackendView {
 pub(crate) struct DrainView {
     mode: DrainMode,
     since: u64,
-    /// When the backend goes into maintenance.
+    /// When what is left is dealt with.
     deadline: Option<u64>,
+    /// In mode `migrate`, how many of the sessions have moved at the deadline.
+    #[schema(value_type = Option<f64>)]
+    share: Option<Share>,
+    /// What it ends with; where nobody said so, `maintenance` at the deadline alone.
+    then: Option<Then>,
     live_sessions: Option<u64>,
     requests_in_flight: u64,
     /// Live sessions when the drain began, or when this process first heard of them after that.
@@ -182,6 +187,8 @@ impl DrainView {
             mode: watched.drain.mode,
             since: watched.drain.since,
             deadline: watched.drain.deadline,
+            share: (watched.drain.mode == DrainMode::Migrate).then(|| watched.drain.share()),
+            then: watched.drain.then,
             live_sessions,
             requests_in_flight,
             sessions_at_start: watched.sessions_at_start,

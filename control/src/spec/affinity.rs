@@ -99,6 +99,14 @@ impl Default for Cookie {
     }
 }
 
+impl Cookie {
+    /// How long a session counts as live after its last request.
+    pub fn live_for(&self) -> Span {
+        const UNSET: Span = Span::from_secs(30 * 60);
+        self.idle_timeout.unwrap_or(UNSET)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -118,6 +118,8 @@ impl Target {
             Outcome::Repinned { cause, .. } => Some(match cause {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
+                Cause::Migrated => PoolCount::RepinnedMigrate,
+                Cause::Deadline => PoolCount::RepinnedDeadline,
                 Cause::Removed => PoolCount::RepinnedRemoved,
                 Cause::Draining => PoolCount::RepinnedDraining,
                 Cause::Retry => PoolCount::RepinnedRetry,

@@ -283,6 +283,8 @@ fn because(cause: Cause) -> &'static str {
     match cause {
         Cause::Down => "its backend is down",
         Cause::Maintenance => "its backend is in maintenance",
+        Cause::Migrated => "its backend drains, and it is its turn to move",
+        Cause::Deadline => "its backend has drained up to its deadline",
         Cause::Removed => "its backend was removed",
         Cause::Draining => "its backend drains, and sessions without a marker can't be told from new ones",
         Cause::Retry => "its backend has just failed",

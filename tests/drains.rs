@@ -1,0 +1,152 @@
+//! Drains: what each mode does to the sessions, how they end, and what they tell on the way.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{Instance, Setup, eventually, http::get, peers::Nginx};
+
+const COOKIE: &str = "lb-affinity";
+
+fn shop(pool: &str) -> (Nginx, Instance) {
+    let nginx = Nginx::start(&["a", "b", "c"]);
+    let instance = Setup::shop(pool, nginx.backends.clone()).start();
+    (nginx, instance)
+}
+
+/// The cookies of so many sessions that are pinned to this backend.
+fn sessions_at(instance: &Instance, name: &str, count: usize) -> Vec<String> {
+    let address = instance.listener("web");
+    let begun = (0..).map(|_| get(&address, "/", &[])).filter(|first| first.text() == name);
+    begun.take(count).map(|first| first.cookie(COOKIE).unwrap()).collect()
+}
+
+/// Who serves the session, and the cookie that it goes on with.
+fn visit(instance: &Instance, cookie: &str) -> (String, Option<String>) {
+    let answer = get(&instance.listener("web"), "/", &[("Cookie", cookie)]);
+    (answer.text(), answer.cookie(COOKIE))
+}
+
+#[track_caller]
+fn drain(instance: &Instance, name: &str, body: Value) -> Value {
+    let (status, answer) = instance.api("POST", &format!("/v1/pools/shop/backends/{name}/drain"), Some(body));
+    assert_eq!((status, &answer["applied"]), (200, &json!(true)), "{answer}");
+    answer
+}
+
+/// Waits until this counter of the pool says so much.
+#[track_caller]
+fn counted(instance: &Instance, counter: &str, count: usize) {
+    let line = format!("steadfast_pool_{counter}_total{{pool=\"shop\"}} ");
+    let mut last = String::new();
+    eventually(&format!("{counter} is {count}"), || {
+        let (_, page) = instance.api_text("GET", "/metrics");
+        page.lines().find_map(|row| row.strip_prefix(&line)).unwrap().clone_into(&mut last);
+        (last == count.to_string()).then_some(())
+    });
+}
+
+#[test]
+fn migrate_moves_the_share_that_is_due_and_each_for_good() {
+    let (_nginx, instance) = shop("");
+    let sessions = sessions_at(&instance, "a", 24);
+    drain(&instance, "a", json!({ "mode": "migrate", "deadline": "300d" }));
+    for cookie in &sessions {
+        assert_eq!(visit(&instance, cookie), ("a".to_owned(), None), "it is nobody's turn yet");
+    }
+    let answer = drain(&instance, "a", json!({ "mode": "migrate", "deadline": "1ms", "share": 0.5, "then": "leave" }));
+    let progress = &answer["backend"]["drain_progress"];
+    assert_eq!((&progress["share"], &progress["then"]), (&json!(0.5), &json!("leave")));
+    let homes = || -> Vec<_> { sessions.iter().map(|cookie| visit(&instance, cookie).0).collect() };
+    // Workers see the time in whole seconds, and each by its own clock.
+    let first = eventually("a share has moved", || {
+        let first = homes();
+        (first.iter().any(|home| home != "a") && homes() == first).then_some(first)
+    });
+    let count = first.iter().filter(|home| *home != "a").count();
+    assert!((3..=21).contains(&count), "half of 24, within five standard deviations: {count}");
+    for _ in 0..4 {
+        assert_eq!(homes(), first, "all workers agree on who goes, and where");
+    }
+    let moved: Vec<_> = sessions.iter().filter_map(|cookie| visit(&instance, cookie).1).collect();
+    assert_eq!(moved.len(), count);
+    for cookie in &moved {
+        let (home, again) = visit(&instance, cookie);
+        assert!(home != "a" && again.is_none(), "its new pin holds");
+    }
+    drain(&instance, "a", json!({ "mode": "migrate", "deadline": "1ms", "share": 1.0 }));
+    eventually("all have moved", || homes().iter().all(|home| home != "a").then_some(()));
+    assert_eq!(instance.backend("shop", "a")["admin_state"], "draining");
+}
+
+#[test]
+fn what_a_deadline_moves_is_counted_as_that() {
+    let (_nginx, instance) = shop("");
+    let sessions = sessions_at(&instance, "a", 3);
+    drain(&instance, "a", json!({ "deadline": "1ms" }));
+    eventually("the deadline has passed", || {
+        (instance.backend("shop", "a")["admin_state"] == "maintenance").then_some(())
+    });
+    let backend = instance.backend("shop", "a");
+    assert!(backend["drain_progress"].is_null(), "{backend}");
+    for cookie in &sessions {
+        eventually("it has moved", || (visit(&instance, cookie).0 != "a").then_some(()));
+    }
+    counted(&instance, "repinned_deadline", sessions.len());
+    counted(&instance, "repinned_maintenance", 0);
+    // The next maintenance is one by command.
+    assert_eq!(instance.api("POST", "/v1/pools/shop/backends/a/maintenance", None).1["applied"], json!(true));
+    visit(&instance, &sessions[0]);
+    counted(&instance, "repinned_maintenance", 1);
+}
+
+#[test]
+fn retire_ends_busy_sessions_by_their_idle_timeout() {
+    let (_nginx, instance) = shop("[pool.affinity.cookie]\nidle_timeout = \"2s\"\n");
+    let session = sessions_at(&instance, "a", 1).remove(0);
+    drain(&instance, "a", json!({ "mode": "retire" }));
+    let home = eventually("the session has ended", || {
+        let (home, renewed) = visit(&instance, &session);
+        renewed.map(|_| home)
+    });
+    assert_ne!(home, "a", "it was not renewed before");
+    counted(&instance, "expired_idle", 1);
+}
+
+#[test]
+fn a_way_to_drain_that_has_no_end_is_refused_with_one_that_has() {
+    let (_nginx, instance) = shop("");
+    let (status, problem) = instance.api("POST", "/v1/pools/shop/backends/a/drain", Some(json!({ "mode": "retire" })));
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:steadfast:problem:cant-drain")));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("`retire`") && detail.contains("set idle_timeout or lifetime"), "{detail}");
+    assert_eq!(instance.backend("shop", "a")["admin_state"], "active", "nothing has changed");
+    drain(&instance, "a", json!({ "mode": "retire", "deadline": "1h" }));
+}
+
+#[test]
+fn what_a_drain_ends_with_is_done_when_nobody_is_left_or_at_the_deadline() {
+    let (_nginx, instance) = shop("[pool.affinity.cookie]\nidle_timeout = \"1s\"\n");
+    for name in ["a", "b"] {
+        sessions_at(&instance, name, 2);
+    }
+    drain(&instance, "a", json!({ "then": "remove" }));
+    drain(&instance, "b", json!({ "then": "maintenance", "deadline": "1h" }));
+    // It is stored: the next admin process carries it out.
+    let old = instance.signal("admin", Signal::KILL);
+    instance.replaced("admin", old);
+    eventually("the admin process serves", || (instance.api("GET", "/v1/pools", None).0 == 200).then_some(()));
+    eventually("a is removed", || (instance.api("GET", "/v1/pools/shop/backends/a", None).0 == 404).then_some(()));
+    eventually("b is in maintenance", || (instance.backend("shop", "b")["admin_state"] == "maintenance").then_some(()));
+}
+
+#[test]
+fn a_drain_that_is_empty_goes_on_unless_it_was_said_what_then() {
+    let (_nginx, instance) = shop("[pool.affinity.cookie]\nidle_timeout = \"1s\"\n");
+    sessions_at(&instance, "a", 1);
+    let path = "/v1/pools/shop/backends/a/drain?wait=empty&timeout=30s";
+    let (_, answer) = instance.api("POST", path, Some(json!({ "deadline": "1h" })));
+    assert_eq!((&answer["empty"], &answer["backend"]["admin_state"]), (&json!(true), &json!("draining")));
+}
