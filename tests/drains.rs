@@ -150,3 +150,33 @@ fn a_drain_that_is_empty_goes_on_unless_it_was_said_what_then() {
     let (_, answer) = instance.api("POST", path, Some(json!({ "deadline": "1h" })));
     assert_eq!((&answer["empty"], &answer["backend"]["admin_state"]), (&json!(true), &json!("draining")));
 }
+
+#[test]
+fn a_drain_tells_how_fast_it_empties_and_what_stopping_would_lose() {
+    let (_nginx, instance) = shop("[pool.affinity.cookie]\nidle_timeout = \"10s\"\n");
+    drain(&instance, "c", json!({}));
+    let unknown = &instance.backend("shop", "c")["drain_progress"]["estimate"];
+    assert!(unknown["all"].is_null() && unknown["unknown"].is_string(), "{unknown}");
+    // Sessions that begin one after the other end one after the other.
+    let begin = std::time::Instant::now();
+    eventually("sessions have begun over some time", || {
+        sessions_at(&instance, "a", 1);
+        (begin.elapsed().as_secs() >= 7).then_some(())
+    });
+    drain(&instance, "a", json!({ "deadline": "1h" }));
+    let progress = eventually("there is an estimate", || {
+        let progress = instance.backend("shop", "a")["drain_progress"].clone();
+        (progress["estimate"]["all"].as_f64() > Some(0.0)).then_some(progress)
+    });
+    let number = |value: &Value| value.as_f64().unwrap();
+    let estimate = &progress["estimate"];
+    assert!(number(&estimate["p95"]) <= number(&estimate["p99"]) && number(&estimate["all"]) < 120.0, "{progress}");
+    assert!((0.01..=1.0).contains(&number(&progress["decay_per_minute"])), "{progress}");
+    assert_eq!(progress["lost_if_stopped_now"], progress["live_sessions"]);
+
+    let waited = instance.ctl(&["drain", "shop", "a", "--wait", "--timeout", "30s"]);
+    assert_eq!(waited.code, Some(0), "{waited:?}");
+    let last = waited.stdout.lines().last().unwrap();
+    assert_eq!(last, "[##############################] 100%, 0 sessions and 0 requests left", "{}", waited.stdout);
+    assert!(waited.stdout.contains("-] "), "it was shown on the way: {}", waited.stdout);
+}

@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod choose;
 pub mod cookie;
+pub mod decay;
 pub mod drain;
 pub mod hash;
 pub mod marker;

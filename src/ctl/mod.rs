@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod client;
+mod progress;
 mod show;
 mod table;
 
@@ -10,8 +11,9 @@ use crate::{
     failure::Failure,
     output,
 };
-use args::{Action, Backend, Ctl, Explain};
+use args::{Action, Backend, Ctl, Explain, How};
 use client::{Client, PATIENCE, segment};
+use progress::Waited;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
 
@@ -19,6 +21,11 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
     let client = connect(arguments)?;
     if let Action::Events = arguments.action {
         return follow(&client, arguments.json);
+    }
+    if let Action::Drain { backend, how, wait: true, timeout } = &arguments.action
+        && !arguments.json
+    {
+        return drain(&client, backend, how, timeout.to_std());
     }
     let call = Call::of(&arguments.action);
     let answer = client.call(call.method, &call.path, call.body.as_ref(), call.patience)?;
@@ -28,6 +35,23 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
         return Err(Failure::general("sessions or requests were still left when the time was up"));
     }
     Ok(())
+}
+
+/// Drains and shows how far that is until nothing is left.
+fn drain(client: &Client, backend: &Backend, how: &How, limit: Duration) -> Result<(), Failure> {
+    let Call { method, path, body, patience, show } = Call::write("POST", backend, "/drain", Some(how.to_body()));
+    output::print(&show(&client.call(method, &path, body.as_ref(), patience)?))?;
+    match progress::wait(client, &backend_path(backend), limit)? {
+        Waited::Empty => Ok(()),
+        Waited::TimeUp => Err(Failure::general("sessions or requests were still left when the time was up")),
+        Waited::Ended(left) => {
+            Err(Failure::general(format!("the drain was ended while {left} sessions or requests were still left")))
+        }
+    }
+}
+
+fn backend_path(Backend { pool, name }: &Backend) -> String {
+    format!("/v1/pools/{}/backends/{}", segment(pool), segment(name))
 }
 
 fn connect(arguments: &Ctl) -> Result<Client, Failure> {
@@ -101,8 +125,8 @@ impl Call {
         Self { method: "POST", ..Self::read(path.to_owned(), show) }
     }
 
-    fn write(method: &'static str, Backend { pool, name }: &Backend, rest: &str, body: Option<Value>) -> Self {
-        let path = format!("/v1/pools/{}/backends/{}{rest}", segment(pool), segment(name));
+    fn write(method: &'static str, backend: &Backend, rest: &str, body: Option<Value>) -> Self {
+        let path = backend_path(backend) + rest;
         Self { method, body, ..Self::read(path, show::written) }
     }
 }

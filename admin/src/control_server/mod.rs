@@ -11,6 +11,7 @@ use crate::{
     events::Kind,
     state::{State, shared::Shared},
 };
+use affinity::decay::Sample;
 use control::{
     desired::Snapshot,
     message::{ToDataplane, to_line},
@@ -154,7 +155,12 @@ impl State {
         for ((pool, name), watched) in &mut drains.0 {
             let figures = figures(peers.iter(), pool, name);
             watched.sessions_at_start = watched.sessions_at_start.or(figures.live_sessions);
-            let empty = left(peers.iter(), (pool, name), watched.generation, 0).is_some_and(Left::is_none);
+            let left = left(peers.iter(), (pool, name), watched.generation, 0);
+            if let (Some(_), Some(live)) = (left, figures.live_sessions) {
+                watched.series.push(Sample { at: now, live });
+            }
+            let empty = left.is_some_and(Left::is_none);
+            watched.nothing_left = empty;
             if empty && !watched.finished {
                 watched.finished = true;
                 let data = json!({ "pool": pool, "backend": name, "change": "finished", "since": watched.drain.since });

@@ -3,6 +3,7 @@
 mod admin_state;
 mod backends;
 mod document;
+mod drain_view;
 mod explain;
 mod follow;
 pub(crate) mod guard;

@@ -1,9 +1,10 @@
 use super::drain_plan::{Ended, Over};
+use affinity::decay::Series;
 use control::desired::{AdminState, Change, Drain, Member, Snapshot, Then};
 use std::collections::BTreeMap;
 
 /// A drain as this process has followed it. Not stored: what was seen before a restart is gone with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
     pub(crate) drain: Drain,
     /// Live sessions when it began, or when they were first reported after that.
@@ -12,6 +13,10 @@ pub(crate) struct Watched {
     pub(crate) generation: u64,
     /// Nothing was left of it, and that was told.
     pub(crate) finished: bool,
+    /// Nothing was left of it by the last reports.
+    pub(crate) nothing_left: bool,
+    /// What was left of it up to now.
+    pub(crate) series: Series,
     /// Nothing is left of it, by data planes that have been there for long enough to know.
     pub(crate) empty: bool,
 }
@@ -62,8 +67,15 @@ impl Drains {
             self.0.remove(&id);
             return;
         };
-        let fresh =
-            || Watched { drain, sessions_at_start: sessions(pool, name), generation, finished: false, empty: false };
+        let fresh = || Watched {
+            drain,
+            sessions_at_start: sessions(pool, name),
+            generation,
+            finished: false,
+            nothing_left: false,
+            series: Series::default(),
+            empty: false,
+        };
         let watched = self.0.entry(id).or_insert_with(fresh);
         if watched.drain.since != drain.since {
             *watched = fresh();
@@ -80,17 +92,17 @@ impl Drains {
     /// The drains that are to be ended by now.
     pub(crate) fn ended(&self, now: u64) -> Vec<Ended> {
         let ended = self.0.iter().filter_map(|(id, watched)| {
-            let Watched { drain, empty, .. } = *watched;
+            let Watched { drain, empty, .. } = watched;
             let over = if drain.at_deadline() == Then::Leave {
                 return None;
-            } else if drain.then.is_some() && empty {
+            } else if drain.then.is_some() && *empty {
                 Over::Empty
             } else if drain.deadline.is_some_and(|deadline| deadline <= now) {
                 Over::Deadline
             } else {
                 return None;
             };
-            Some(Ended { id: id.clone(), drain, over })
+            Some(Ended { id: id.clone(), drain: *drain, over })
         });
         ended.collect()
     }
