@@ -6,7 +6,11 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Instance, Setup, eventually, http::get, peers::Nginx};
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
+use support::{Instance, Scripted, Setup, eventually, http::get, peers::Nginx};
 
 const COOKIE: &str = "lb-affinity";
 
@@ -179,4 +183,56 @@ fn a_drain_tells_how_fast_it_empties_and_what_stopping_would_lose() {
     let last = waited.stdout.lines().last().unwrap();
     assert_eq!(last, "[##############################] 100%, 0 sessions and 0 requests left", "{}", waited.stdout);
     assert!(waited.stdout.contains("-] "), "it was shown on the way: {}", waited.stdout);
+}
+
+#[test]
+fn a_reset_backend_lives_anew() {
+    let (_nginx, instance) = shop("health.check = \"off\"");
+    let session = sessions_at(&instance, "a", 1).remove(0);
+    let reset = instance.ctl(&["reset", "shop", "a"]);
+    assert_eq!(reset.code, Some(0), "{reset:?}");
+    assert!(visit(&instance, &session).1.is_some(), "a new session");
+    counted(&instance, "lost_incarnation", 1);
+    let (status, answer) = instance.api("POST", "/v1/pools/shop/backends/a/reset", None);
+    assert_eq!((status, &answer["backend"]["incarnation"]), (200, &answer["generation"]), "{answer}");
+}
+
+/// A backend whose checks name an instance, which can be another one from then on.
+fn named_by(instance: &Arc<Mutex<&'static str>>) -> Scripted {
+    let instance = Arc::clone(instance);
+    Scripted::start(move |mut stream| {
+        while support::backend::read_head(&mut stream).is_some() {
+            let name = *instance.lock().unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\nX-Instance: {name}\r\nContent-Length: 1\r\n\r\na");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn another_instance_that_answers_checks_is_another_life_also_over_a_restart() {
+    let name = Arc::new(Mutex::new("pod-1"));
+    let backend = named_by(&name);
+    let pool = "[pool.health]\ncheck = \"http\"\ninterval = \"100ms\"\ninstance_header = \"x-instance\"\n";
+    let instance = Setup::shop(pool, [("a", backend.address())]).start();
+    let is = |name: &str| {
+        eventually(&format!("{name} is seen"), || {
+            let backend = instance.backend("shop", "a");
+            (backend["instance"] == name).then(|| backend["incarnation"].as_u64().unwrap())
+        })
+    };
+    assert_eq!(is("pod-1"), 1, "the first that is seen begins nothing");
+    let session = sessions_at(&instance, "a", 1).remove(0);
+    *name.lock().unwrap() = "pod-2";
+    let second = is("pod-2");
+    assert!(second > 1);
+    eventually("the old session is lost", || visit(&instance, &session).1);
+    // It is restarted while no admin process looks.
+    let old = instance.signal("admin", Signal::KILL);
+    *name.lock().unwrap() = "pod-3";
+    instance.replaced("admin", old);
+    eventually("the admin process serves", || (instance.api("GET", "/v1/pools", None).0 == 200).then_some(()));
+    assert!(is("pod-3") > second);
 }

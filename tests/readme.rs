@@ -35,6 +35,23 @@ fn quoted(text: &str) -> BTreeSet<&str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
 
+/// As [`filled`].
+fn filled_health() -> HealthCheck {
+    HealthCheck {
+        check: control::spec::Check::Tcp,
+        interval: Span::from_secs(1),
+        timeout: Span::from_secs(1),
+        rise: 1,
+        fall: 1,
+        path: "/".to_owned(),
+        host: Some("x".to_owned()),
+        expect: StatusRange { first: 200, last: 200 },
+        instance_header: Some("x".to_owned()),
+        fail_open: true,
+        passive: Passive::default(),
+    }
+}
+
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
 fn filled() -> Config {
     let (path, name, span) = (|| Some("/x".into()), || Some("x".to_owned()), || Some(Span::from_secs(1)));
@@ -52,18 +69,6 @@ fn filled() -> Config {
         lifetime: span(),
         indirect: true,
     };
-    let health = HealthCheck {
-        check: control::spec::Check::Tcp,
-        interval: Span::from_secs(1),
-        timeout: Span::from_secs(1),
-        rise: 1,
-        fall: 1,
-        path: "/".to_owned(),
-        host: name(),
-        expect: StatusRange { first: 200, last: 200 },
-        fail_open: true,
-        passive: Passive::default(),
-    };
     let affinity = Affinity {
         mode: Mode::Cookie,
         on_down: OnDown::Repin,
@@ -75,7 +80,7 @@ fn filled() -> Config {
         name: "x".to_owned(),
         balance: Balance::RoundRobin,
         affinity,
-        health,
+        health: filled_health(),
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         retry: Retry::default(),

@@ -36,6 +36,9 @@ pub struct Member {
     /// Which life of the backend this is. Seeds from a file are 1; one added later has the generation at
     /// which it was added, a number that no life before it had.
     pub incarnation: u32,
+    /// The instance that the last successful check of it named, where its pool has checks ask for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// What the operator commands.
@@ -62,6 +65,7 @@ impl Member {
             admin_state: AdminState::Active,
             drain: None,
             incarnation,
+            instance: None,
         }
     }
 }

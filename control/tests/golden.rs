@@ -35,7 +35,9 @@ fn drains() -> Vec<Change> {
         Drain { then: Some(Then::Maintenance), ..retire },
     ];
     let put = |drain| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member: drained(drain) };
-    drains.map(put).into()
+    let named = Member { instance: Some("pod-7f".into()), ..member() };
+    let named = Change::PutMember { pool: "shop".into(), name: "app-1".into(), member: named };
+    drains.map(put).into_iter().chain([named]).collect()
 }
 
 fn settings() -> Pool {

@@ -66,6 +66,8 @@ pub(crate) enum Action {
     Activate(Backend),
     /// Give a backend nothing at all; its sessions go elsewhere.
     Maintenance(Backend),
+    /// Say that a backend was restarted: its old sessions begin anew.
+    Reset(Backend),
     /// Remove a backend.
     Remove(Backend),
     /// Say how a backend is, or leave that to the checks again.

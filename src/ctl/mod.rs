@@ -103,6 +103,7 @@ impl Call {
             }
             Action::Activate(backend) => Self::write("POST", backend, "/activate", None),
             Action::Maintenance(backend) => Self::write("POST", backend, "/maintenance", None),
+            Action::Reset(backend) => Self::write("POST", backend, "/reset", None),
             Action::Remove(backend) => Self::write("DELETE", backend, "", None),
             Action::Health { backend, health } => {
                 Self::write("PUT", backend, "/health", Some(json!({ "health": health.name() })))

@@ -154,6 +154,21 @@ pub(super) async fn maintenance(
     app.answer(&path, written, None).await
 }
 
+/// It was restarted: a new incarnation. Sessions of the old one begin anew, and are counted as lost.
+#[utoipa::path(
+    post, path = "/v1/pools/{pool}/backends/{name}/reset", tag = "admin state", params(BackendPath),
+    responses((status = 200, body = BackendReceipt))
+)]
+pub(super) async fn reset(
+    State(app): Shared,
+    Path(path): Path<BackendPath>,
+    precondition: Precondition,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<Response, Problem> {
+    let written = app.command(&path, Command::Reset, precondition).await?;
+    app.answer(&path, written, None).await
+}
+
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HealthBody {

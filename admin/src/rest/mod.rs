@@ -64,6 +64,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(admin_state::drain))
         .routes(routes!(admin_state::activate))
         .routes(routes!(admin_state::maintenance))
+        .routes(routes!(admin_state::reset))
         .routes(routes!(admin_state::health))
         .routes(routes!(operation::status))
         .routes(routes!(operation::reload))

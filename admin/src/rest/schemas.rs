@@ -63,6 +63,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "interval", json!({ "pattern": duration(Some(3)) })),
         ("HealthCheck", "expect", json!({ "pattern": STATUSES })),
         ("HealthCheck", "path", json!({ "pattern": PATH })),
+        ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
         ("Question", "pool", name()),
@@ -75,6 +76,9 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Backend"], json!({ "required": ["name", "address"] }));
     merge(&mut schemas["Affinity"], cookie_rules());
     merge(&mut schemas["DrainBody"], drain_rules());
+    let asks = json!({ "properties": { "check": { "const": "http" } }, "required": ["check"] });
+    let names = json!({ "properties": { "instance_header": { "type": "string" } }, "required": ["instance_header"] });
+    merge(&mut schemas["HealthCheck"], json!({ "if": names, "then": asks }));
     let alone = json!({ "listener": false, "host": false, "path": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {

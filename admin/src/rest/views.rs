@@ -43,6 +43,8 @@ pub(crate) struct BackendView {
     health_reason: Option<String>,
     /// Which life of the backend this is.
     incarnation: u32,
+    /// The instance that its checks found, where the pool has them ask for that.
+    instance: Option<String>,
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     requests_in_flight: u64,
@@ -146,6 +148,7 @@ impl View {
             health: observed.health,
             health_reason: self.reasons.get(&id).map(|reason| reason.to_string()),
             incarnation: member.incarnation,
+            instance: member.instance.clone(),
             live_sessions,
             requests_in_flight,
             requests: count(BackendCount::Requests),

@@ -52,6 +52,8 @@ pub(crate) struct Patch {
 pub(crate) enum Command {
     Activate,
     Maintain,
+    /// It was restarted: a new incarnation.
+    Reset,
     Drain(Wish),
 }
 
@@ -216,6 +218,11 @@ pub(crate) fn command(
     let known = member(&current.snapshot.desired, pool, name)?;
     precondition.check(Some(tag(known)))?;
     let (admin_state, drain) = match command {
+        Command::Reset => {
+            // The next check says which instance it is by now, and begins no other life for that.
+            let member = Member { incarnation: current.incarnation, instance: None, ..known.clone() };
+            return Ok(vec![Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }].into());
+        }
         Command::Activate => (AdminState::Active, None),
         Command::Maintain => (AdminState::Maintenance, None),
         Command::Drain(wish) => {
@@ -228,4 +235,19 @@ pub(crate) fn command(
         return Ok(Plan::default());
     }
     Ok(vec![Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }].into())
+}
+
+/// Backends whose checks were answered by these instances: another one than before is a new incarnation.
+pub(crate) fn instances(current: &Current<'_>, seen: &[(String, String, String)]) -> Plan {
+    let changes = seen.iter().filter_map(|(pool, name, instance)| {
+        let known = member(&current.snapshot.desired, pool, name).ok()?;
+        let incarnation = match &known.instance {
+            Some(before) if before == instance => return None,
+            Some(_) => current.incarnation,
+            None => known.incarnation,
+        };
+        let member = Member { instance: Some(instance.clone()), incarnation, ..known.clone() };
+        Some(Change::PutMember { pool: pool.clone(), name: name.clone(), member })
+    });
+    changes.collect::<Vec<_>>().into()
 }
