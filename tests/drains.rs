@@ -236,3 +236,65 @@ fn another_instance_that_answers_checks_is_another_life_also_over_a_restart() {
     eventually("the admin process serves", || (instance.api("GET", "/v1/pools", None).0 == 200).then_some(()));
     assert!(is("pod-3") > second);
 }
+
+#[test]
+fn a_preview_tells_what_then_happens() {
+    let (_nginx, instance) = shop("");
+    let sessions = sessions_at(&instance, "a", 40);
+    let live = eventually("the sessions are told", || {
+        let live = instance.backend("shop", "a")["live_sessions"].as_u64().unwrap_or(0);
+        (live == 40).then_some(live)
+    });
+    let preview = |body: Value| {
+        let (status, answer) = instance.api("POST", "/v1/pools/shop/preview", Some(body));
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let after = |answer: &Value, at: usize| answer["backends"][at]["sessions_after"].as_u64();
+    let before = preview(json!({ "weight": { "name": "a", "weight": 2 } }));
+    assert_eq!((&before["moved"], &before["lost"], after(&before, 0)), (&json!(0), &json!(0), Some(live)));
+    assert_eq!((&before["backends"][0]["new_share_after"], before["backends"][3].is_null()), (&json!(0.5), true));
+    let added = preview(json!({ "add": { "name": "d", "address": "127.0.0.1:9" } }));
+    assert_eq!((&added["moved"], after(&added, 3)), (&json!(0), Some(0)));
+    let persists = preview(json!({ "drain": { "name": "a" } }));
+    assert_eq!((&persists["lost"], after(&persists, 0)), (&json!(0), Some(live)));
+    let migrates = json!({ "name": "a", "mode": "migrate", "deadline": "1h", "share": 0.5, "then": "leave" });
+    let migrates = preview(json!({ "drain": migrates }));
+    assert!((18..=22).contains(&migrates["moved"].as_u64().unwrap()), "{migrates}");
+    let removed = preview(json!({ "remove": "a" }));
+    assert_eq!((&removed["moved"], &removed["lost"], after(&removed, 0)), (&json!(live), &json!(live), None));
+    assert_eq!(preview(json!({ "maintenance": "a" }))["lost"], json!(live));
+    assert_eq!(instance.backend("shop", "a")["admin_state"], "active", "nothing has changed");
+    let shown = instance.ctl(&["preview", "shop", "remove", "a"]).stdout;
+    assert!(shown.contains("sessions that move: 40; that lose their state: 40"), "{shown}");
+
+    // And then it happens: each of the others gets as many more as was said, give or take what 40 keys vary by.
+    let more = |name: &str| after(&removed, if name == "b" { 1 } else { 2 }).unwrap() - before_at(&removed, name);
+    assert_eq!(instance.api("DELETE", "/v1/pools/shop/backends/a", None).0, 200);
+    let homes: Vec<_> = sessions.iter().map(|cookie| visit(&instance, cookie).0).collect();
+    for name in ["b", "c"] {
+        let came = homes.iter().filter(|home| *home == name).count() as u64;
+        assert!(came.abs_diff(more(name)) <= 16, "{name}: {came} {removed}");
+    }
+}
+
+fn before_at(preview: &Value, name: &str) -> u64 {
+    let backends = preview["backends"].as_array().unwrap();
+    backends.iter().find(|backend| backend["name"] == name).unwrap()["sessions_before"].as_u64().unwrap()
+}
+
+#[test]
+fn a_preview_of_what_can_not_be_is_refused() {
+    let (_nginx, instance) = shop("");
+    for (body, status, told) in [
+        (json!({ "remove": "z" }), 404, "`z`"),
+        (json!({ "drain": { "name": "a", "mode": "migrate" } }), 422, "/drain/deadline"),
+        (json!({ "drain": { "name": "a", "mode": "retire" } }), 409, "idle_timeout"),
+        (json!({ "weight": { "name": "a", "weight": 1001 } }), 422, "/weight/weight"),
+        (json!({ "add": { "name": "d", "address": "nowhere" } }), 422, "/add/address"),
+        (json!({ "flee": "a" }), 422, "`drain`"),
+    ] {
+        let (found, problem) = instance.api("POST", "/v1/pools/shop/preview", Some(body.clone()));
+        assert!(found == status && problem.to_string().contains(told), "{body}: {found} {problem}");
+    }
+}

@@ -7,6 +7,7 @@ pub mod decay;
 pub mod drain;
 pub mod hash;
 pub mod marker;
+pub mod preview;
 pub mod ring;
 pub mod route;
 pub mod set_cookie;

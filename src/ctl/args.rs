@@ -70,6 +70,13 @@ pub(crate) enum Action {
     Reset(Backend),
     /// Remove a backend.
     Remove(Backend),
+    /// What a change would move and lose, before it is made.
+    Preview {
+        /// The pool.
+        pool: String,
+        #[command(subcommand)]
+        change: Change,
+    },
     /// Say how a backend is, or leave that to the checks again.
     Health {
         #[command(flatten)]
@@ -86,6 +93,58 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Change {
+    Drain {
+        /// The name of the backend.
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    Remove {
+        /// The name of the backend.
+        name: String,
+    },
+    Maintenance {
+        /// The name of the backend.
+        name: String,
+    },
+    Weight {
+        /// The name of the backend.
+        name: String,
+        /// 0 to 1000; 0 gets no new sessions.
+        weight: u32,
+    },
+    Add {
+        /// The name of the backend.
+        name: String,
+        /// host:port
+        address: String,
+        /// 0 to 1000; 0 gets no new sessions.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        weight: u32,
+    },
+}
+
+impl Change {
+    /// As the API takes it.
+    pub(crate) fn to_body(&self) -> Value {
+        match self {
+            Self::Drain { name, how } => {
+                let mut body = how.to_body();
+                body["name"] = json!(name);
+                json!({ "drain": body })
+            }
+            Self::Remove { name } => json!({ "remove": name }),
+            Self::Maintenance { name } => json!({ "maintenance": name }),
+            Self::Weight { name, weight } => json!({ "weight": { "name": name, "weight": weight } }),
+            Self::Add { name, address, weight } => {
+                json!({ "add": { "name": name, "address": address, "weight": weight } })
+            }
+        }
+    }
 }
 
 /// How to drain.

@@ -111,6 +111,10 @@ impl Call {
             Action::Explain(explain) => {
                 Self { body: Some(request_of(explain)), ..Self::post("/v1/explain", show::explanation) }
             }
+            Action::Preview { pool, change } => {
+                let path = format!("/v1/pools/{}/preview", segment(pool));
+                Self { body: Some(change.to_body()), ..Self::post(&path, show::preview) }
+            }
             Action::Reload => Self::post("/v1/reload", show::written),
             Action::RotateKeys => Self::post("/v1/keys/rotate", show::written),
             // Followed rather than called.

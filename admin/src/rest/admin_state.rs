@@ -40,40 +40,41 @@ pub(super) struct DrainBody {
     /// `persist` unless given.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
-    mode: Option<DrainMode>,
+    pub(super) mode: Option<DrainMode>,
     /// From now, as in `"30m"`: what is left then is dealt with as `then` says.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
-    deadline: Option<Span>,
+    pub(super) deadline: Option<Span>,
     /// Of mode `migrate`: how many of the sessions have moved at the deadline, 0 to 1; all of them unless given.
     #[schema(value_type = f64, required = false, minimum = 0, maximum = 1)]
     #[serde(deserialize_with = "given")]
-    share: Option<Share>,
+    pub(super) share: Option<Share>,
     /// What to do once nothing is left, or with what is left at the deadline. Unless given, the backend goes into
     /// maintenance at the deadline, and drains on where nothing is left before.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
-    then: Option<Then>,
+    pub(super) then: Option<Then>,
 }
 
 impl DrainBody {
-    fn check(&self) -> Result<(), Problem> {
+    /// `at` is the pointer to this body.
+    pub(super) fn check(&self, at: &str) -> Result<(), Problem> {
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.as_millis() == 0 || *deadline > MAX_DEADLINE) {
             let right = "write a time above zero and of at most \"365d\"; for none at all there is /maintenance";
-            return Err(Problem::field("/deadline", format!("{deadline} is out of range"), right));
+            return Err(Problem::field(format!("{at}/deadline"), format!("{deadline} is out of range"), right));
         }
         let migrates = self.mode == Some(DrainMode::Migrate);
         if migrates && self.deadline.is_none() {
             let right = "write by when the share is to have moved, as in \"30m\"";
             return Err(Problem::field(
-                "/deadline",
+                format!("{at}/deadline"),
                 "is missing, and mode `migrate` needs it: there is no default",
                 right,
             ));
         }
         if !migrates && self.share.is_some() {
             let right = "leave it out, or write \"mode\": \"migrate\" with a deadline";
-            return Err(Problem::field("/share", "belongs to mode `migrate` alone", right));
+            return Err(Problem::field(format!("{at}/share"), "belongs to mode `migrate` alone", right));
         }
         Ok(())
     }
@@ -110,7 +111,7 @@ pub(super) async fn drain(
     precondition: Precondition,
     MaybeJson(body): MaybeJson<DrainBody>,
 ) -> Result<Response, Problem> {
-    body.check()?;
+    body.check("")?;
     let limit = query.timeout.unwrap_or(Span::from_secs(60));
     if limit > MAX_WAIT {
         return Err(Problem::parameter("timeout", format!("{limit} is too long"), "write at most \"1h\""));

@@ -11,6 +11,7 @@ mod metrics;
 mod openapi;
 mod operation;
 mod pools;
+mod preview;
 pub(crate) mod problem;
 mod request;
 mod schemas;
@@ -70,6 +71,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(operation::reload))
         .routes(routes!(operation::rotate))
         .routes(routes!(explain::explain))
+        .routes(routes!(preview::preview))
         .routes(routes!(follow::events))
         .routes(routes!(metrics::metrics))
         .split_for_parts();

@@ -66,6 +66,9 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
+        ("DrainQuestion", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE })),
+        ("AddQuestion", "name", name()),
+        ("AddQuestion", "address", address()),
         ("Question", "pool", name()),
         ("Question", "listener", name()),
         ("Question", "path", json!({ "pattern": "^/" })),
@@ -75,7 +78,12 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Span"], json!({ "pattern": duration(Some(1)) }));
     merge(&mut schemas["Backend"], json!({ "required": ["name", "address"] }));
     merge(&mut schemas["Affinity"], cookie_rules());
-    merge(&mut schemas["DrainBody"], drain_rules());
+    for drain in ["DrainBody", "DrainQuestion"] {
+        merge(&mut schemas[drain], drain_rules());
+    }
+    for change in schemas["Preview"]["oneOf"].as_array_mut().into_iter().flatten() {
+        merge(change, json!({ "additionalProperties": false }));
+    }
     let asks = json!({ "properties": { "check": { "const": "http" } }, "required": ["check"] });
     let names = json!({ "properties": { "instance_header": { "type": "string" } }, "required": ["instance_header"] });
     merge(&mut schemas["HealthCheck"], json!({ "if": names, "then": asks }));

@@ -166,7 +166,7 @@ fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Liste
 }
 
 /// The snapshot with this pool and no other, so that no ring is built for nothing.
-fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
+pub(crate) fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
     let Snapshot { generation, desired, observed } = snapshot;
     let pools = desired.pools.get_key_value(pool);
     Snapshot {
@@ -181,7 +181,7 @@ fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
 }
 
 /// Nothing of a table made here outlives it.
-struct NoSlots;
+pub(crate) struct NoSlots;
 
 impl Slots for NoSlots {
     fn pool(&mut self, _: &str) -> u32 {
