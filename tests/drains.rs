@@ -298,3 +298,40 @@ fn a_preview_of_what_can_not_be_is_refused() {
         assert!(found == status && problem.to_string().contains(told), "{body}: {found} {problem}");
     }
 }
+
+#[test]
+fn a_rolling_restart_goes_through_the_pool_and_goes_on_where_it_stopped() {
+    let nginx = Nginx::start(&["a", "b", "c"]);
+    let pool = "[pool.affinity.cookie]\nidle_timeout = \"1s\"\n[pool.health]\ninterval = \"100ms\"\n";
+    let instance = Setup::shop(pool, nginx.backends.clone()).start();
+    let folder = instance.folder.path("");
+    let (log, gate) = (folder.join("log"), folder.join("gate"));
+    // `b` can't be restarted before the gate is open.
+    let command = format!(
+        "echo $STEADFAST_BACKEND $STEADFAST_ADDRESS >> {}; test $STEADFAST_BACKEND != b -o -e {}",
+        log.display(),
+        gate.display()
+    );
+    let arguments = ["rolling-restart", "shop", "--command", &command, "--deadline", "20s"];
+    let stopped = instance.ctl(&arguments);
+    assert_eq!(stopped.code, Some(1), "{stopped:?}");
+    assert!(stopped.stderr.contains("stopped at backend `b`: the command failed"), "{stopped:?}");
+    assert!(stopped.stderr.contains("--from b"), "{stopped:?}");
+    let state = |name: &str| instance.backend("shop", name)["admin_state"].as_str().unwrap().to_owned();
+    assert_eq!((state("a"), state("c")), ("active".to_owned(), "active".to_owned()));
+    assert_ne!(state("b"), "active");
+
+    std::fs::write(&gate, "").unwrap();
+    let done = instance.ctl(&[&arguments[..], &["--from", "b"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let addresses: Vec<_> = nginx.backends.iter().map(|(name, address)| format!("{name} {address}")).collect();
+    let [a, b, c] = addresses.as_slice() else { panic!("{addresses:?}") };
+    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().collect::<Vec<_>>(), [a, b, b, c]);
+    for name in ["a", "b", "c"] {
+        let backend = instance.backend("shop", name);
+        assert_eq!((&backend["admin_state"], &backend["health"]), (&json!("active"), &json!("up")), "{backend}");
+        assert!(backend["incarnation"].as_u64() > Some(1), "{backend}");
+    }
+    let wrong = instance.ctl(&[&arguments[..], &["--from", "z"]].concat());
+    assert!(wrong.stderr.contains("there is no backend `z`"), "{wrong:?}");
+}

@@ -62,6 +62,8 @@ pub(crate) enum Action {
         #[arg(long, default_value = "60s", value_name = "DURATION", requires = "wait")]
         timeout: Span,
     },
+    /// Restart the backends of a pool, one after the other: drain, wait, run a command, wait for health, activate.
+    RollingRestart(Rolling),
     /// Take a backend back into service.
     Activate(Backend),
     /// Give a backend nothing at all; its sessions go elsewhere.
@@ -164,6 +166,37 @@ pub(crate) struct How {
     pub(crate) then: Option<Then>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Rolling {
+    /// The pool.
+    pub(crate) pool: String,
+    /// What restarts a backend, run by `sh -c` with STEADFAST_BACKEND and STEADFAST_ADDRESS in its environment.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) command: String,
+    /// What becomes of the sessions of a backend. [default: persist]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// How long each drain may take; what is left then is sent elsewhere.
+    #[arg(long, default_value = "30m", value_name = "DURATION")]
+    pub(crate) deadline: Span,
+    /// How long a backend may take to be up after the command.
+    #[arg(long, default_value = "60s", value_name = "DURATION")]
+    pub(crate) health_timeout: Span,
+    /// Begin with this backend, where an earlier run stopped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Persist => "persist",
+            Self::Retire => "retire",
+            Self::Migrate => "migrate",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
     /// They stay until they end.
@@ -189,7 +222,7 @@ impl How {
     pub(crate) fn to_body(&self) -> Value {
         let name = |value: Option<PossibleValue>| value.map(|value| json!(value.get_name()));
         let fields = [
-            ("mode", name(self.mode.and_then(|mode| mode.to_possible_value()))),
+            ("mode", self.mode.map(|mode| json!(mode.name()))),
             ("deadline", self.deadline.map(|deadline| json!(deadline))),
             ("share", self.share.map(|share| json!(share))),
             ("then", name(self.then.and_then(|then| then.to_possible_value()))),

@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod client;
 mod progress;
+mod rolling;
 mod show;
 mod table;
 
@@ -21,6 +22,14 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
     let client = connect(arguments)?;
     if let Action::Events = arguments.action {
         return follow(&client, arguments.json);
+    }
+    if let Action::RollingRestart(rolling) = &arguments.action {
+        if arguments.json {
+            return Err(Failure::general(
+                "rolling-restart makes many calls and has no one answer to print: leave out --json",
+            ));
+        }
+        return rolling::restart(&client, rolling);
     }
     if let Action::Drain { backend, how, wait: true, timeout } = &arguments.action
         && !arguments.json
@@ -43,6 +52,7 @@ fn drain(client: &Client, backend: &Backend, how: &How, limit: Duration) -> Resu
     output::print(&show(&client.call(method, &path, body.as_ref(), patience)?))?;
     match progress::wait(client, &backend_path(backend), limit)? {
         Waited::Empty => Ok(()),
+        Waited::Activated => Err(Failure::general("somebody activated it while it drained")),
         Waited::TimeUp => Err(Failure::general("sessions or requests were still left when the time was up")),
         Waited::Ended(left) => {
             Err(Failure::general(format!("the drain was ended while {left} sessions or requests were still left")))
@@ -117,6 +127,10 @@ impl Call {
             }
             Action::Reload => Self::post("/v1/reload", show::written),
             Action::RotateKeys => Self::post("/v1/keys/rotate", show::written),
+            // Many calls rather than one, the first of which this is.
+            Action::RollingRestart(rolling) => {
+                Self::read(format!("/v1/pools/{}/backends", segment(&rolling.pool)), show::backends)
+            }
             // Followed rather than called.
             Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
         }

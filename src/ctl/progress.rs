@@ -19,8 +19,10 @@ pub(super) enum Waited {
     /// Nothing is left.
     Empty,
     TimeUp,
-    /// The drain was ended by its deadline or by somebody, with so many sessions left.
+    /// The drain was ended, by its deadline or by command, with so many sessions and requests left.
     Ended(u64),
+    /// Somebody took the backend back into service.
+    Activated,
 }
 
 /// Asks for the backend at `path` until its drain leaves nothing, or time is up, and shows how far it is.
@@ -33,6 +35,9 @@ pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waite
         let Some(backend) = client.find(path, PATIENCE)? else { break ended(last) };
         let progress = &backend["drain_progress"];
         last = backend["live_sessions"].as_u64().unwrap_or(0);
+        if backend["admin_state"] == "active" {
+            break Waited::Activated;
+        }
         if progress.is_null() {
             break ended(last + backend["requests_in_flight"].as_u64().unwrap_or(0));
         }
