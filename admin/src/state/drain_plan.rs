@@ -109,3 +109,95 @@ pub(crate) fn end(current: &Current<'_>, ended: &[Ended]) -> Plan {
     });
     changes.collect::<Vec<_>>().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{
+        desired::{Desired, PoolState, Snapshot},
+        spec::{Backend, Cookie, Pool},
+    };
+    use std::collections::BTreeMap;
+
+    fn member(drain: Option<Drain>) -> Member {
+        let admin_state = if drain.is_some() { AdminState::Draining } else { AdminState::Active };
+        Member { admin_state, drain, ..Member::new(&Backend::default(), 1) }
+    }
+
+    fn cookie(cookie: Cookie) -> Affinity {
+        Affinity { cookie, ..Affinity::default() }
+    }
+
+    #[test]
+    fn what_is_left_out_stays_and_another_mode_begins_anew() {
+        let affinity = Affinity::default();
+        let ask = |drain, wish: Wish| begin("shop", &affinity, &member(drain), &wish, 5_000).unwrap();
+        let fresh = ask(None, Wish::default());
+        assert_eq!(fresh, Drain { since: 5_000, ..Drain::default() });
+        let deadline = Some(Span::from_secs(10));
+        let migrate =
+            Wish { mode: Some(DrainMode::Migrate), deadline, share: Share::new(0.5), then: Some(Then::Remove) };
+        let running = Drain { since: 1_000, ..ask(None, migrate) };
+        assert_eq!(running.deadline, Some(15_000));
+        assert_eq!(ask(Some(running), Wish::default()), running);
+        let later = ask(Some(running), Wish { deadline: Some(Span::from_secs(60)), ..Wish::default() });
+        assert_eq!(later, Drain { deadline: Some(65_000), ..running });
+        // Or else sessions would move at once for the time that passed before.
+        let persists = Drain { mode: DrainMode::Persist, share: None, ..running };
+        assert_eq!(ask(Some(persists), migrate).since, 5_000);
+        assert_eq!(ask(Some(running), Wish { mode: Some(DrainMode::Persist), ..Wish::default() }).share, None);
+    }
+
+    #[test]
+    fn drains_that_have_no_end_or_no_means_are_refused() {
+        let second = Some(Span::from_secs(1));
+        let unlimited = cookie(Cookie::default());
+        let plain = cookie(Cookie { token: TokenKind::Plain, ..Cookie::default() });
+        let idle = cookie(Cookie { idle_timeout: second, ..Cookie::default() });
+        let [hashed, free] = [Mode::SourceIp, Mode::None].map(|mode| Affinity { mode, ..Affinity::default() });
+        let [retire, migrate] =
+            [DrainMode::Retire, DrainMode::Migrate].map(|mode| Wish { mode: Some(mode), ..Wish::default() });
+        let by = |wish: Wish| Wish { deadline: second, ..wish };
+        let remove = Wish { then: Some(Then::Remove), ..Wish::default() };
+        for (affinity, wish, holds) in [
+            (&unlimited, retire, false),
+            (&unlimited, by(retire), true),
+            (&idle, retire, true),
+            (&hashed, by(retire), false),
+            (&hashed, by(migrate), false),
+            (&free, by(migrate), false),
+            (&plain, by(migrate), true),
+            (&plain, remove, false),
+            (&plain, by(remove), true),
+            (&free, remove, false),
+            (&hashed, remove, true),
+            (&free, Wish { then: Some(Then::Leave), ..Wish::default() }, true),
+        ] {
+            assert_eq!(begin("shop", affinity, &member(None), &wish, 0).is_ok(), holds, "{affinity:?} {wish:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_ends_as_it_was_told_unless_it_is_another_by_now() {
+        let end_of = |now: Option<Drain>, then, over| {
+            let told = Drain { then, deadline: Some(9), ..Drain::default() };
+            let members = [("a".to_owned(), member(now.or(Some(told))))].into();
+            let pools = [("shop".to_owned(), PoolState { settings: Pool::default(), members })].into();
+            let snapshot = Snapshot { desired: Desired { pools, ..Desired::default() }, ..Snapshot::default() };
+            let current = Current { snapshot: &snapshot, sections: &BTreeMap::new(), incarnation: 7, now: 10 };
+            let ended = Ended { id: ("shop".to_owned(), "a".to_owned()), drain: told, over };
+            (end(&current, &[ended]).changes.pop(), told)
+        };
+        for (then, over) in [(None, Over::Deadline), (Some(Then::Maintenance), Over::Deadline), (None, Over::Empty)] {
+            let (change, told) = end_of(None, then, over);
+            let Some(Change::PutMember { member, .. }) = change else { panic!("{change:?}") };
+            let drain = (over == Over::Deadline).then_some(told);
+            assert_eq!((member.admin_state, member.drain), (AdminState::Maintenance, drain));
+        }
+        let (removed, _) = end_of(None, Some(Then::Remove), Over::Empty);
+        assert!(matches!(removed, Some(Change::RemoveMember { .. })), "{removed:?}");
+        assert_eq!(end_of(None, Some(Then::Leave), Over::Deadline).0, None);
+        let another = Drain { since: 1, ..Drain::default() };
+        assert_eq!(end_of(Some(another), Some(Then::Remove), Over::Deadline).0, None);
+    }
+}
