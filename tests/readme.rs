@@ -35,6 +35,7 @@ fn quoted(text: &str) -> BTreeSet<&str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
 
+/// As [`filled`].
 fn filled_health() -> HealthCheck {
     HealthCheck {
         check: control::spec::Check::Tcp,
@@ -45,6 +46,7 @@ fn filled_health() -> HealthCheck {
         path: "/".to_owned(),
         host: Some("x".to_owned()),
         expect: StatusRange { first: 200, last: 200 },
+        instance_header: Some("x".to_owned()),
         fail_open: true,
         passive: Passive::default(),
     }

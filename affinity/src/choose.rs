@@ -3,6 +3,7 @@
 
 use crate::{
     balance::{View, balance},
+    drain,
     table::{Backend, PoolTable},
     wheel::Turn,
 };
@@ -76,6 +77,10 @@ pub enum Outcome {
 pub enum Cause {
     Down,
     Maintenance,
+    /// It drained up to its deadline, and what was left had to go.
+    Deadline,
+    /// It drains by migration, and it is this session's turn.
+    Migrated,
     Removed,
     /// It drains, and where the key alone says where, its sessions can't be told from new ones.
     Draining,
@@ -114,7 +119,7 @@ pub enum Ended {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now: _, force } = *asked;
+    let Asked { pin, key, random, now, force } = *asked;
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
         let fresh = chooser.newcomer(|takes| balance(pool, key, random, turn, view, takes));
@@ -142,7 +147,8 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
                     new(Outcome::Lost, turn)
                 };
             }
-            match chooser.at_home(key, backend) {
+            let choice = chooser.migrated(key, backend, now).map_or_else(|| chooser.at_home(key, backend), Ok);
+            match choice {
                 Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
                     Err(Unserved::Ended(Ended::Left(cause)))
                 }
@@ -245,6 +251,7 @@ impl<V: View> Chooser<'_, V> {
             return Ok(Choice { backend: home, outcome: Outcome::Pinned });
         }
         let cause = match self.backend(home).admin_state {
+            AdminState::Maintenance if self.backend(home).drain.is_some() => Cause::Deadline,
             AdminState::Maintenance => Cause::Maintenance,
             AdminState::Active | AdminState::Draining if self.view.was_tried(home) => Cause::Retry,
             AdminState::Active | AdminState::Draining => Cause::Down,
@@ -273,6 +280,18 @@ impl<V: View> Chooser<'_, V> {
                 }
             }
         }
+    }
+
+    /// To the ring's next, where the session's home drains by migration and this is one of those that have moved by now.
+    /// With nobody to take it, it stays.
+    fn migrated(&self, key: u64, home: u16, now: u32) -> Option<Choice> {
+        let backend = self.backend(home);
+        let drain = backend.drain.as_ref().filter(|_| backend.admin_state == AdminState::Draining)?;
+        if self.force || self.stays() || !drain::has_moved(drain, key, now) || !self.takes_pinned(home) {
+            return None;
+        }
+        let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index))?;
+        Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Migrated } })
     }
 
     /// Away from a backend that can't be used, along the ring: to the same place on every core and node.

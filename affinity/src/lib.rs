@@ -3,8 +3,11 @@
 pub mod balance;
 pub mod choose;
 pub mod cookie;
+pub mod decay;
+pub mod drain;
 pub mod hash;
 pub mod marker;
+pub mod preview;
 pub mod ring;
 pub mod route;
 pub mod set_cookie;

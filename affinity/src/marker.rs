@@ -15,6 +15,7 @@ pub use told::{Told, told_by_cookie};
 
 use crate::{
     choose::{Choice, Outcome, Pin},
+    drain,
     hash::{mix64, name_hash},
     table::PoolTable,
     token::{Expiry, Refused, SEALED_LEN, Token, expired},
@@ -180,13 +181,16 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
         return None;
     }
     let old = found.token.map(|(_, token)| token);
-    let is_due = || found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now));
+    let is_due = |pinned: u16| {
+        !drain::retires(&pool.backends[usize::from(pinned)])
+            && found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now))
+    };
     let (pinned, old) = match choice.outcome {
         Outcome::New | Outcome::Lost => (choice.backend, None),
         Outcome::Repinned { .. } => (choice.backend, old),
-        Outcome::Pinned if is_due() => (choice.backend, old),
+        Outcome::Pinned if is_due(choice.backend) => (choice.backend, old),
         // A session that spills for long must not count as idle.
-        Outcome::Spilled { from, .. } if is_due() => (from, old),
+        Outcome::Spilled { from, .. } if is_due(from) => (from, old),
         Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Free => return None,
     };
     if affinity.cookie.token == TokenKind::Plain {

@@ -10,7 +10,7 @@ use crate::{
 };
 use ahash::AHashMap;
 use control::{
-    desired::{AdminState, PoolState, Snapshot},
+    desired::{AdminState, Drain, PoolState, Snapshot},
     spec::{Key, Listener, Pool},
     status::Health,
 };
@@ -67,6 +67,8 @@ pub struct Backend {
     pub address: Option<SocketAddr>,
     pub weight: u32,
     pub admin_state: AdminState,
+    /// How it drains; in maintenance, which drain led there.
+    pub drain: Option<Drain>,
     pub health: Health,
     pub incarnation: u32,
     /// Where workers keep what outlives a table: counters, idle connections.
@@ -156,6 +158,7 @@ impl PoolTable {
                     address: member.address.parse().ok().or(observed.resolved),
                     weight: member.weight,
                     admin_state: member.admin_state,
+                    drain: member.drain,
                     health: observed.health,
                     incarnation: member.incarnation,
                     slot: slots.backend(name, backend),

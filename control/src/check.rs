@@ -3,8 +3,8 @@
 pub mod modes;
 
 use crate::{
-    config::Config,
-    spec::{Backend, Listener, OnOverload, Pool, SameSite, TokenKind},
+    config::{Config, Source},
+    spec::{Backend, Check, Listener, OnOverload, Pool, SameSite, TokenKind},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -152,6 +152,10 @@ pub fn config(config: &Config) -> Vec<Problem> {
     for (index, each) in config.pools.iter().enumerate() {
         checker.name(list.index(index).key("name"), &each.name);
         pool_at(&mut checker, &list.index(index), each);
+        let stored = config.membership.source != Source::File || each.health.instance_header.is_none();
+        let at = list.index(index).key("health").key("instance_header");
+        let right = "leave it out, or set membership.source = \"api\"";
+        checker.require(stored, at, "with the file as the source nothing keeps which instance was there", right);
     }
     checker.problems
 }
@@ -475,5 +479,18 @@ fn health(checker: &mut Checker, path: &Path, pool: &Pool) {
             "write \"shop.example.com\"",
         );
     }
+    if let Some(field) = &health.instance_header {
+        let at = at.key("instance_header");
+        let wrong = format!("`{}` is not a field's name", field.escape_debug());
+        checker.require(is_token(field), at.clone(), wrong, "write a name such as \"X-Instance\"");
+        let right = "set check = \"http\", or leave it out";
+        checker.require(health.check == Check::Http, at, "only the answer to an `http` check has fields", right);
+    }
     positive(checker, &at.key("passive"), &[("hold", health.passive.hold)]);
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    let holds = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(holds)
 }

@@ -55,6 +55,8 @@ counters! {
         RepinnedDown "repinned_down" "Sessions bound to another backend because theirs was down.",
         RepinnedMaintenance "repinned_maintenance" "Sessions bound to another backend because theirs was in maintenance.",
         RepinnedDraining "repinned_draining" "Requests that hash to a draining backend, sent to the next one.",
+        RepinnedMigrate "repinned_migrate" "Sessions bound to another backend because theirs drains and it was their turn to move.",
+        RepinnedDeadline "repinned_deadline" "Sessions bound to another backend because theirs had drained up to its deadline.",
         RepinnedRemoved "repinned_removed" "Sessions bound to another backend because theirs was removed.",
         RepinnedRetry "repinned_retry" "Sessions bound to another backend because theirs failed this very request.",
         RepinnedOverload "repinned_overload" "Sessions named anew by another backend, which served them because theirs had no room.",

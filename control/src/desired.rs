@@ -1,5 +1,6 @@
 //! The desired state, and the changes from one generation of it to the next.
 
+pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
     spec::{Backend, Key, Listener, Pool},
     status::Health,
@@ -29,11 +30,15 @@ pub struct Member {
     pub address: String,
     pub weight: u32,
     pub admin_state: AdminState,
+    /// Kept in maintenance where a drain's deadline led there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
     /// Which life of the backend this is. Seeds from a file are 1; one added later has the generation at
     /// which it was added, a number that no life before it had.
     pub incarnation: u32,
+    /// The instance that the last successful check of it named, where its pool has checks ask for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// What the operator commands.
@@ -49,26 +54,6 @@ pub enum AdminState {
     Maintenance,
 }
 
-/// A drain under way. Times are Unix milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    pub mode: DrainMode,
-    pub since: u64,
-    /// When what is left is sent elsewhere: the backend then goes into maintenance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<u64>,
-}
-
-/// What happens to the sessions of a draining backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum DrainMode {
-    /// They stay until they end.
-    #[default]
-    Persist,
-}
-
 /// The incarnation of a backend that came with the file.
 pub const SEED_INCARNATION: u32 = 1;
 
@@ -80,6 +65,7 @@ impl Member {
             admin_state: AdminState::Active,
             drain: None,
             incarnation,
+            instance: None,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod counters;
 pub mod desired;
+pub mod drain;
 pub mod message;
 pub mod spec;
 pub mod status;

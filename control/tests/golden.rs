@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
-    desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Snapshot},
+    desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
@@ -21,8 +21,26 @@ fn member() -> Member {
 }
 
 fn draining() -> Member {
-    let drain = Drain { mode: DrainMode::Persist, since: 1_790_000_000_000, deadline: Some(1_790_000_600_000) };
+    drained(Drain { since: 1_790_000_000_000, deadline: Some(1_790_000_600_000), ..Drain::default() })
+}
+
+fn drained(drain: Drain) -> Member {
     Member { admin_state: AdminState::Draining, drain: Some(drain), incarnation: 77, ..member() }
+}
+
+/// Every way to drain.
+fn drains() -> Vec<Change> {
+    let migrate = Drain { mode: DrainMode::Migrate, share: Share::new(0.25), ..Drain::default() };
+    let retire = Drain { mode: DrainMode::Retire, since: 9, ..Drain::default() };
+    let drains = [
+        Drain { then: Some(Then::Leave), ..migrate },
+        Drain { then: Some(Then::Remove), ..retire },
+        Drain { then: Some(Then::Maintenance), ..retire },
+    ];
+    let put = |drain| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member: drained(drain) };
+    let named = Member { instance: Some("pod-7f".into()), ..member() };
+    let named = Change::PutMember { pool: "shop".into(), name: "app-1".into(), member: named };
+    drains.map(put).into_iter().chain([named]).collect()
 }
 
 fn settings() -> Pool {
@@ -126,6 +144,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Snapshot { snapshot: Box::default() },
         ToDataplane::Delta { base: 41, generation: 42, changes },
         ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
     ]

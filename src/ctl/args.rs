@@ -1,5 +1,6 @@
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 use control::spec::Span;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -52,9 +53,8 @@ pub(crate) enum Action {
     Drain {
         #[command(flatten)]
         backend: Backend,
-        /// When what is left is sent elsewhere, from now: "30m", "1h30m". [default: never]
-        #[arg(long, value_name = "DURATION")]
-        deadline: Option<Span>,
+        #[command(flatten)]
+        how: How,
         /// Return only when no session is left.
         #[arg(long)]
         wait: bool,
@@ -62,12 +62,23 @@ pub(crate) enum Action {
         #[arg(long, default_value = "60s", value_name = "DURATION", requires = "wait")]
         timeout: Span,
     },
+    /// Restart the backends of a pool, one after the other: drain, wait, run a command, wait for health, activate.
+    RollingRestart(Rolling),
     /// Take a backend back into service.
     Activate(Backend),
     /// Give a backend nothing at all; its sessions go elsewhere.
     Maintenance(Backend),
+    /// Say that a backend was restarted: its old sessions begin anew.
+    Reset(Backend),
     /// Remove a backend.
     Remove(Backend),
+    /// What a change would move and lose, before it is made.
+    Preview {
+        /// The pool.
+        pool: String,
+        #[command(subcommand)]
+        change: Change,
+    },
     /// Say how a backend is, or leave that to the checks again.
     Health {
         #[command(flatten)]
@@ -84,6 +95,140 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Change {
+    Drain {
+        /// The name of the backend.
+        name: String,
+        #[command(flatten)]
+        how: How,
+    },
+    Remove {
+        /// The name of the backend.
+        name: String,
+    },
+    Maintenance {
+        /// The name of the backend.
+        name: String,
+    },
+    Weight {
+        /// The name of the backend.
+        name: String,
+        /// 0 to 1000; 0 gets no new sessions.
+        weight: u32,
+    },
+    Add {
+        /// The name of the backend.
+        name: String,
+        /// host:port
+        address: String,
+        /// 0 to 1000; 0 gets no new sessions.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        weight: u32,
+    },
+}
+
+impl Change {
+    /// As the API takes it.
+    pub(crate) fn to_body(&self) -> Value {
+        match self {
+            Self::Drain { name, how } => {
+                let mut body = how.to_body();
+                body["name"] = json!(name);
+                json!({ "drain": body })
+            }
+            Self::Remove { name } => json!({ "remove": name }),
+            Self::Maintenance { name } => json!({ "maintenance": name }),
+            Self::Weight { name, weight } => json!({ "weight": { "name": name, "weight": weight } }),
+            Self::Add { name, address, weight } => {
+                json!({ "add": { "name": name, "address": address, "weight": weight } })
+            }
+        }
+    }
+}
+
+/// How to drain.
+#[derive(Args, Debug)]
+pub(crate) struct How {
+    /// What becomes of its sessions. [default: persist]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// When what is left is dealt with, from now: "30m", "1h30m". [default: never]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<Span>,
+    /// With mode migrate, the share of the sessions that has moved at the deadline, 0 to 1. [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) share: Option<f64>,
+    /// What to do once nothing is left, or at the deadline. [default: maintenance, at the deadline alone]
+    #[arg(long, value_enum)]
+    pub(crate) then: Option<Then>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rolling {
+    /// The pool.
+    pub(crate) pool: String,
+    /// What restarts a backend, run by `sh -c` with STEADFAST_BACKEND and STEADFAST_ADDRESS in its environment.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) command: String,
+    /// What becomes of the sessions of a backend. [default: persist]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
+    /// How long each drain may take; what is left then is sent elsewhere.
+    #[arg(long, default_value = "30m", value_name = "DURATION")]
+    pub(crate) deadline: Span,
+    /// How long a backend may take to be up after the command.
+    #[arg(long, default_value = "60s", value_name = "DURATION")]
+    pub(crate) health_timeout: Span,
+    /// Begin with this backend, where an earlier run stopped.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Persist => "persist",
+            Self::Retire => "retire",
+            Self::Migrate => "migrate",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// They stay until they end.
+    Persist,
+    /// They stay, and their tokens are not renewed.
+    Retire,
+    /// They move, more and more of them up to the deadline.
+    Migrate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Then {
+    /// It drains on.
+    Leave,
+    /// It gets nothing any more.
+    Maintenance,
+    /// It is removed.
+    Remove,
+}
+
+impl How {
+    /// As the API takes it; what is not said is left out.
+    pub(crate) fn to_body(&self) -> Value {
+        let name = |value: Option<PossibleValue>| value.map(|value| json!(value.get_name()));
+        let fields = [
+            ("mode", self.mode.map(|mode| json!(mode.name()))),
+            ("deadline", self.deadline.map(|deadline| json!(deadline))),
+            ("share", self.share.map(|share| json!(share))),
+            ("then", name(self.then.and_then(|then| then.to_possible_value()))),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
 }
 
 #[derive(Args, Debug)]

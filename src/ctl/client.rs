@@ -56,6 +56,19 @@ impl Client {
         if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer, &text)) }
     }
 
+    /// What is at `path`; `None` where nothing is.
+    pub(super) fn find(&self, path: &str, patience: Duration) -> Result<Option<Value>, Failure> {
+        let (status, reader) = self.send("GET", path, None, Some(patience))?;
+        let mut text = String::new();
+        reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
+        let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
+        match status {
+            200 => Ok(Some(answer)),
+            404 => Ok(None),
+            status => Err(refusal(status, &answer, &text)),
+        }
+    }
+
     /// The lines of an answer that goes on until either side ends it.
     pub(super) fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
         let (status, mut reader) = self.send("GET", path, None, None)?;

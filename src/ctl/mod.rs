@@ -2,6 +2,8 @@
 
 pub(crate) mod args;
 mod client;
+mod progress;
+mod rolling;
 mod show;
 mod table;
 
@@ -10,8 +12,9 @@ use crate::{
     failure::Failure,
     output,
 };
-use args::{Action, Backend, Ctl, Explain};
+use args::{Action, Backend, Ctl, Explain, How};
 use client::{Client, PATIENCE, segment};
+use progress::Waited;
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
 
@@ -19,6 +22,19 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
     let client = connect(arguments)?;
     if let Action::Events = arguments.action {
         return follow(&client, arguments.json);
+    }
+    if let Action::RollingRestart(rolling) = &arguments.action {
+        if arguments.json {
+            return Err(Failure::general(
+                "rolling-restart makes many calls and has no one answer to print: leave out --json",
+            ));
+        }
+        return rolling::restart(&client, rolling);
+    }
+    if let Action::Drain { backend, how, wait: true, timeout } = &arguments.action
+        && !arguments.json
+    {
+        return drain(&client, backend, how, timeout.to_std());
     }
     let call = Call::of(&arguments.action);
     let answer = client.call(call.method, &call.path, call.body.as_ref(), call.patience)?;
@@ -28,6 +44,24 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
         return Err(Failure::general("sessions or requests were still left when the time was up"));
     }
     Ok(())
+}
+
+/// Drains and shows how far that is until nothing is left.
+fn drain(client: &Client, backend: &Backend, how: &How, limit: Duration) -> Result<(), Failure> {
+    let Call { method, path, body, patience, show } = Call::write("POST", backend, "/drain", Some(how.to_body()));
+    output::print(&show(&client.call(method, &path, body.as_ref(), patience)?))?;
+    match progress::wait(client, &backend_path(backend), limit)? {
+        Waited::Empty => Ok(()),
+        Waited::Activated => Err(Failure::general("somebody activated it while it drained")),
+        Waited::TimeUp => Err(Failure::general("sessions or requests were still left when the time was up")),
+        Waited::Ended(left) => {
+            Err(Failure::general(format!("the drain was ended while {left} sessions or requests were still left")))
+        }
+    }
+}
+
+fn backend_path(Backend { pool, name }: &Backend) -> String {
+    format!("/v1/pools/{}/backends/{}", segment(pool), segment(name))
 }
 
 fn connect(arguments: &Ctl) -> Result<Client, Failure> {
@@ -69,11 +103,8 @@ impl Call {
                 Self::write("PUT", backend, "", Some(body))
             }
             Action::Weight { backend, weight } => Self::write("PATCH", backend, "", Some(json!({ "weight": weight }))),
-            Action::Drain { backend, deadline, wait, timeout } => {
-                let mut body = json!({ "mode": "persist" });
-                if let Some(deadline) = deadline {
-                    body["deadline"] = json!(deadline);
-                }
+            Action::Drain { backend, how, wait, timeout } => {
+                let body = how.to_body();
                 if !wait {
                     return Self::write("POST", backend, "/drain", Some(body));
                 }
@@ -82,6 +113,7 @@ impl Call {
             }
             Action::Activate(backend) => Self::write("POST", backend, "/activate", None),
             Action::Maintenance(backend) => Self::write("POST", backend, "/maintenance", None),
+            Action::Reset(backend) => Self::write("POST", backend, "/reset", None),
             Action::Remove(backend) => Self::write("DELETE", backend, "", None),
             Action::Health { backend, health } => {
                 Self::write("PUT", backend, "/health", Some(json!({ "health": health.name() })))
@@ -89,8 +121,16 @@ impl Call {
             Action::Explain(explain) => {
                 Self { body: Some(request_of(explain)), ..Self::post("/v1/explain", show::explanation) }
             }
+            Action::Preview { pool, change } => {
+                let path = format!("/v1/pools/{}/preview", segment(pool));
+                Self { body: Some(change.to_body()), ..Self::post(&path, show::preview) }
+            }
             Action::Reload => Self::post("/v1/reload", show::written),
             Action::RotateKeys => Self::post("/v1/keys/rotate", show::written),
+            // Many calls rather than one, the first of which this is.
+            Action::RollingRestart(rolling) => {
+                Self::read(format!("/v1/pools/{}/backends", segment(&rolling.pool)), show::backends)
+            }
             // Followed rather than called.
             Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
         }
@@ -104,8 +144,8 @@ impl Call {
         Self { method: "POST", ..Self::read(path.to_owned(), show) }
     }
 
-    fn write(method: &'static str, Backend { pool, name }: &Backend, rest: &str, body: Option<Value>) -> Self {
-        let path = format!("/v1/pools/{}/backends/{}{rest}", segment(pool), segment(name));
+    fn write(method: &'static str, backend: &Backend, rest: &str, body: Option<Value>) -> Self {
+        let path = backend_path(backend) + rest;
         Self { method, body, ..Self::read(path, show::written) }
     }
 }

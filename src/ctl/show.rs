@@ -106,6 +106,30 @@ pub(super) fn written(answer: &Value) -> String {
     text
 }
 
+/// What a change would move and lose.
+pub(super) fn preview(answer: &Value) -> String {
+    let mut table = Table::new(["backend", "sessions", "then", "new sessions", "then"]);
+    for backend in list(&answer["backends"]) {
+        let share = |key: &str| backend[key].as_f64().map_or(String::new(), |share| format!("{:.0}%", share * 100.0));
+        table.row([
+            cell(&backend["name"]),
+            cell(&backend["sessions_before"]),
+            cell(&backend["sessions_after"]),
+            share("new_share_before"),
+            share("new_share_after"),
+        ]);
+    }
+    let [moved, lost] = ["moved", "lost"].map(|key| match cell(&answer[key]) {
+        none if none.is_empty() => "an unknown number".to_owned(),
+        number => number,
+    });
+    let mut text = format!("{table}\nsessions that move: {moved}; that lose their state: {lost}\n");
+    for note in list(&answer["notes"]) {
+        push(&mut text, format_args!("{}\n", cell(note)));
+    }
+    text
+}
+
 /// Where a request would go, then each step of the decision.
 pub(super) fn explanation(answer: &Value) -> String {
     let names: Vec<_> = list(&answer["candidates"]).map(cell).collect();
@@ -174,6 +198,16 @@ mod tests {
         let text = backends(&answer);
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["a", "b:1", "1", "active", "down", "-", "0", "5", "1", "connection", "refused"]);
+    }
+
+    #[test]
+    fn a_preview_tells_each_load_and_what_is_lost() {
+        let backend = json!({"name": "a", "sessions_before": 4, "sessions_after": null, "new_share_before": 0.5,
+            "new_share_after": 0.0});
+        let answer = json!({"moved": 4, "lost": null, "backends": [backend], "notes": ["so it is"]});
+        let text = "BACKEND  SESSIONS  THEN  NEW SESSIONS  THEN\na        4         -     50%           0%\n\n\
+            sessions that move: 4; that lose their state: an unknown number\nso it is\n";
+        assert_eq!(preview(&answer), text);
     }
 
     #[test]

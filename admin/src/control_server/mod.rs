@@ -11,6 +11,7 @@ use crate::{
     events::Kind,
     state::{State, shared::Shared},
 };
+use affinity::decay::Sample;
 use control::{
     desired::Snapshot,
     message::{ToDataplane, to_line},
@@ -139,24 +140,40 @@ impl State {
             merge(Arc::make_mut(&mut peer.stats), report, &snapshot.desired);
             peer.reported_at = Some(clock::unix_millis());
         }
-        self.follow_drains(&mut shared);
+        if self.follow_drains(&mut shared) {
+            self.drains.notify_one();
+        }
         drop(shared);
         self.planes.send_replace(());
     }
 
-    /// Looks for drains that are done since the last report.
-    fn follow_drains(&self, shared: &mut Shared) {
-        let Shared { drains, peers, .. } = shared;
+    /// Looks for drains that are done since the last report; whether any is that has to be ended then.
+    fn follow_drains(&self, shared: &mut Shared) -> bool {
+        let Shared { drains, peers, snapshot, .. } = shared;
+        let now = clock::unix_millis();
+        let mut over = false;
         for ((pool, name), watched) in &mut drains.0 {
             let figures = figures(peers.iter(), pool, name);
             watched.sessions_at_start = watched.sessions_at_start.or(figures.live_sessions);
-            let empty = left(peers.iter(), (pool, name), watched.generation, 0).is_some_and(Left::is_none);
+            let left = left(peers.iter(), (pool, name), watched.generation, 0);
+            if let (Some(_), Some(live)) = (left, figures.live_sessions) {
+                watched.series.push(Sample { at: now, live });
+            }
+            let empty = left.is_some_and(Left::is_none);
+            watched.nothing_left = empty;
             if empty && !watched.finished {
                 watched.finished = true;
                 let data = json!({ "pool": pool, "backend": name, "change": "finished", "since": watched.drain.since });
                 self.events.emit(Kind::Drain, &data);
             }
+            // A data plane that has just begun has not seen every live session yet.
+            let live_for =
+                snapshot.desired.pools.get(pool).map_or(0, |pool| pool.settings.affinity.cookie.live_for().as_millis());
+            let knows = peers.iter().all(|peer| peer.connected_since.saturating_add(live_for) <= now);
+            watched.empty = empty && knows && figures.live_sessions.is_some();
+            over |= watched.empty && watched.drain.then.is_some();
         }
+        over
     }
 
     /// Asks every data plane for its figures.

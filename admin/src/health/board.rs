@@ -53,6 +53,7 @@ pub(crate) enum Job {
 struct Entry {
     serial: u64,
     address: String,
+    incarnation: u32,
     /// Where the address is no name.
     target: Option<SocketAddr>,
     machine: Machine,
@@ -141,7 +142,7 @@ impl Board {
         let serial = self.serials;
         let (pool_id, members) = self.pools.get_key_value(pool_name).expect("settle put it there");
         let known = members.entries.get_key_value(name);
-        if known.is_some_and(|(_, entry)| entry.address == member.address) {
+        if known.is_some_and(|(_, entry)| entry.address == member.address && entry.incarnation == member.incarnation) {
             return;
         }
         let machine = known.map(|(_, entry)| {
@@ -154,6 +155,7 @@ impl Board {
         let entry = Entry {
             serial,
             address: member.address.clone(),
+            incarnation: member.incarnation,
             target: member.address.parse().ok(),
             machine: machine.unwrap_or_default(),
             rounds: 0,
@@ -260,6 +262,11 @@ impl Board {
         })??;
         self.schedule(id, Task::Check, Some(due));
         (before != after).then_some(after)
+    }
+
+    /// Whether the job of this ticket was about the backend as it is now.
+    pub(crate) fn is_current(&mut self, ticket: &Ticket) -> bool {
+        self.with(&ticket.id, |entry, _| entry.serial == ticket.serial).unwrap_or(false)
     }
 
     /// Plans the next lookup; false where the result belongs to a backend that is gone.

@@ -6,7 +6,7 @@ pub(crate) mod probe;
 #[cfg(test)]
 mod tests;
 
-use crate::state::State;
+use crate::state::{State, plan};
 use board::{Due, Id, Job, Ticket};
 use control::{
     desired::{Change, Observed, Snapshot},
@@ -28,7 +28,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const GATHERED: usize = 4_096;
 
 enum Outcome {
-    Checked(Ticket, Result<(), Arc<str>>),
+    /// Where it succeeded, with the instance that it named.
+    Checked(Ticket, Result<Option<String>, Arc<str>>),
     LookedUp(Ticket, Option<SocketAddr>),
 }
 
@@ -104,15 +105,27 @@ async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) 
         while let Ok(outcome) = results.try_recv() {
             gathered.push(outcome);
         }
-        take(state, gathered.drain(..));
+        let seen = take(state, gathered.drain(..));
+        if !seen.is_empty() {
+            let state = Arc::clone(state);
+            // Checks don't wait for the store.
+            tokio::spawn(async move {
+                let written = state.write(move |current| Ok(plan::instances(current, &seen))).await;
+                if let Err(error) = written {
+                    tracing::error!(?error, "another instance answers a check and that can't be stored");
+                }
+            });
+        }
     }
 }
 
-fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) {
+/// Takes results over; the pools and backends of which another instance answered than is stored, and which.
+fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<(String, String, String)> {
     let mut shared = state.lock();
     let shared_now = &mut *shared;
     let now = state.clock.millis();
     let mut observed: BTreeMap<Id, Observed> = BTreeMap::new();
+    let mut instances = Vec::new();
     let mut seen = |snapshot: &Snapshot, id: Id, change: &dyn Fn(&mut Observed)| {
         let before = snapshot.observed(&id.0, &id.1);
         change(observed.entry(id).or_insert(before));
@@ -120,6 +133,17 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) {
     for outcome in outcomes {
         match outcome {
             Outcome::Checked(ticket, outcome) => {
+                if let Ok(Some(instance)) = &outcome
+                    && shared_now.board.is_current(&ticket)
+                {
+                    let (pool, name) = &ticket.id;
+                    let known =
+                        shared_now.snapshot.desired.pools.get(&**pool).and_then(|pool| pool.members.get(&**name));
+                    if known.is_some_and(|known| known.instance.as_ref() != Some(instance)) {
+                        instances.push((pool.to_string(), name.to_string(), instance.clone()));
+                    }
+                }
+                let outcome = outcome.map(drop);
                 if let Some(health) = shared_now.board.checked(&ticket, outcome, now) {
                     seen(&shared_now.snapshot, ticket.id, &|observed| observed.health = health);
                 }
@@ -139,6 +163,7 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) {
     }
     let changes = observed.into_iter().map(|(id, observed)| observe(&id, observed)).collect();
     state.publish(shared, changes);
+    instances
 }
 
 /// A worker of a data plane marked a backend.

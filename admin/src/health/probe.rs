@@ -9,16 +9,23 @@ use tokio::{
 /// A response's head that is longer than this is no answer to a check.
 const MAX_HEAD: usize = 16 << 10;
 
-/// One check of a backend. `address` is its address as configured, which an `http` check names unless it is told another.
+/// The longest name of an instance that is told apart, in bytes; what is longer is cut.
+const MAX_INSTANCE: usize = 256;
+
+/// One check of a backend; the instance that it names, where it is asked for that. `address` is its address as configured, which an `http` check names unless it is told another.
 ///
 /// # Errors
 /// What is wrong with the backend, in a few words.
-pub(super) async fn check(target: Option<SocketAddr>, address: &str, settings: &HealthCheck) -> Result<(), Arc<str>> {
+pub(super) async fn check(
+    target: Option<SocketAddr>,
+    address: &str,
+    settings: &HealthCheck,
+) -> Result<Option<String>, Arc<str>> {
     let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
     let probe = async {
         let stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
         match settings.check {
-            Check::Tcp | Check::Off => Ok(()),
+            Check::Tcp | Check::Off => Ok(None),
             Check::Http => ask(stream, address, settings).await,
         }
     };
@@ -28,7 +35,7 @@ pub(super) async fn check(target: Option<SocketAddr>, address: &str, settings: &
     }
 }
 
-async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Result<(), String> {
+async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Result<Option<String>, String> {
     let host = settings.host.as_deref().unwrap_or(address);
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: steadfast-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -38,7 +45,12 @@ async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Re
     let mut head = Vec::with_capacity(1_024);
     loop {
         match final_status(&head)? {
-            Some(status) if settings.expect.contains(status) => return Ok(()),
+            Some(status) if settings.expect.contains(status) => match &settings.instance_header {
+                None => return Ok(None),
+                Some(field) if is_whole(&head) => return Ok(instance(&head, field)),
+                Some(_) if head.len() >= MAX_HEAD => return Err("a response head that is too long".to_owned()),
+                Some(_) => {}
+            },
             Some(status) => return Err(format!("status {status}")),
             None if head.len() >= MAX_HEAD => return Err("a response head that is too long".to_owned()),
             None => {}
@@ -47,6 +59,32 @@ async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Re
             return Err("closed before it answered".to_owned());
         }
     }
+}
+
+/// Whether the final response's head is all there.
+fn is_whole(head: &[u8]) -> bool {
+    final_head(head).windows(4).any(|bytes| bytes == b"\r\n\r\n")
+}
+
+/// `head` from its first response on that is no interim one.
+fn final_head(mut head: &[u8]) -> &[u8] {
+    while head.get(9) == Some(&b'1')
+        && let Some(next) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n")
+    {
+        head = &head[next + 4..];
+    }
+    head
+}
+
+/// What the field of the final response says, as text.
+fn instance(head: &[u8], field: &str) -> Option<String> {
+    let lines = final_head(head).split(|byte| *byte == b'\n').skip(1).take_while(|line| !line.trim_ascii().is_empty());
+    let mut values = lines.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        line[..colon].eq_ignore_ascii_case(field.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+    });
+    let value = values.next().filter(|value| !value.is_empty())?;
+    Some(String::from_utf8_lossy(&value[..value.len().min(MAX_INSTANCE)]).into_owned())
 }
 
 /// The status of the first response in `head` that is no interim one; `None` where more bytes are needed.
@@ -131,7 +169,8 @@ mod tests {
             }
             String::from_utf8(request[..read].to_vec()).unwrap()
         });
-        let outcome = check(Some(target), "app.internal:80", &settings).await.map_err(|reason| reason.to_string());
+        let outcome =
+            check(Some(target), "app.internal:80", &settings).await.map(drop).map_err(|reason| reason.to_string());
         if response.is_some() && settings.check == Check::Http {
             let request = backend.await.unwrap();
             let host = settings.host.as_deref().unwrap_or("app.internal:80");
@@ -160,6 +199,23 @@ mod tests {
         ] {
             assert_eq!(said_of(response, settings).await, Err(wrong.to_owned()));
         }
+    }
+
+    #[test]
+    fn finds_the_instance_of_the_final_response() {
+        for (head, whole, found) in [
+            ("HTTP/1.1 200 OK\r\nX-Instance: a\r\n", false, Some("a")),
+            ("HTTP/1.1 200 OK\r\nDate: x\r\nx-instance:  b c \r\n\r\nX-Instance: no\r\n", true, Some("b c")),
+            ("HTTP/1.1 103 Early\r\nX-Instance: no\r\n\r\nHTTP/1.1 200 OK\r\nX-Instance: a\r\n\r\n", true, Some("a")),
+            ("HTTP/1.1 103 Early\r\nX-Instance: no\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", true, None),
+            ("HTTP/1.1 200 OK\r\nX-Instance:\r\n\r\n", true, None),
+            ("HTTP/1.1 200 OK\r\nX-Instances: a\r\n\r\n", true, None),
+        ] {
+            let head = head.as_bytes();
+            assert_eq!((is_whole(head), instance(head, "X-Instance").as_deref()), (whole, found));
+        }
+        let long = format!("HTTP/1.1 200 OK\r\nI: {}\r\n\r\n", "x".repeat(1_000));
+        assert_eq!(instance(long.as_bytes(), "I").map(|instance| instance.len()), Some(MAX_INSTANCE));
     }
 
     #[tokio::test]

@@ -11,12 +11,17 @@ use crate::{
     clock, health,
     state::{
         Written,
+        drain_plan::Wish,
         plan::{self, Command, Current},
         precondition::{Precondition, tag},
     },
 };
 use axum::{extract::State, http::StatusCode, response::Response};
-use control::{desired::DrainMode, spec::Span, status::Health};
+use control::{
+    desired::{DrainMode, Share, Then},
+    spec::Span,
+    status::Health,
+};
 use serde::Deserialize;
 use std::{pin::pin, time::Duration};
 use tokio::time::{Instant, timeout_at};
@@ -28,15 +33,51 @@ const MAX_WAIT: Span = Span::from_secs(3_600);
 /// How often those who wait ask the data planes for figures.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// How to drain. Without a deadline, one that was given before stays.
+/// How to drain. What is left out stays as it was, where the backend drains already.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct DrainBody {
-    mode: DrainMode,
-    /// From now, as in `"30m"`: the backend then goes into maintenance.
+    /// `persist` unless given.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
-    deadline: Option<Span>,
+    pub(super) mode: Option<DrainMode>,
+    /// From now, as in `"30m"`: what is left then is dealt with as `then` says.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(super) deadline: Option<Span>,
+    /// Of mode `migrate`: how many of the sessions have moved at the deadline, 0 to 1; all of them unless given.
+    #[schema(value_type = f64, required = false, minimum = 0, maximum = 1)]
+    #[serde(deserialize_with = "given")]
+    pub(super) share: Option<Share>,
+    /// What to do once nothing is left, or with what is left at the deadline. Unless given, the backend goes into
+    /// maintenance at the deadline, and drains on where nothing is left before.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    pub(super) then: Option<Then>,
+}
+
+impl DrainBody {
+    /// `at` is the pointer to this body.
+    pub(super) fn check(&self, at: &str) -> Result<(), Problem> {
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.as_millis() == 0 || *deadline > MAX_DEADLINE) {
+            let right = "write a time above zero and of at most \"365d\"; for none at all there is /maintenance";
+            return Err(Problem::field(format!("{at}/deadline"), format!("{deadline} is out of range"), right));
+        }
+        let migrates = self.mode == Some(DrainMode::Migrate);
+        if migrates && self.deadline.is_none() {
+            let right = "write by when the share is to have moved, as in \"30m\"";
+            return Err(Problem::field(
+                format!("{at}/deadline"),
+                "is missing, and mode `migrate` needs it: there is no default",
+                right,
+            ));
+        }
+        if !migrates && self.share.is_some() {
+            let right = "leave it out, or write \"mode\": \"migrate\" with a deadline";
+            return Err(Problem::field(format!("{at}/share"), "belongs to mode `migrate` alone", right));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -70,15 +111,13 @@ pub(super) async fn drain(
     precondition: Precondition,
     MaybeJson(body): MaybeJson<DrainBody>,
 ) -> Result<Response, Problem> {
-    if let Some(deadline) = body.deadline.filter(|deadline| deadline.as_millis() == 0 || *deadline > MAX_DEADLINE) {
-        let right = "write a time above zero and of at most \"365d\"; for none at all there is /maintenance";
-        return Err(Problem::field("/deadline", format!("{deadline} is out of range"), right));
-    }
+    body.check("")?;
     let limit = query.timeout.unwrap_or(Span::from_secs(60));
     if limit > MAX_WAIT {
         return Err(Problem::parameter("timeout", format!("{limit} is too long"), "write at most \"1h\""));
     }
-    let command = Command::Drain { mode: body.mode, deadline: body.deadline };
+    let DrainBody { mode, deadline, share, then } = body;
+    let command = Command::Drain(Wish { mode, deadline, share, then });
     let written = app.command(&path, command, precondition).await?;
     match query.wait {
         None => app.answer(&path, written, None).await,
@@ -113,6 +152,21 @@ pub(super) async fn maintenance(
     MaybeJson(Nothing {}): MaybeJson<Nothing>,
 ) -> Result<Response, Problem> {
     let written = app.command(&path, Command::Maintain, precondition).await?;
+    app.answer(&path, written, None).await
+}
+
+/// It was restarted: a new incarnation. Sessions of the old one begin anew, and are counted as lost.
+#[utoipa::path(
+    post, path = "/v1/pools/{pool}/backends/{name}/reset", tag = "admin state", params(BackendPath),
+    responses((status = 200, body = BackendReceipt))
+)]
+pub(super) async fn reset(
+    State(app): Shared,
+    Path(path): Path<BackendPath>,
+    precondition: Precondition,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<Response, Problem> {
+    let written = app.command(&path, Command::Reset, precondition).await?;
     app.answer(&path, written, None).await
 }
 

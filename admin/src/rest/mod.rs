@@ -3,6 +3,7 @@
 mod admin_state;
 mod backends;
 mod document;
+mod drain_view;
 mod explain;
 mod follow;
 pub(crate) mod guard;
@@ -10,6 +11,7 @@ mod metrics;
 mod openapi;
 mod operation;
 mod pools;
+mod preview;
 pub(crate) mod problem;
 mod request;
 mod schemas;
@@ -63,11 +65,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(admin_state::drain))
         .routes(routes!(admin_state::activate))
         .routes(routes!(admin_state::maintenance))
+        .routes(routes!(admin_state::reset))
         .routes(routes!(admin_state::health))
         .routes(routes!(operation::status))
         .routes(routes!(operation::reload))
         .routes(routes!(operation::rotate))
         .routes(routes!(explain::explain))
+        .routes(routes!(preview::preview))
         .routes(routes!(follow::events))
         .routes(routes!(metrics::metrics))
         .split_for_parts();

@@ -132,6 +132,7 @@ impl From<Refusal> for Problem {
                 );
                 conflict("in-use", "The pool is in use", detail)
             }
+            Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
                 let detail = format!(

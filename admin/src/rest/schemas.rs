@@ -76,8 +76,12 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "interval", json!({ "pattern": duration(Some(3)) })),
         ("HealthCheck", "expect", json!({ "pattern": STATUSES })),
         ("HealthCheck", "path", json!({ "pattern": PATH })),
+        ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
+        ("DrainQuestion", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE })),
+        ("AddQuestion", "name", name()),
+        ("AddQuestion", "address", address()),
         ("Question", "pool", name()),
         ("Question", "listener", name()),
         ("Question", "path", json!({ "pattern": "^/" })),
@@ -95,6 +99,15 @@ pub(super) fn refine(schemas: &mut Value) {
     modes::refine(&mut schemas["Affinity"]);
     merge(&mut schemas["AffinityRule"], modes::rule());
     merge(&mut schemas["AffinityHeader"], modes::header());
+    for drain in ["DrainBody", "DrainQuestion"] {
+        merge(&mut schemas[drain], drain_rules());
+    }
+    for change in schemas["Preview"]["oneOf"].as_array_mut().into_iter().flatten() {
+        merge(change, json!({ "additionalProperties": false }));
+    }
+    let asks = json!({ "properties": { "check": { "const": "http" } }, "required": ["check"] });
+    let names = json!({ "properties": { "instance_header": { "type": "string" } }, "required": ["instance_header"] });
+    merge(&mut schemas["HealthCheck"], json!({ "if": names, "then": asks }));
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {
@@ -146,6 +159,15 @@ fn overload_rules() -> Value {
         { "if": on_overload("queue"), "then": queued },
         { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },
     ] })
+}
+
+/// What the fields of a drain say of each other.
+fn drain_rules() -> Value {
+    json!({
+        "if": { "properties": { "mode": { "const": "migrate" } }, "required": ["mode"] },
+        "then": { "required": ["deadline"] },
+        "else": { "properties": { "share": false } },
+    })
 }
 
 /// RFC 7396.

@@ -96,7 +96,8 @@ async fn backends_are_listed_read_put_patched_and_removed() {
     assert_eq!(list[0], backend);
     let expected = json!({
         "name": "a", "address": "10.0.0.1:80", "resolved": null, "weight": 1, "admin_state": "active",
-        "health": "unknown", "health_reason": null, "incarnation": 1, "live_sessions": null, "requests_in_flight": 0, "requests_queued": 0,
+        "health": "unknown", "health_reason": null, "incarnation": 1, "instance": null, "live_sessions": null, "requests_in_flight": 0,
+        "requests_queued": 0,
         "requests": 0, "sessions_lost": 0, "errors": 0, "drain_progress": null, "counts": backend["counts"],
     });
     assert_eq!(backend, expected);
@@ -201,7 +202,12 @@ async fn what_is_wrong_is_named_with_what_would_be_right() {
         (format!("PATCH {A}"), r#"{"address":null}"#, field("/address"), "leave it out"),
         (format!("PATCH {A}"), r#"{"weight":1001}"#, field("/weight"), "write 0 to 1000"),
         (format!("PATCH {A}"), r#"{"health":"up"}"#, field("/health"), "`address`"),
-        (post(drain), r#"{"mode":"retire"}"#, field("/mode"), "`persist`"),
+        (post(drain), r#"{"mode":"flee"}"#, field("/mode"), "`persist`"),
+        (post(drain), r#"{"mode":"migrate"}"#, field("/deadline"), "by when"),
+        (post(drain), r#"{"mode":"migrate","deadline":"1m","share":1.5}"#, field("/share"), "0.0 to 1.0"),
+        (post(drain), r#"{"mode":"retire","share":0.5,"deadline":"1m"}"#, field("/share"), "migrate"),
+        (post(drain), r#"{"share":1}"#, field("/share"), "migrate"),
+        (post(drain), r#"{"then":"close"}"#, field("/then"), "`leave`"),
         (post(drain), r#"{"deadline":"soon"}"#, field("/deadline"), "250ms"),
         (post(drain), r#"{"deadline":"0s"}"#, field("/deadline"), "/maintenance"),
         (post(drain), r#"{"deadline":"400d"}"#, field("/deadline"), "365d"),

@@ -2,11 +2,12 @@
 
 use crate::{
     control_server::peers::{Figures, Peer, figures},
-    state::{Applied, View, Written, drains::Watched},
+    rest::drain_view::DrainView,
+    state::{Applied, View, Written},
 };
 use control::{
     counters::BackendCount,
-    desired::{AdminState, DrainMode, Member, PoolState},
+    desired::{AdminState, Member, PoolState},
     spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts},
     status::{Counts, Health},
 };
@@ -43,6 +44,8 @@ pub(crate) struct BackendView {
     health_reason: Option<String>,
     /// Which life of the backend this is.
     incarnation: u32,
+    /// The instance that its checks found, where the pool has them ask for that.
+    instance: Option<String>,
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     requests_in_flight: u64,
@@ -56,21 +59,6 @@ pub(crate) struct BackendView {
     drain_progress: Option<DrainView>,
     /// Everything that is counted, by name.
     counts: Counts,
-}
-
-/// How far a drain is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DrainView {
-    mode: DrainMode,
-    since: u64,
-    /// When the backend goes into maintenance.
-    deadline: Option<u64>,
-    live_sessions: Option<u64>,
-    requests_in_flight: u64,
-    /// Live sessions when the drain began, or when this process first heard of them after that.
-    sessions_at_start: Option<u64>,
-    /// The share of those that is gone, 0 to 1.
-    share_done: Option<f64>,
 }
 
 /// What became of a write.
@@ -165,6 +153,7 @@ impl View {
             health: observed.health,
             health_reason: self.reasons.get(&id).map(|reason| reason.to_string()),
             incarnation: member.incarnation,
+            instance: member.instance.clone(),
             live_sessions,
             requests_in_flight,
             requests_queued,
@@ -180,24 +169,4 @@ impl View {
     pub(crate) fn workers(&self) -> u64 {
         self.peers.iter().map(|peer: &Peer| u64::from(peer.workers)).sum()
     }
-}
-
-impl DrainView {
-    fn new(watched: &Watched, live_sessions: Option<u64>, requests_in_flight: u64) -> Self {
-        Self {
-            mode: watched.drain.mode,
-            since: watched.drain.since,
-            deadline: watched.drain.deadline,
-            live_sessions,
-            requests_in_flight,
-            sessions_at_start: watched.sessions_at_start,
-            share_done: share_done(watched.sessions_at_start, live_sessions),
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a share of sessions needs no more than 53 bits")]
-fn share_done(at_start: Option<u64>, now: Option<u64>) -> Option<f64> {
-    let (at_start, now) = (at_start?, now?);
-    Some(if at_start == 0 { 1.0 } else { at_start.saturating_sub(now) as f64 / at_start as f64 })
 }

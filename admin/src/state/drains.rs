@@ -1,8 +1,10 @@
-use control::desired::{Change, Drain, Snapshot};
+use super::drain_plan::{Ended, Over};
+use affinity::decay::Series;
+use control::desired::{AdminState, Change, Drain, Member, Snapshot, Then};
 use std::collections::BTreeMap;
 
 /// A drain as this process has followed it. Not stored: what was seen before a restart is gone with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Watched {
     pub(crate) drain: Drain,
     /// Live sessions when it began, or when they were first reported after that.
@@ -11,6 +13,12 @@ pub(crate) struct Watched {
     pub(crate) generation: u64,
     /// Nothing was left of it, and that was told.
     pub(crate) finished: bool,
+    /// Nothing was left of it by the last reports.
+    pub(crate) nothing_left: bool,
+    /// What was left of it up to now.
+    pub(crate) series: Series,
+    /// Nothing is left of it, by data planes that have been there for long enough to know.
+    pub(crate) empty: bool,
 }
 
 /// Every drain under way, by pool and backend.
@@ -30,12 +38,12 @@ impl Drains {
             Change::PutPool { name, pool } => {
                 self.0.retain(|(pool, _), _| pool != name);
                 for (member, state) in &pool.members {
-                    self.set(name, member, state.drain, generation, &sessions);
+                    self.set(name, member, drain_of(state), generation, &sessions);
                 }
             }
             Change::RemovePool { name } => self.0.retain(|(pool, _), _| pool != name),
             Change::PutMember { pool, name, member } if snapshot.desired.pools.contains_key(pool) => {
-                self.set(pool, name, member.drain, generation, &sessions);
+                self.set(pool, name, drain_of(member), generation, &sessions);
             }
             Change::RemoveMember { pool, name } => drop(self.0.remove(&(pool.clone(), name.clone()))),
             Change::PutMember { .. }
@@ -59,7 +67,15 @@ impl Drains {
             self.0.remove(&id);
             return;
         };
-        let fresh = || Watched { drain, sessions_at_start: sessions(pool, name), generation, finished: false };
+        let fresh = || Watched {
+            drain,
+            sessions_at_start: sessions(pool, name),
+            generation,
+            finished: false,
+            nothing_left: false,
+            series: Series::default(),
+            empty: false,
+        };
         let watched = self.0.entry(id).or_insert_with(fresh);
         if watched.drain.since != drain.since {
             *watched = fresh();
@@ -67,13 +83,32 @@ impl Drains {
         watched.drain = drain;
     }
 
-    /// The earliest deadline, in Unix milliseconds.
+    /// The earliest deadline at which there is something to do, in Unix milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.0.values().filter_map(|watched| watched.drain.deadline).min()
+        let drains = self.0.values().map(|watched| watched.drain);
+        drains.filter(|drain| drain.at_deadline() != Then::Leave).filter_map(|drain| drain.deadline).min()
     }
 
-    pub(crate) fn expired(&self, now: u64) -> Vec<(String, String)> {
-        let over = |watched: &Watched| watched.drain.deadline.is_some_and(|deadline| deadline <= now);
-        self.0.iter().filter(|(_, watched)| over(watched)).map(|(id, _)| id.clone()).collect()
+    /// The drains that are to be ended by now.
+    pub(crate) fn ended(&self, now: u64) -> Vec<Ended> {
+        let ended = self.0.iter().filter_map(|(id, watched)| {
+            let Watched { drain, empty, .. } = watched;
+            let over = if drain.at_deadline() == Then::Leave {
+                return None;
+            } else if drain.then.is_some() && *empty {
+                Over::Empty
+            } else if drain.deadline.is_some_and(|deadline| deadline <= now) {
+                Over::Deadline
+            } else {
+                return None;
+            };
+            Some(Ended { id: id.clone(), drain: *drain, over })
+        });
+        ended.collect()
     }
+}
+
+/// The drain that goes on, and not one that led into maintenance.
+fn drain_of(member: &Member) -> Option<Drain> {
+    member.drain.filter(|_| member.admin_state == AdminState::Draining)
 }

@@ -1,6 +1,7 @@
 //! The owner of the desired state: every write goes through here, one after the other. It is checked, planned, stored,
 //! applied, and sent to the data planes; a write that is refused has changed nothing.
 
+pub(crate) mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod file;
 pub(crate) mod plan;
@@ -301,18 +302,18 @@ impl State {
         }
     }
 
-    /// Puts backends into maintenance whose drain's deadline is over.
+    /// Ends the drains that are over.
     pub(crate) async fn keep_deadlines(self: Arc<Self>) {
         loop {
             let now = clock::unix_millis();
-            let (next, expired) = {
+            let (next, ended) = {
                 let shared = self.lock();
-                (shared.drains.next_deadline(), shared.drains.expired(now))
+                (shared.drains.next_deadline(), shared.drains.ended(now))
             };
-            if !expired.is_empty() {
-                let ended = self.write(move |current| Ok(plan::expire_drains(current, &expired))).await;
-                if let Err(error) = &ended {
-                    tracing::error!(?error, "a drain's deadline is over and its backend can't be put into maintenance");
+            if !ended.is_empty() {
+                let written = self.write(move |current| Ok(drain_plan::end(current, &ended))).await;
+                if let Err(error) = &written {
+                    tracing::error!(?error, "a drain is over and what it is to end with can't be done");
                 }
             }
             // Looked at again after a while, since the wall clock may be set.

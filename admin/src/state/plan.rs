@@ -1,14 +1,15 @@
 //! What a command changes: from what is there and what is wanted to the changes between them. Pure.
 
 use super::{
+    drain_plan::{self, Wish},
     precondition::{Precondition, tag},
     refusal::Refusal,
 };
 use crate::store::Sections;
 use control::{
     check::{self, MAX_BACKENDS, Path, Problem},
-    desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Snapshot},
-    spec::{Backend, Listener, Pool, Span},
+    desired::{AdminState, Change, Desired, Member, Observed, PoolState, Snapshot},
+    spec::{Backend, Listener, Pool},
     status::Health,
 };
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -51,11 +52,9 @@ pub(crate) struct Patch {
 pub(crate) enum Command {
     Activate,
     Maintain,
-    /// Without a deadline, one that was given before stays.
-    Drain {
-        mode: DrainMode,
-        deadline: Option<Span>,
-    },
+    /// It was restarted: a new incarnation.
+    Reset,
+    Drain(Wish),
 }
 
 pub(crate) fn pool<'d>(desired: &'d Desired, name: &str) -> Result<&'d PoolState, Refusal> {
@@ -219,17 +218,16 @@ pub(crate) fn command(
     let known = member(&current.snapshot.desired, pool, name)?;
     precondition.check(Some(tag(known)))?;
     let (admin_state, drain) = match command {
+        Command::Reset => {
+            // The next check says which instance it is by now, and begins no other life for that.
+            let member = Member { incarnation: current.incarnation, instance: None, ..known.clone() };
+            return Ok(vec![Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }].into());
+        }
         Command::Activate => (AdminState::Active, None),
         Command::Maintain => (AdminState::Maintenance, None),
-        Command::Drain { mode, deadline } => {
-            let known = known.drain.filter(|_| known.admin_state == AdminState::Draining);
-            let given = deadline.map(|span| current.now.saturating_add(span.as_millis()));
-            let drain = Drain {
-                mode,
-                since: known.map_or(current.now, |drain| drain.since),
-                deadline: given.or(known.and_then(|drain| drain.deadline)),
-            };
-            (AdminState::Draining, Some(drain))
+        Command::Drain(wish) => {
+            let affinity = &self::pool(&current.snapshot.desired, pool)?.settings.affinity;
+            (AdminState::Draining, Some(drain_plan::begin(pool, affinity, known, &wish, current.now)?))
         }
     };
     let member = Member { admin_state, drain, ..known.clone() };
@@ -239,15 +237,16 @@ pub(crate) fn command(
     Ok(vec![Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }].into())
 }
 
-/// Drains whose deadline is over: their backends go into maintenance.
-pub(crate) fn expire_drains(current: &Current<'_>, expired: &[(String, String)]) -> Plan {
-    let over = |known: &&Member| {
-        known.admin_state == AdminState::Draining
-            && known.drain.and_then(|drain| drain.deadline).is_some_and(|deadline| deadline <= current.now)
-    };
-    let changes = expired.iter().filter_map(|(pool, name)| {
-        let known = member(&current.snapshot.desired, pool, name).ok().filter(over)?;
-        let member = Member { admin_state: AdminState::Maintenance, drain: None, ..known.clone() };
+/// Backends whose checks were answered by these instances: another one than before is a new incarnation.
+pub(crate) fn instances(current: &Current<'_>, seen: &[(String, String, String)]) -> Plan {
+    let changes = seen.iter().filter_map(|(pool, name, instance)| {
+        let known = member(&current.snapshot.desired, pool, name).ok()?;
+        let incarnation = match &known.instance {
+            Some(before) if before == instance => return None,
+            Some(_) => current.incarnation,
+            None => known.incarnation,
+        };
+        let member = Member { instance: Some(instance.clone()), incarnation, ..known.clone() };
         Some(Change::PutMember { pool: pool.clone(), name: name.clone(), member })
     });
     changes.collect::<Vec<_>>().into()

@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
         pool: String,
         listeners: Vec<String>,
     },
+    /// The pool's sessions can't be drained like that, and what can be done.
+    CantDrain(String),
     Wrong(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),

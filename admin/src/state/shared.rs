@@ -132,6 +132,13 @@ impl Shared {
                     });
                     (Kind::AdminState, data)
                 }
+                Some(known) if known.incarnation != member.incarnation => {
+                    let data = json!({
+                        "pool": pool, "backend": name, "change": "incarnation", "incarnation": member.incarnation,
+                        "instance": member.instance, "generation": generation,
+                    });
+                    (Kind::Membership, data)
+                }
                 Some(_) => membership(pool, Some(name), "changed"),
             },
             Change::PutSettings { name, .. } => (Kind::Settings, json!({ "pool": name, "generation": generation })),

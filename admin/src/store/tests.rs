@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::Folder;
 use control::{
-    desired::{AdminState, Drain, DrainMode},
+    desired::{AdminState, Drain, DrainMode, Share, Then},
     spec::Backend,
 };
 use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
@@ -32,7 +32,13 @@ fn every_change_is_there_after_a_restart() {
     assert_eq!(store.load().unwrap(), Stored::default());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 
-    let drain = Drain { mode: DrainMode::Persist, since: 5, deadline: Some(9) };
+    let drain = Drain {
+        mode: DrainMode::Migrate,
+        since: 5,
+        deadline: Some(9),
+        share: Share::new(0.5),
+        then: Some(Then::Remove),
+    };
     let draining = Member { admin_state: AdminState::Draining, drain: Some(drain), ..member("app.internal:80") };
     let other = Pool { name: "shop".into(), balance: control::spec::Balance::P2c, ..Pool::default() };
     let sections: Sections = [("shop".into(), Section { said: other.clone(), deleted: true })].into();

@@ -5,7 +5,7 @@ use crate::{
     testing::{Seen, asked, build, observe, pool, put, remove, snapshot, step},
 };
 use control::{
-    desired::{Observed, Snapshot},
+    desired::{Drain, DrainMode, Observed, Snapshot},
     spec::{Affinity, Balance, HealthCheck, Pool},
 };
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ const ON_DOWN: [OnDown; 3] = [OnDown::Repin, OnDown::Spill, OnDown::Fail];
 /// of the pool); whether the others take new sessions, are down, or are in maintenance; whether the pool fails open.
 const DIMENSIONS: [&[&str]; 8] = [
     &["absent", "same", "other", "gone", "hashed"],
-    &["active", "draining", "maintenance"],
+    &["active", "draining", "migrating", "maintenance", "deadline"],
     &["up", "unknown", "down", "marked"],
     &["tried", "-"],
     &["resolved", "-"],
@@ -33,7 +33,8 @@ type Situation = [&'static str; DIMENSIONS.len()];
 /// What becomes of each situation under each `on_down`, by the first row that matches it. `same` and `other` are the
 /// incarnation that the pin names. `begins` is a new session, in place of a lost one where the incarnation is another;
 /// the causes are those of a re-pin; with `!` to a backend that is down. `refused` is 503 because the pinned one is
-/// down, `nobody` because all are.
+/// down, `nobody` because all are. `migrating` is a drain whose sessions have all moved by now, and `deadline` the
+/// maintenance that a drain ended in.
 const TRUTH: &str = "
     pin          admin           health     tried address  weight others open | repin        spill        fail
     absent,other *               *          *     *        *      usable *    | begins       begins       begins
@@ -48,15 +49,20 @@ const TRUTH: &str = "
     gone         active          *          -     resolved 1      closed open | removed!     removed!     refused
     gone         *               *          *     *        *      *      *    | nobody       nobody       refused
 
-    hashed       draining        *          *     *        *      usable *    | draining     draining     draining
-    hashed       draining        *          *     *        *      down   open | draining!    draining!    draining!
-    hashed       draining        *          *     *        *      *      *    | nobody       nobody       nobody
+    hashed       draining,migrating *       *     *        *      usable *    | draining     draining     draining
+    hashed       draining,migrating *       *     *        *      down   open | draining!    draining!    draining!
+    hashed       draining,migrating *       *     *        *      *      *    | nobody       nobody       nobody
 
+    same         migrating       up,unknown -     resolved *      usable *    | migrated     migrated     migrated
+    same         migrating       up,unknown -     resolved *      *      *    | pinned       pinned       pinned
     same,hashed  active,draining up,unknown -     resolved *      *      *    | pinned       pinned       pinned
 
     same,hashed  maintenance     *          *     *        *      usable *    | maintenance  maintenance  refused
     same,hashed  maintenance     *          *     *        *      down   open | maintenance! maintenance! refused
     same,hashed  maintenance     *          *     *        *      *      *    | nobody       nobody       refused
+    same,hashed  deadline        *          *     *        *      usable *    | deadline     deadline     refused
+    same,hashed  deadline        *          *     *        *      down   open | deadline!    deadline!    refused
+    same,hashed  deadline        *          *     *        *      *      *    | nobody       nobody       refused
 
     same,hashed  *               *          tried *        *      usable *    | retry        spilled      refused
     same,hashed  *               *          tried *        *      down   open | retry!       spilled!     refused
@@ -126,8 +132,14 @@ fn outcome_of(pool: &mut PoolTable, situation: Situation) -> String {
     let home = &mut pool.backends[usize::from(HOME)];
     home.admin_state = match admin {
         "active" => AdminState::Active,
-        "draining" => AdminState::Draining,
+        "draining" | "migrating" => AdminState::Draining,
         _ => AdminState::Maintenance,
+    };
+    let drain = Drain { deadline: Some(1_000), ..Drain::default() };
+    home.drain = match admin {
+        "draining" | "deadline" => Some(drain),
+        "migrating" => Some(Drain { mode: DrainMode::Migrate, ..drain }),
+        _ => None,
     };
     home.health = match health {
         "up" | "marked" => Health::Up,
@@ -153,7 +165,8 @@ fn outcome_of(pool: &mut PoolTable, situation: Situation) -> String {
     };
     let told = pins
         .iter()
-        .map(|each| told(pool, pin, &seen, choose(pool, &asked(*each, key, 77), &mut Turn::default(), &seen)));
+        .map(|each| Asked { now: 1, ..asked(*each, key, 77) })
+        .map(|asked| told(pool, pin, &seen, choose(pool, &asked, &mut Turn::default(), &seen)));
     let mut told: Vec<String> = told.collect();
     told.dedup();
     told.join(" or ")
@@ -229,6 +242,7 @@ static BUILT: LazyLock<[(Snapshot, Table); 2]> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug)]
 struct State {
     admin_state: AdminState,
+    migrates: bool,
     health: Health,
     resolved: bool,
     marked: bool,
@@ -241,8 +255,10 @@ fn states() -> impl Strategy<Value = Vec<State>> {
     ];
     let health = prop_oneof![2 => Just(Health::Up), 1 => Just(Health::Unknown), 2 => Just(Health::Down)];
     let (yes, seldom) = (proptest::bool::weighted(0.9), proptest::bool::weighted(0.1));
-    let state = (admin, health, yes, seldom, seldom).prop_map(|(admin_state, health, resolved, marked, tried)| State {
+    let state = (admin, any::<bool>(), health, yes, seldom, seldom);
+    let state = state.prop_map(|(admin_state, migrates, health, resolved, marked, tried)| State {
         admin_state,
+        migrates,
         health,
         resolved,
         marked,
@@ -271,6 +287,14 @@ fn pins() -> impl Strategy<Value = Pin> {
     ]
 }
 
+/// A drain that has moved half of the sessions at [`HALF`].
+fn half_moved() -> Drain {
+    Drain { mode: DrainMode::Migrate, deadline: Some(2_000 * u64::from(HALF)), ..Drain::default() }
+}
+
+/// Unix seconds.
+const HALF: u32 = 1_000;
+
 /// The pool in these states, on whatever way it came to be, and in a copy for another worker.
 fn in_states(at: usize, settings: &Pool, states: &[State]) -> [std::sync::Arc<PoolTable>; 2] {
     let (snapshot, before) = &BUILT[at];
@@ -279,6 +303,7 @@ fn in_states(at: usize, settings: &Pool, states: &[State]) -> [std::sync::Arc<Po
     shop.settings = settings.clone();
     for (member, state) in shop.members.values_mut().zip(states) {
         member.admin_state = state.admin_state;
+        member.drain = state.migrates.then(half_moved);
         member.address = if state.resolved { "192.0.2.1:80" } else { "app.internal:80" }.to_owned();
     }
     for ((name, _), state) in MEMBERS.iter().zip(states) {
@@ -313,7 +338,8 @@ proptest! {
         let nobody_takes_new = !(0..MEMBERS.len() as u16).any(takes_new);
         let mut turns = [Turn::default(); 4];
         for key in keys {
-            let mut choices = pools.iter().zip(&mut turns).map(|(pool, turn)| choose(pool, &asked(pin, key, random), turn, &seen));
+            let asked = Asked { now: HALF, ..asked(pin, key, random) };
+            let mut choices = pools.iter().zip(&mut turns).map(|(pool, turn)| choose(pool, &asked, turn, &seen));
             let choice = choices.next().unwrap();
             for other in choices {
                 prop_assert_eq!(other, choice, "another worker or node decides otherwise");
@@ -337,7 +363,13 @@ proptest! {
                 if incarnation == Some(2) {
                     prop_assert_eq!(outcome, Outcome::Lost);
                 } else if usable(pinned) {
-                    prop_assert_eq!(outcome, Outcome::Pinned);
+                    let state = states[usize::from(pinned)];
+                    let moves = state.admin_state == AdminState::Draining
+                        && state.migrates
+                        && !nobody_takes_new
+                        && drain::has_moved(&half_moved(), key, HALF);
+                    let moved = Outcome::Repinned { from: Some(pinned), cause: Cause::Migrated };
+                    prop_assert_eq!(outcome, if moves { moved } else { Outcome::Pinned });
                 }
                 if outcome == Outcome::Pinned {
                     prop_assert!(backend == pinned && (usable(pinned) || open));

@@ -6,7 +6,7 @@ use crate::{
 };
 use control::spec::{Cookie, SameSite};
 use control::{
-    desired::SEED_INCARNATION,
+    desired::{AdminState, Drain, DrainMode, SEED_INCARNATION},
     spec::{Affinity, Key, Pool},
 };
 
@@ -388,6 +388,29 @@ fn address_keys_are_frozen() {
         let key = address_key(address.parse().unwrap(), SourceIp::default());
         assert_eq!([key, mix64(name_hash(bytes))], [frozen; 2], "{address}");
     }
+}
+
+#[test]
+fn a_retiring_backend_renews_no_token() {
+    let mut pool = shop(Cookie { idle_timeout: Some(Span::from_secs(100)), ..Cookie::default() });
+    let came = token(&pool, "a");
+    let (pinned, spilled) = (Outcome::Pinned, Outcome::Spilled { from: 0, cause: Cause::Down });
+    for (admin_state, mode, renewed) in [
+        (AdminState::Active, DrainMode::Retire, true),
+        (AdminState::Draining, DrainMode::Persist, true),
+        (AdminState::Draining, DrainMode::Migrate, true),
+        (AdminState::Draining, DrainMode::Retire, false),
+    ] {
+        pool.backends[0].admin_state = admin_state;
+        pool.backends[0].drain = Some(Drain { mode, ..Drain::default() });
+        for (outcome, backend) in [(pinned, 0), (spilled, 1)] {
+            let set = answer(&pool, &came, Choice { backend, outcome });
+            assert_eq!(set.is_some(), renewed, "{admin_state:?} {mode:?} {outcome:?}");
+        }
+    }
+    // Whoever leaves it gets a token all the same.
+    let moved = Choice { backend: 1, outcome: Outcome::Repinned { from: Some(0), cause: Cause::Down } };
+    assert!(answer(&pool, &came, moved).is_some());
 }
 
 /// Sessions by cookie through a life of their pool: whoever comes, goes or changes weight, the others' stay.

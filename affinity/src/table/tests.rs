@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{SlotsByName, build, member, observe, put, remove, snapshot, step};
 use control::{
-    desired::{Change, Member, Observed},
+    desired::{Change, Drain, DrainMode, Member, Observed},
     spec::{Affinity, AppCookie, AppCookieStyle, Cookie, Mode, Route, TokenKind},
 };
 
@@ -180,7 +180,8 @@ fn keys_are_made_only_for_what_is_sealed() {
 
 #[test]
 fn a_backend_has_what_is_desired_and_what_is_observed() {
-    let named = Member { address: "app.internal:80".into(), admin_state: AdminState::Draining, ..member(4) };
+    let drain = Some(Drain { mode: DrainMode::Retire, since: 7, ..Drain::default() });
+    let named = Member { address: "app.internal:80".into(), admin_state: AdminState::Draining, drain, ..member(4) };
     let mut state = snapshot(Pool::default(), &[("b", 1)]);
     step(&mut state, &put_member("a", named));
     let backend = |state: &Snapshot, index: usize| build(state, None).pools[0].backends[index].clone();
@@ -189,6 +190,7 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
         address: None,
         weight: 4,
         admin_state: AdminState::Draining,
+        drain: Some(Drain { mode: DrainMode::Retire, since: 7, ..Drain::default() }),
         health: Health::Unknown,
         incarnation: 1,
         slot: SlotsByName.backend("shop", "a"),

@@ -40,6 +40,16 @@ impl Affinity {
         }
     }
 
+    /// Whether the hash of what a request carries says where its session is.
+    pub fn hashes(&self) -> bool {
+        match self.mode {
+            Mode::AppCookie => self.app_cookie.as_ref().is_some_and(|cookie| cookie.style == AppCookieStyle::Hash),
+            Mode::Header => self.header.as_ref().is_some_and(|header| header.style == HeaderStyle::Hash),
+            Mode::Query | Mode::SourceIp => true,
+            Mode::Cookie | Mode::None => false,
+        }
+    }
+
     /// Whether a session that moves is marked anew. Where not, what a request says of its session stays as it is, and the
     /// next one comes with the same.
     pub fn marks(&self) -> bool {
@@ -164,6 +174,14 @@ impl Default for Cookie {
             indirect: true,
             postonly: false,
         }
+    }
+}
+
+impl Cookie {
+    /// How long a session counts as live after its last request.
+    pub fn live_for(&self) -> Span {
+        const UNSET: Span = Span::from_secs(30 * 60);
+        self.idle_timeout.unwrap_or(UNSET)
     }
 }
 

@@ -82,6 +82,10 @@ pub struct HealthCheck {
     /// The status that an `http` check wants.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "200-399"))]
     pub expect: StatusRange,
+    /// The field of an `http` check's answer that names the instance: where another one answers than before, the backend
+    /// has begun a new life and the sessions of the old one are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_header: Option<String>,
     /// Where no backend is usable, use those that are `down` rather than answer 503.
     pub fail_open: bool,
     pub passive: Passive,
@@ -98,6 +102,7 @@ impl Default for HealthCheck {
             path: "/".to_owned(),
             host: None,
             expect: StatusRange { first: 200, last: 399 },
+            instance_header: None,
             fail_open: false,
             passive: Passive::default(),
         }

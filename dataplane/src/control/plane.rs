@@ -3,7 +3,7 @@ use crate::worker::{Command, Mailbox, Shared};
 use affinity::table::{Dirty, Table};
 use control::{
     desired::{Change, Snapshot},
-    spec::{Affinity, Span},
+    spec::Affinity,
     status::Stats,
 };
 use std::{
@@ -35,9 +35,6 @@ struct Seat {
     flushed: bool,
     ended: bool,
 }
-
-/// A session counts as live for so long where its pool sets no idle timeout.
-const LIVE: Span = Span::from_secs(30 * 60);
 
 impl Plane {
     pub(super) fn new(workers: Vec<Arc<Mailbox>>, shared: Arc<Shared>) -> Self {
@@ -192,7 +189,7 @@ impl Plane {
             .pools
             .iter()
             .map(|pool| {
-                let idle = pool.settings.affinity.cookie.idle_timeout.unwrap_or(LIVE);
+                let idle = pool.settings.affinity.cookie.live_for();
                 (pool.slot, now.saturating_sub(idle.as_secs_u32()))
             })
             .collect();

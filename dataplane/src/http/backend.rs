@@ -149,6 +149,8 @@ impl Target {
             Outcome::Repinned { cause, .. } => Some(match cause {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
+                Cause::Migrated => PoolCount::RepinnedMigrate,
+                Cause::Deadline => PoolCount::RepinnedDeadline,
                 Cause::Removed => PoolCount::RepinnedRemoved,
                 Cause::Draining => PoolCount::RepinnedDraining,
                 Cause::Retry => PoolCount::RepinnedRetry,
@@ -195,9 +197,11 @@ fn count_of(ended: Ended) -> PoolCount {
         Ended::Unreadable => PoolCount::EndedUnreadable,
         Ended::Incarnation => PoolCount::EndedIncarnation,
         Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
-        Ended::Left(Cause::Maintenance) => PoolCount::EndedMaintenance,
-        // Nobody leaves for want of room.
-        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload) => PoolCount::EndedDown,
+        Ended::Left(Cause::Maintenance | Cause::Deadline) => PoolCount::EndedMaintenance,
+        // Nobody that can't move leaves for want of room or by migration.
+        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated) => {
+            PoolCount::EndedDown
+        }
     }
 }
 

@@ -180,7 +180,7 @@ fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Liste
 }
 
 /// The snapshot with this pool and no other, so that no ring is built for nothing.
-fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
+pub(crate) fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
     let Snapshot { generation, desired, observed } = snapshot;
     let pools = desired.pools.get_key_value(pool);
     Snapshot {
@@ -195,7 +195,7 @@ fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
 }
 
 /// Nothing of a table made here outlives it.
-struct NoSlots;
+pub(crate) struct NoSlots;
 
 impl Slots for NoSlots {
     fn pool(&mut self, _: &str) -> u32 {
@@ -355,6 +355,8 @@ fn because(cause: Cause) -> &'static str {
     match cause {
         Cause::Down => "its backend is down",
         Cause::Maintenance => "its backend is in maintenance",
+        Cause::Migrated => "its backend drains, and it is its turn to move",
+        Cause::Deadline => "its backend has drained up to its deadline",
         Cause::Removed => "its backend was removed",
         Cause::Draining => "its backend drains, and sessions without a marker can't be told from new ones",
         Cause::Retry => "its backend has just failed",

@@ -1,4 +1,4 @@
-mod decide;
+pub(super) mod decide;
 
 use super::{Shared, json, problem::Problem, request::Json};
 use crate::clock;

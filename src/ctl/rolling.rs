@@ -1,0 +1,111 @@
+//! Restarts the backends of a pool, one after the other: drain, wait, run a command, wait for health, activate.
+
+use super::{
+    args::{Backend, Rolling},
+    backend_path,
+    client::{Client, PATIENCE, segment},
+    progress::{self, Waited},
+};
+use crate::{failure::Failure, output};
+use serde_json::{Value, json};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long after its deadline a drain may take to end.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// # Errors
+/// At the first backend that can't be restarted; it says how to go on from there.
+pub(super) fn restart(client: &Client, rolling: &Rolling) -> Result<(), Failure> {
+    let names = names(client, rolling)?;
+    for (index, name) in names.iter().enumerate() {
+        let backend = Backend { pool: rolling.pool.clone(), name: name.clone() };
+        output::print(&format!("{name}: {} of {}\n", index + 1, names.len()))?;
+        one(client, rolling, &backend).map_err(|error| {
+            Failure::general(format!(
+                "stopped at backend `{name}`: {error}\nit is left as it is; once that is mended, go on with the same \
+                 command and --from {name}"
+            ))
+        })?;
+    }
+    output::print(&format!("restarted {} of pool {}\n", names.len(), rolling.pool))
+}
+
+/// Whom to restart, in the order of names. Those in maintenance are out of service already; where one is named to begin
+/// with, an earlier run may have left it there.
+fn names(client: &Client, rolling: &Rolling) -> Result<Vec<String>, Failure> {
+    let backends = client.call("GET", &format!("{}/backends", pool_path(&rolling.pool)), None, PATIENCE)?;
+    let from = rolling.from.as_deref();
+    let named = |backend: &Value| backend["name"].as_str().map(str::to_owned);
+    let all: Vec<String> = backends.as_array().into_iter().flatten().filter_map(named).collect();
+    if let Some(from) = from.filter(|from| !all.iter().any(|name| name == from)) {
+        let known = all.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(Failure::general(format!("there is no backend `{from}` to begin with; the backends are {known}")));
+    }
+    let wanted = backends.as_array().into_iter().flatten().filter(|backend| {
+        let name = backend["name"].as_str();
+        name >= from && (backend["admin_state"] != "maintenance" || name == from)
+    });
+    Ok(wanted.filter_map(named).collect())
+}
+
+fn pool_path(pool: &str) -> String {
+    format!("/v1/pools/{}", segment(pool))
+}
+
+fn one(client: &Client, rolling: &Rolling, backend: &Backend) -> Result<(), Failure> {
+    let path = backend_path(backend);
+    let post = |rest: &str, body: Option<&Value>| client.call("POST", &format!("{path}{rest}"), body, PATIENCE);
+    let pool = client.call("GET", &pool_path(&rolling.pool), None, PATIENCE)?;
+    let mut others = pool["backends"].as_array().into_iter().flatten().filter(|other| {
+        let takes = other["admin_state"] == "active" && other["health"] != "down" && other["weight"] != 0;
+        takes && other["name"] != json!(backend.name)
+    });
+    if others.next().is_none() {
+        return Err(Failure::general("no other backend of the pool would take new sessions meanwhile"));
+    }
+    let mut how = json!({ "deadline": rolling.deadline, "then": "maintenance" });
+    if let Some(mode) = rolling.mode {
+        how["mode"] = json!(mode.name());
+    }
+    let drained = post("/drain", Some(&how))?;
+    match progress::wait(client, &path, rolling.deadline.to_std() + GRACE)? {
+        Waited::Empty => {}
+        Waited::Ended(left) => output::print(&format!("its deadline came with {left} sessions or requests left\n"))?,
+        Waited::Activated => return Err(Failure::general("somebody activated it while it drained")),
+        Waited::TimeUp => return Err(Failure::general("its drain has not ended at its deadline")),
+    }
+    let address = drained["backend"]["address"].as_str().unwrap_or_default();
+    let mut command = Command::new("sh");
+    command.args(["-c", &rolling.command]).env("STEADFAST_BACKEND", &backend.name).env("STEADFAST_ADDRESS", address);
+    let status = command.status().map_err(Failure::doing("can't run sh"))?;
+    if !status.success() {
+        return Err(Failure::general(format!("the command failed: {status}")));
+    }
+    // What was seen before the restart says nothing any more: its health is unknown until checks have found it.
+    post("/reset", None)?;
+    if pool["health"]["check"] != "off" {
+        healthy(client, &path, rolling.health_timeout.to_std())?;
+    }
+    post("/activate", None).map(drop)
+}
+
+fn healthy(client: &Client, path: &str, limit: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let backend = client.call("GET", path, None, PATIENCE)?;
+        if backend["health"] == "up" {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let [health, reason] =
+                ["health", "health_reason"].map(|key| backend[key].as_str().unwrap_or("no reason known"));
+            return Err(Failure::general(format!("it is not up after the command, but {health} ({reason})")));
+        }
+        thread::sleep(ASK_EVERY);
+    }
+}
