@@ -4,6 +4,7 @@ pub mod balance;
 pub mod choose;
 pub mod cookie;
 pub mod hash;
+pub mod imbalance;
 pub mod marker;
 pub mod ring;
 pub mod route;
