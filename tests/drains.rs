@@ -174,7 +174,9 @@ fn a_drain_tells_how_fast_it_empties_and_what_stopping_would_lose() {
     });
     let number = |value: &Value| value.as_f64().unwrap();
     let estimate = &progress["estimate"];
-    assert!(number(&estimate["p95"]) <= number(&estimate["p99"]) && number(&estimate["all"]) < 120.0, "{progress}");
+    // How right it is, `affinity::decay` shows with a clock of its own: here sessions end as fast as the machine let them begin.
+    let [p95, p99, all] = ["p95", "p99", "all"].map(|share| number(&estimate[share]));
+    assert!(0.0 <= p95 && p95 <= p99 && p99 <= all, "{progress}");
     assert!((0.01..=1.0).contains(&number(&progress["decay_per_minute"])), "{progress}");
     assert_eq!(progress["lost_if_stopped_now"], progress["live_sessions"]);
 

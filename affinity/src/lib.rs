@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod decay;
 pub mod drain;
 pub mod hash;
+pub mod imbalance;
 pub mod marker;
 pub mod preview;
 pub mod ring;

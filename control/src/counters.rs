@@ -78,6 +78,59 @@ counters! {
     }
 }
 
+/// What a count of a pool says of the markers that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// The request reached its pin.
+    Reached,
+    /// It came with a pin and did not reach it.
+    Left,
+    /// Its marker counted as none.
+    Refused,
+    /// Nothing, or what another count says already.
+    Nothing,
+}
+
+impl PoolCount {
+    /// Spelled out, so that a new cause can't be left out of what stickiness is said to cost.
+    pub const fn tells(self) -> Tells {
+        match self {
+            Self::Pinned => Tells::Reached,
+            Self::RepinnedDown
+            | Self::RepinnedMaintenance
+            | Self::RepinnedDraining
+            | Self::RepinnedMigrate
+            | Self::RepinnedDeadline
+            | Self::RepinnedRemoved
+            | Self::RepinnedRetry
+            | Self::RepinnedOverload
+            | Self::Spilled
+            | Self::SpilledOverload
+            | Self::LostIncarnation
+            | Self::EndedRemoved
+            | Self::EndedIncarnation
+            | Self::EndedDown
+            | Self::EndedMaintenance
+            | Self::FailedDown => Tells::Left,
+            Self::TokenMalformed
+            | Self::TokenUnknownKey
+            | Self::TokenBadMac
+            | Self::TokenFuture
+            | Self::ExpiredLifetime
+            | Self::ExpiredIdle => Tells::Refused,
+            Self::Requests
+            | Self::Unpinned
+            | Self::Queued
+            | Self::QueueFull
+            | Self::QueueTimeouts
+            | Self::EndedUnreadable
+            | Self::NoBackend
+            | Self::Retries
+            | Self::RetriesDenied => Tells::Nothing,
+        }
+    }
+}
+
 counters! {
     /// Counted for each backend.
     BackendCount {

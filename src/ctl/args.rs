@@ -32,6 +32,11 @@ pub(crate) enum Action {
         /// The pool.
         pool: String,
     },
+    /// What stickiness costs a pool: imbalance, sessions that left their pin and why.
+    Stickiness {
+        /// The pool.
+        pool: String,
+    },
     /// Add a backend, or change the address or weight of one.
     Add {
         #[command(flatten)]

@@ -5,6 +5,7 @@ mod client;
 mod progress;
 mod rolling;
 mod show;
+mod stickiness;
 mod table;
 
 use crate::{
@@ -95,6 +96,9 @@ impl Call {
             Action::Status => Self::read("/v1/status".to_owned(), show::status),
             Action::Pools => Self::read("/v1/pools".to_owned(), show::pools),
             Action::Backends { pool } => Self::read(format!("/v1/pools/{}/backends", segment(pool)), show::backends),
+            Action::Stickiness { pool } => {
+                Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
+            }
             Action::Add { backend, address, weight } => {
                 let mut body = json!({ "address": address });
                 if let Some(weight) = weight {

@@ -15,6 +15,7 @@ mod preview;
 pub(crate) mod problem;
 mod request;
 mod schemas;
+mod stickiness;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -60,6 +61,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let (guarded, api) = OpenApiRouter::with_openapi(openapi::base(app.version))
         .routes(routes!(pools::list))
         .routes(routes!(pools::read, pools::put, pools::remove))
+        .routes(routes!(stickiness::read))
         .routes(routes!(backends::list))
         .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
         .routes(routes!(admin_state::drain))

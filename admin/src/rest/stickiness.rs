@@ -1,0 +1,143 @@
+//! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
+
+use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
+use crate::{
+    control_server::peers::{Figures, add, figures},
+    state::{View, plan},
+};
+use affinity::imbalance::{Load, imbalance};
+use axum::{extract::State, http::StatusCode, response::Response};
+use control::{
+    counters::{BackendCount, PoolCount, Tells},
+    desired::{AdminState, PoolState},
+    status::Counts,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// What stickiness costs a pool. Figures are sums over the connected data planes since these started.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StickinessView {
+    pool: String,
+    /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
+    live_sessions: Option<u64>,
+    imbalance: ImbalancesView,
+    returning: ReturningView,
+    /// Why markers that came counted as none, by cause.
+    refused: BTreeMap<String, u64>,
+    /// Why requests did not reach their pin, by cause.
+    left: BTreeMap<String, u64>,
+    backends: Vec<BackendCost>,
+}
+
+/// How unevenly the load lies on the backends that are active, per weight; `null` where there is none.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImbalancesView {
+    sessions: Option<ImbalanceView>,
+    requests: Option<ImbalanceView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImbalanceView {
+    /// The highest load per weight over the mean: 1 is even.
+    max_over_mean: f64,
+    /// 0 is even; towards 1, one backend bears all.
+    gini: f64,
+}
+
+/// The requests that came with a marker that opened.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReturningView {
+    requests: u64,
+    /// Those of them that reached their pin.
+    pinned: u64,
+    /// The share of these, 0 to 1; `null` where nobody returned.
+    share: Option<f64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BackendCost {
+    name: String,
+    weight: u32,
+    live_sessions: Option<u64>,
+    requests: u64,
+    sessions_new: u64,
+    sessions_arrived: u64,
+    sessions_lost: u64,
+}
+
+/// What stickiness costs a pool.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}/stickiness", tag = "pools", params(PoolPath),
+    responses((status = 200, body = StickinessView))
+)]
+pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
+    let view = app.state.view();
+    let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
+    Ok(json(StatusCode::OK, &report(&view, &path.pool, pool)))
+}
+
+fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
+    let mut counts = Counts::new();
+    for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
+        add(&mut counts, &stats.counts);
+    }
+    let of = |tells: Tells| -> BTreeMap<_, _> {
+        let causes = PoolCount::ALL.iter().filter(|cause| cause.tells() == tells);
+        causes.map(|cause| (cause.name().to_owned(), value(&counts, cause.name()))).collect()
+    };
+    let left = of(Tells::Left);
+    let pinned = of(Tells::Reached).values().sum::<u64>();
+    let returning = pinned + left.values().sum::<u64>();
+    let rows: Vec<_> =
+        pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
+    let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
+        let active = rows.iter().filter(|(_, member, _)| member.admin_state == AdminState::Active);
+        let loads = active
+            .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
+        imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })
+    };
+    StickinessView {
+        pool: name.to_owned(),
+        live_sessions: rows
+            .iter()
+            .filter_map(|(_, _, figures)| figures.live_sessions)
+            .fold(None, |sum, more| Some(sum.unwrap_or(0) + more)),
+        imbalance: ImbalancesView {
+            sessions: imbalance_by(|figures| figures.live_sessions),
+            requests: imbalance_by(|figures| figures.counts.get(BackendCount::Requests.name()).copied()),
+        },
+        returning: ReturningView {
+            requests: returning,
+            pinned,
+            share: (returning > 0).then(|| real(pinned) / real(returning)),
+        },
+        refused: of(Tells::Refused),
+        left,
+        backends: rows
+            .iter()
+            .map(|(backend, member, figures)| {
+                let count = |count: BackendCount| value(&figures.counts, count.name());
+                BackendCost {
+                    name: (*backend).clone(),
+                    weight: member.weight,
+                    live_sessions: figures.live_sessions,
+                    requests: count(BackendCount::Requests),
+                    sessions_new: count(BackendCount::SessionsNew),
+                    sessions_arrived: count(BackendCount::SessionsArrived),
+                    sessions_lost: count(BackendCount::SessionsLost),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn value(counts: &Counts, name: &str) -> u64 {
+    counts.get(name).copied().unwrap_or_default()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+fn real(count: u64) -> f64 {
+    count as f64
+}

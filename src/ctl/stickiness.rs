@@ -1,0 +1,54 @@
+//! What stickiness costs, for people.
+
+use super::{
+    show::{cell, list},
+    table::Table,
+};
+use serde_json::Value;
+
+pub(super) fn show(answer: &Value) -> String {
+    let returning = &answer["returning"];
+    let share = match returning["share"].as_f64() {
+        Some(share) => {
+            format!("{:.3} % of {} returning requests reached their pin", share * 100.0, cell(&returning["requests"]))
+        }
+        None => "nobody has returned".to_owned(),
+    };
+    let sessions = answer["live_sessions"].as_u64().map_or_else(|| "unknown".to_owned(), |live| live.to_string());
+    let mut imbalance = Table::new(["imbalance by", "max/mean", "gini"]);
+    for by in ["sessions", "requests"] {
+        let found = &answer["imbalance"][by];
+        let figure = |key: &str| found[key].as_f64().map_or_else(String::new, |figure| format!("{figure:.3}"));
+        imbalance.row([by.to_owned(), figure("max_over_mean"), figure("gini")]);
+    }
+    let mut causes = Table::new(["not pinned because", "requests"]);
+    for (cause, count) in ["left", "refused"].iter().filter_map(|kind| answer[*kind].as_object()).flatten() {
+        if count.as_u64() != Some(0) {
+            causes.row([cause.clone(), cell(count)]);
+        }
+    }
+    let mut backends = Table::new(["backend", "weight", "sessions", "requests", "new", "arrived", "lost"]);
+    for backend in list(&answer["backends"]) {
+        let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
+        backends.row(keys.map(|key| cell(&backend[key])));
+    }
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{backends}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn what_never_happened_is_left_out_and_what_nobody_knows_is_no_zero() {
+        let answer = json!({"live_sessions": null, "returning": {"requests": 0, "pinned": 0, "share": null},
+            "imbalance": {"sessions": null, "requests": {"max_over_mean": 1.5, "gini": 0.25}},
+            "left": {"spilled": 0, "repinned_down": 2}, "refused": {"token_future": 0}, "backends": []});
+        let text = super::show(&answer);
+        assert!(text.starts_with("live sessions: unknown; nobody has returned\n"), "{text}");
+        for row in [&["sessions", "-", "-"][..], &["requests", "1.500", "0.250"], &["repinned_down", "2"]] {
+            assert!(text.lines().any(|line| line.split_whitespace().eq(row.iter().copied())), "{row:?} in {text}");
+        }
+        assert!(!text.contains("spilled") && !text.contains("token_future"), "{text}");
+    }
+}
