@@ -6,7 +6,7 @@ use crate::{
     wheel::{Turn, below},
 };
 use control::spec::Balance;
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +22,35 @@ pub trait View {
     fn is_marked_down(&self, backend: u16) -> bool;
     /// Whether this very request has failed there.
     fn was_tried(&self, backend: u16) -> bool;
+}
+
+/// Knows of no load, and of no failures but that a request has failed at `tried`: for those who ask where a request would
+/// go and send none.
+#[derive(Clone, Debug, Default)]
+pub struct Calm {
+    pub tried: BTreeSet<u16>,
+}
+
+impl View for Calm {
+    fn in_flight(&self, _: u16) -> u32 {
+        0
+    }
+
+    fn pool_in_flight(&self) -> u32 {
+        0
+    }
+
+    fn is_full(&self, _: u16) -> bool {
+        false
+    }
+
+    fn is_marked_down(&self, _: u16) -> bool {
+        false
+    }
+
+    fn was_tried(&self, backend: u16) -> bool {
+        self.tried.contains(&backend)
+    }
 }
 
 /// One of the backends that are `usable`, by the pool's policy. `key` is the session key, for `ring`; `random` is fresh.

@@ -310,6 +310,10 @@ impl<V: View> Chooser<'_, V> {
         if !may_leave {
             return Err(Unserved::PinnedDown);
         }
+        if self.stays() && self.all().any(|index| self.takes_new(index)) {
+            // What can't move waits for nobody's room.
+            return Err(Unserved::Ended(Ended::Left(cause)));
+        }
         let backend = self.newcomer(|takes| self.pool.ring.first_usable(key, takes))?;
         let outcome = match (on_down, from, cause) {
             (OnDown::Spill, Some(from), Cause::Down | Cause::Retry) => Outcome::Spilled { from, cause },

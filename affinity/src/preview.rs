@@ -2,7 +2,7 @@
 //! session keys that is always the same.
 
 use crate::{
-    balance::View,
+    balance::Calm,
     choose::{Asked, Outcome, Pin, choose},
     hash::mix64,
     table::PoolTable,
@@ -30,31 +30,6 @@ impl Fate {
     }
 }
 
-/// No load, and nothing has failed.
-struct Calm;
-
-impl View for Calm {
-    fn in_flight(&self, _: u16) -> u32 {
-        0
-    }
-
-    fn pool_in_flight(&self) -> u32 {
-        0
-    }
-
-    fn is_full(&self, _: u16) -> bool {
-        false
-    }
-
-    fn is_marked_down(&self, _: u16) -> bool {
-        false
-    }
-
-    fn was_tried(&self, _: u16) -> bool {
-        false
-    }
-}
-
 /// What becomes in `pool` of sessions that are pinned to this backend, or to one that is gone, at `now` in Unix seconds.
 pub fn pinned(pool: &PoolTable, home: Option<u16>, now: u32) -> Fate {
     let pin = home.map_or(Pin::Gone, |backend| Pin::At { backend, incarnation: None });
@@ -62,7 +37,7 @@ pub fn pinned(pool: &PoolTable, home: Option<u16>, now: u32) -> Fate {
     let mut refused = 0;
     for key in (0..SAMPLE).map(mix64) {
         let asked = Asked { pin, key, random: key, now, force: false };
-        match choose(pool, &asked, &mut Turn::default(), &Calm) {
+        match choose(pool, &asked, &mut Turn::default(), &Calm::default()) {
             Ok(choice) if choice.outcome == Outcome::Pinned => {}
             Ok(choice) => counts[usize::from(choice.backend)] += 1,
             Err(_) => refused += 1,
@@ -78,10 +53,10 @@ pub fn hashed(before: &PoolTable, after: &PoolTable, now: u32) -> Vec<Fate> {
     let mut totals = vec![0; before.backends.len()];
     for key in (0..HASHED_SAMPLE).map(mix64) {
         let asked = Asked { pin: Pin::Hashed, key, random: key, now, force: false };
-        let Ok(home) = choose(before, &asked, &mut Turn::default(), &Calm) else { continue };
+        let Ok(home) = choose(before, &asked, &mut Turn::default(), &Calm::default()) else { continue };
         let home = usize::from(home.backend);
         totals[home] += 1;
-        match choose(after, &asked, &mut Turn::default(), &Calm) {
+        match choose(after, &asked, &mut Turn::default(), &Calm::default()) {
             Ok(choice) if after.backends[usize::from(choice.backend)].name == before.backends[home].name => {}
             Ok(choice) => counts[home][usize::from(choice.backend)] += 1,
             Err(_) => refused[home] += 1,

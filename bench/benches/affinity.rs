@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use affinity::{
-    balance::View,
+    balance::Calm,
     choose::{Asked, Outcome, choose},
     cookie::CookieName,
     hash::mix64,
@@ -92,31 +92,6 @@ fn ring(c: &mut Criterion) {
 
 const NOW: u32 = 1_790_000_000;
 
-/// A worker that knows of no load and no failures.
-struct Idle;
-
-impl View for Idle {
-    fn in_flight(&self, _: u16) -> u32 {
-        0
-    }
-
-    fn pool_in_flight(&self) -> u32 {
-        0
-    }
-
-    fn is_full(&self, _: u16) -> bool {
-        false
-    }
-
-    fn is_marked_down(&self, _: u16) -> bool {
-        false
-    }
-
-    fn was_tried(&self, _: u16) -> bool {
-        false
-    }
-}
-
 struct Counted(u32);
 
 impl Slots for Counted {
@@ -169,6 +144,7 @@ fn asked(found: &Found) -> Asked {
 
 /// What a request of a session costs: the pin found, the backend chosen, no marker due.
 fn pinned(c: &mut Criterion) {
+    let calm = Calm::default();
     let mut group = c.benchmark_group("pinned");
     let client = [198, 51, 100, 23].into();
     for count in [3, 10_000] {
@@ -185,7 +161,7 @@ fn pinned(c: &mut Criterion) {
             let mut turn = Turn::default();
             b.iter(|| {
                 let found = find();
-                let choice = choose(pool, &asked(&found), &mut turn, &Idle).expect("all are usable");
+                let choice = choose(pool, &asked(&found), &mut turn, &calm).expect("all are usable");
                 assert_eq!(choice.outcome, Outcome::Pinned);
                 assert_eq!(marker::marker(pool, &found, choice, 77, NOW), None);
                 choice.backend
@@ -198,13 +174,14 @@ fn pinned(c: &mut Criterion) {
         let mut founds = found.iter().cycle();
         group.bench_function(BenchmarkId::new("choose", count), |b| {
             let mut turn = Turn::default();
-            b.iter(|| founds.next().map(|found| choose(pool, &asked(found), &mut turn, &Idle)));
+            b.iter(|| founds.next().map(|found| choose(pool, &asked(found), &mut turn, &calm)));
         });
     }
 }
 
 /// What the first request of a session costs.
 fn begun(c: &mut Criterion) {
+    let calm = Calm::default();
     let mut group = c.benchmark_group("begun");
     for count in [3, 10_000] {
         let table = table(count);
@@ -215,7 +192,7 @@ fn begun(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("choose, marker, Set-Cookie", count), |b| {
             b.iter(|| {
                 line.clear();
-                let choice = choose(pool, &asked(&found), &mut turn, &Idle).expect("all are usable");
+                let choice = choose(pool, &asked(&found), &mut turn, &calm).expect("all are usable");
                 let marker = marker::marker(pool, &found, choice, 77, NOW).expect("the pin is new");
                 marker::write(pool, &marker, &mut line);
                 line.len()

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Seen, asked, pool};
-use control::spec::{Affinity, Balance, Limits, Pool};
+use control::spec::{Affinity, AffinityHeader, Balance, HeaderStyle, Limits, Pool};
 
 const HOME: u16 = 0;
 
@@ -124,4 +124,20 @@ fn those_that_overflow_take_the_same_second_place_everywhere() {
         let next = pool.ring.candidates(key).find(|backend| *backend != HOME).unwrap();
         assert_eq!(overflowing(), next);
     }
+}
+
+#[test]
+fn a_session_that_can_not_move_waits_for_nobody_elses_room() {
+    let mut pool = limited(OnOverload::Queue);
+    pool.settings.affinity.mode = Mode::Header;
+    pool.settings.affinity.header = Some(AffinityHeader {
+        name: "Mcp-Session-Id".to_owned(),
+        style: HeaderStyle::Follow,
+        ..AffinityHeader::default()
+    });
+    assert_eq!(chosen(&pool, PINNED, 1, &full([0])), Err(Unserved::Full { home: Some(HOME) }));
+    pool.backends[usize::from(HOME)].health = Health::Down;
+    let ended = Err(Unserved::Ended(Ended::Left(Cause::Down)));
+    assert_eq!(chosen(&pool, PINNED, 1, &full(0..4)), ended);
+    assert_eq!(chosen(&pool, PINNED, 1, &full([])), ended);
 }

@@ -5,7 +5,7 @@ use crate::{
     state::{plan, refusal::Refusal},
 };
 use affinity::{
-    balance::View,
+    balance::Calm,
     choose::{Asked, Cause, Choice, Ended, Outcome, Pin, Unserved, choose},
     hash::mix64,
     marker::{Found, NoPin, Parts, find, is_ignored, marker},
@@ -21,7 +21,7 @@ use control::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
 };
 use utoipa::ToSchema;
@@ -120,7 +120,7 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
     answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
     let asked = Asked { force: found.forced, ..asked(found.pin, found.key, now) };
-    let choice = choose(pool, &asked, &mut Turn::default(), &Calm(&BTreeSet::new()));
+    let choice = choose(pool, &asked, &mut Turn::default(), &Calm::default());
     tell_pin(pool, &found, &mut answer);
     tell_choice(pool, &found, choice, now, &mut answer);
     answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
@@ -204,31 +204,6 @@ impl Slots for NoSlots {
 
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         0
-    }
-}
-
-/// No load and no failures, but those in the set were tried.
-struct Calm<'t>(&'t BTreeSet<u16>);
-
-impl View for Calm<'_> {
-    fn in_flight(&self, _: u16) -> u32 {
-        0
-    }
-
-    fn pool_in_flight(&self) -> u32 {
-        0
-    }
-
-    fn is_full(&self, _: u16) -> bool {
-        false
-    }
-
-    fn is_marked_down(&self, _: u16) -> bool {
-        false
-    }
-
-    fn was_tried(&self, backend: u16) -> bool {
-        self.0.contains(&backend)
     }
 }
 
@@ -371,13 +346,13 @@ fn asked(pin: Pin, key: u64, now: u32) -> Asked {
 
 /// Who may get a new session, found by choosing again without those that were chosen.
 fn candidates(pool: &PoolTable, key: u64, now: u32) -> Vec<String> {
-    let mut chosen = BTreeSet::new();
-    while chosen.len() < NAMED {
-        let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &Calm(&chosen));
+    let mut others = Calm::default();
+    while others.tried.len() < NAMED {
+        let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &others);
         let Ok(choice) = next else { break };
-        if !chosen.insert(choice.backend) {
+        if !others.tried.insert(choice.backend) {
             break;
         }
     }
-    chosen.into_iter().map(|backend| name(pool, backend)).collect()
+    others.tried.into_iter().map(|backend| name(pool, backend)).collect()
 }
