@@ -165,6 +165,22 @@ fn with_all_backends_down_the_answer_is_503_unless_the_pool_fails_open() {
 }
 
 #[test]
+fn health_counts_no_more_once_too_few_are_up() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let pool = "[pool.health]\ncheck = \"off\"\nfail_open = true\nfail_open_below = 0.6\n";
+    let instance = Setup::shop(pool, nginx.backends.clone()).start();
+    let health = |health: &str| {
+        let path = "/v1/pools/shop/backends/a/health";
+        write(&instance, "PUT", path, Some(json!({ "health": health })));
+    };
+    health("down");
+    let address = instance.listener("web");
+    assert_eq!(names(&new_sessions(&address, 20)), ["a", "b"].into(), "half of them is less than 0.6");
+    let (status, answer) = instance.api("POST", "/v1/explain", Some(json!({ "pool": "shop" })));
+    assert!(status == 200 && answer["why"].to_string().contains("`fail_open_below`"), "{answer}");
+}
+
+#[test]
 fn checks_find_a_dead_backend_and_find_it_again() {
     let mut servers: Vec<_> = ["a", "b"].map(|name| Nginx::start(&[name])).into();
     let pool = "[pool.health]\ncheck = \"http\"\ninterval = \"100ms\"\nrise = 2\nfall = 2\nexpect = \"200\"\n";

@@ -48,6 +48,7 @@ fn filled_health() -> HealthCheck {
         expect: StatusRange { first: 200, last: 200 },
         instance_header: Some("x".to_owned()),
         fail_open: true,
+        fail_open_below: 0.5,
         passive: Passive::default(),
     }
 }

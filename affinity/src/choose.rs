@@ -171,10 +171,8 @@ impl<V: View> Chooser<'_, V> {
 
     fn is_up(&self, index: u16) -> bool {
         let backend = self.backend(index);
-        backend.address.is_some()
-            && backend.health != Health::Down
-            && !self.view.is_marked_down(index)
-            && !self.view.was_tried(index)
+        let is_up = || backend.health != Health::Down && !self.view.is_marked_down(index);
+        backend.address.is_some() && (self.pool.fails_open || is_up()) && !self.view.was_tried(index)
     }
 
     /// Whom a session goes to that begins or moves, as `find` finds one that takes it: those with room come first.

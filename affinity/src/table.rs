@@ -11,7 +11,7 @@ use crate::{
 use ahash::AHashMap;
 use control::{
     desired::{AdminState, Drain, PoolState, Snapshot},
-    spec::{Key, Listener, Pool},
+    spec::{HealthCheck, Key, Listener, Pool},
     status::Health,
 };
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -44,6 +44,8 @@ pub struct PoolTable {
     pub backends: Vec<Backend>,
     pub ring: Arc<Ring>,
     pub wheel: Wheel,
+    /// So few are up that health counts no more; see `fail_open_below`.
+    pub fails_open: bool,
     /// The weights of those that take new sessions, as far as checks know.
     pub usable_weight: u64,
     /// Absent where the affinity has no cookie.
@@ -171,11 +173,15 @@ impl PoolTable {
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
         let cookie = &settings.affinity.cookie;
-        let usable = |backend: &&Backend| backend.admin_state == AdminState::Active && backend.health != Health::Down;
+        let fails_open = fails_open(&settings.health, &backends);
+        let usable = |backend: &&Backend| {
+            backend.admin_state == AdminState::Active && (fails_open || backend.health != Health::Down)
+        };
         let usable_weight = backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum();
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
+            fails_open,
             usable_weight,
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
@@ -205,6 +211,7 @@ impl PoolTable {
             backends: self.backends.clone(),
             ring: same_ring.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring)),
             wheel: self.wheel.clone(),
+            fails_open: self.fails_open,
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
@@ -229,6 +236,15 @@ impl PoolTable {
     pub fn by_name(&self, name: &[u8]) -> Option<u16> {
         self.names.get(name).copied()
     }
+}
+
+/// Whether less than the wanted share of the backends that are to take sessions is not down.
+#[expect(clippy::cast_precision_loss, reason = "counts of at most 65,535")]
+fn fails_open(health: &HealthCheck, backends: &[Backend]) -> bool {
+    let wanted = |backend: &&Backend| backend.admin_state == AdminState::Active && backend.weight > 0;
+    let all = backends.iter().filter(wanted).count() as f64;
+    let up = backends.iter().filter(wanted).filter(|backend| backend.health != Health::Down).count() as f64;
+    health.fail_open && up < health.fail_open_below * all
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {

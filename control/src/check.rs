@@ -461,6 +461,12 @@ fn health(checker: &mut Checker, path: &Path, pool: &Pool) {
         "write at least \"100ms\"",
     );
     positive(checker, &at, &[("timeout", health.timeout)]);
+    let below = health.fail_open_below;
+    let right = "write a share from 0.0 to 1.0";
+    let wrong = format!("{below} is out of range");
+    checker.require((0.0..=1.0).contains(&below), at.key("fail_open_below"), wrong, right);
+    let holds = below == 0.0 || health.fail_open;
+    checker.require(holds, at.key("fail_open_below"), "never comes to pass without fail_open", "set fail_open = true");
     checker.require(health.rise > 0, at.key("rise"), "0 is out of range", "write at least 1");
     checker.require(health.fall > 0, at.key("fall"), "0 is out of range", "write at least 1");
     let path_holds = health.path.starts_with('/') && health.path.bytes().all(|byte| byte.is_ascii_graphic());

@@ -105,9 +105,7 @@ pub(super) fn refine(schemas: &mut Value) {
     for change in schemas["Preview"]["oneOf"].as_array_mut().into_iter().flatten() {
         merge(change, json!({ "additionalProperties": false }));
     }
-    let asks = json!({ "properties": { "check": { "const": "http" } }, "required": ["check"] });
-    let names = json!({ "properties": { "instance_header": { "type": "string" } }, "required": ["instance_header"] });
-    merge(&mut schemas["HealthCheck"], json!({ "if": names, "then": asks }));
+    merge(&mut schemas["HealthCheck"], health_rules());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     for field in fields(schemas) {
@@ -144,6 +142,21 @@ fn cookie_rules() -> Value {
         } },
     });
     json!({ "allOf": [{ "properties": { "cookie": { "allOf": [plain, insecure] } } }] })
+}
+
+/// What the settings of health checks say of each other; see `control::check`.
+fn health_rules() -> Value {
+    let wants = |key: &str, value: Value| json!({ "properties": { key: value }, "required": [key] });
+    json!({ "allOf": [
+        {
+            "if": wants("instance_header", json!({ "type": "string" })),
+            "then": wants("check", json!({ "const": "http" })),
+        },
+        {
+            "if": wants("fail_open_below", json!({ "exclusiveMinimum": 0 })),
+            "then": wants("fail_open", json!({ "const": true })),
+        },
+    ] })
 }
 
 /// Waiting for room and going elsewhere for want of it take a limit; see `control::check`.

@@ -1,8 +1,11 @@
 //! What a choice does where backends are full, or bear more than the pool's load bound.
 
 use super::*;
-use crate::testing::{Seen, asked, pool};
-use control::spec::{Affinity, AffinityHeader, Balance, HeaderStyle, Limits, Pool};
+use crate::testing::{Seen, asked, build, observe, pool, snapshot, step};
+use control::{
+    desired::Observed,
+    spec::{Affinity, AffinityHeader, Balance, HeaderStyle, Limits, Pool},
+};
 
 const HOME: u16 = 0;
 
@@ -140,4 +143,23 @@ fn a_session_that_can_not_move_waits_for_nobody_elses_room() {
     let ended = Err(Unserved::Ended(Ended::Left(Cause::Down)));
     assert_eq!(chosen(&pool, PINNED, 1, &full(0..4)), ended);
     assert_eq!(chosen(&pool, PINNED, 1, &full([])), ended);
+}
+
+#[test]
+fn below_the_share_that_has_to_be_up_health_counts_no_more() {
+    for (below, down, counts) in [(0.5, 2, true), (0.5, 3, false), (0.75, 2, false), (0.0, 3, true), (1.0, 1, false)] {
+        let mut settings = Pool::default();
+        (settings.health.fail_open, settings.health.fail_open_below) = (true, below);
+        let mut state = snapshot(settings, &[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
+        for name in &["a", "b", "c"][..down] {
+            step(&mut state, &observe(name, Observed { health: Health::Down, resolved: None }));
+        }
+        let table = build(&state, None);
+        let pool = &table.pools[0];
+        assert_eq!(pool.fails_open, !counts, "{below} {down}");
+        let pinned = chosen(pool, PINNED, 1, &full([])).unwrap();
+        assert_eq!(pinned.outcome == Outcome::Pinned, !counts, "a is down: {below} {down}");
+        let at_a = (0..400).filter(|key| chosen(pool, Pin::Gone, *key, &full([])).unwrap().backend == HOME).count();
+        assert_eq!(at_a > 0, !counts, "{below} {down}");
+    }
 }

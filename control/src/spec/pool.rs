@@ -88,6 +88,10 @@ pub struct HealthCheck {
     pub instance_header: Option<String>,
     /// Where no backend is usable, use those that are `down` rather than answer 503.
     pub fail_open: bool,
+    /// With `fail_open`: where fewer than this share of the active backends is not `down`, health counts no more, so that
+    /// the few that are left are not buried under the load of all. 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
+    pub fail_open_below: f64,
     pub passive: Passive,
 }
 
@@ -104,6 +108,7 @@ impl Default for HealthCheck {
             expect: StatusRange { first: 200, last: 399 },
             instance_header: None,
             fail_open: false,
+            fail_open_below: 0.0,
             passive: Passive::default(),
         }
     }

@@ -121,6 +121,9 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
     let asked = Asked { force: found.forced, ..asked(found.pin, found.key, now) };
     let choice = choose(pool, &asked, &mut Turn::default(), &Calm::default());
+    if pool.fails_open {
+        answer.why.push("fewer backends are up than `fail_open_below` wants: health does not count".to_owned());
+    }
     tell_pin(pool, &found, &mut answer);
     tell_choice(pool, &found, choice, now, &mut answer);
     answer.sets_cookie = choice.is_ok_and(|choice| marker(pool, &found, choice, found.key, now).is_some());
