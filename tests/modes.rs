@@ -38,12 +38,6 @@ fn visit(address: &str, (path, headers): &(String, Vec<(&str, String)>)) -> Resp
     response
 }
 
-fn pool_count(instance: &Instance, name: &str) -> u64 {
-    let (_, metrics) = instance.api_text("GET", "/metrics");
-    let line = format!("steadfast_pool_{name}_total{{pool=\"shop\"}} ");
-    metrics.lines().find_map(|each| each.strip_prefix(&line)).map_or(0, |value| value.parse().unwrap())
-}
-
 fn explained(instance: &Instance, (path, headers): &(String, Vec<(&str, String)>)) -> Value {
     let mut question = json!({ "pool": "shop", "path": path });
     for (name, value) in headers {
@@ -83,7 +77,7 @@ fn a_session_that_is_hashed_has_one_backend_and_sets_nothing() {
         let answer = explained(&instance, &nobody);
         assert_eq!((&answer["outcome"], &answer["sets_cookie"]), (&json!("free"), &json!(false)), "{answer}");
         eventually("the sessions are counted, and those without a name are none", || {
-            let counts = (pool_count(&instance, "pinned"), pool_count(&instance, "unpinned"), live(&instance));
+            let counts = (instance.pool_count("pinned"), instance.pool_count("unpinned"), live(&instance));
             (counts == (60, 0, 30)).then_some(())
         });
     }

@@ -111,20 +111,10 @@ fn ask(instance: &Instance, path: &str, cookie: Option<&str>) -> thread::JoinHan
     })
 }
 
-fn metric(instance: &Instance, name: &str) -> u64 {
-    let (_, metrics) = instance.api_text("GET", "/metrics");
-    let line = |line: &str| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '))?.parse().ok();
-    metrics.lines().find_map(line).unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn pool_count(instance: &Instance, name: &str) -> u64 {
-    metric(instance, &format!("steadfast_pool_{name}_total{{pool=\"shop\"}}"))
-}
-
 #[track_caller]
 fn queued(instance: &Instance, count: u64) {
     let all = || {
-        metric(instance, "steadfast_pool_requests_queued{pool=\"shop\"}")
+        instance.metric("steadfast_pool_requests_queued{pool=\"shop\"}")
             + instance.backend("shop", "a")["requests_queued"].as_u64().unwrap()
     };
     eventually(&format!("{count} requests wait"), || (all() == count).then_some(()));
@@ -141,7 +131,7 @@ fn a_limit_holds_over_all_workers_and_everybody_is_served() {
     for answer in asked {
         assert_eq!(answer.join().unwrap().status, 200);
     }
-    assert_eq!((backend.most(), pool_count(&instance, "queued")), (3, 37));
+    assert_eq!((backend.most(), instance.pool_count("queued")), (3, 37));
     queued(&instance, 0);
 }
 
@@ -187,7 +177,7 @@ fn waiting_is_bounded_in_number_and_time() {
     backend.let_go(1);
     assert_eq!(first.join().unwrap().status, 200);
     eventually("both refusals are counted", || {
-        let counts = ["queue_full", "queue_timeouts"].map(|name| pool_count(&instance, name));
+        let counts = ["queue_full", "queue_timeouts"].map(|name| instance.pool_count(name));
         (counts == [1, 1]).then_some(())
     });
     assert_eq!(get(&instance.listener("web"), "/", &[]).status, 200, "its place is free again");
@@ -235,7 +225,7 @@ fn a_session_whose_backend_is_full_does_as_on_overload_says() {
         assert_eq!(first.join().unwrap().text(), "a");
         assert_eq!(get(&instance.listener("web"), "/", &[("Cookie", &cookie)]).text(), "a");
         eventually("what spilled is counted", || {
-            (pool_count(&instance, "spilled_overload") == u64::from(on_overload == "spill")).then_some(())
+            (instance.pool_count("spilled_overload") == u64::from(on_overload == "spill")).then_some(())
         });
         assert_eq!(a.most(), if on_overload == "stay" { 2 } else { 1 });
     }

@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use support::{
-    Instance, Setup, eventually,
+    Setup, eventually,
     http::{Connection, get},
     peers::{Nginx, python},
 };
@@ -31,12 +31,6 @@ fn sessions(address: &str, count: usize) -> Vec<(String, String)> {
             (backend, cookie.expect("a first answer pins"))
         })
         .collect()
-}
-
-fn count(instance: &Instance, pool: &str, name: &str) -> u64 {
-    let (_, metrics) = instance.api_text("GET", "/metrics");
-    let line = format!("steadfast_pool_{name}_total{{pool=\"{pool}\"}} ");
-    metrics.lines().find_map(|each| each.strip_prefix(&line)).map_or(0, |value| value.parse().unwrap())
 }
 
 #[test]
@@ -83,7 +77,7 @@ fn only_the_sessions_of_a_dead_backend_move_and_they_are_counted() {
         let backend = instance.backend("shop", "a");
         (backend["sessions_lost"].as_u64() == Some(lost)).then_some(())
     });
-    let repinned = ["repinned_down", "repinned_retry"].map(|name| count(&instance, "shop", name)).iter().sum::<u64>();
+    let repinned = ["repinned_down", "repinned_retry"].map(|name| instance.pool_count(name)).iter().sum::<u64>();
     assert_eq!(repinned, lost);
 }
 
@@ -104,9 +98,9 @@ fn what_does_not_open_counts_as_no_cookie_and_is_counted_by_cause() {
         (format!("{name}={token}{last}"), "token_malformed"),
         (format!("{name}="), "token_malformed"),
     ] {
-        let before = count(&instance, "shop", cause);
+        let before = instance.pool_count(cause);
         assert!(visit(&address, Some(&wrong)).1.is_some(), "{cause}: a new pin");
-        eventually(&format!("{cause} is counted"), || (count(&instance, "shop", cause) > before).then_some(()));
+        eventually(&format!("{cause} is counted"), || (instance.pool_count(cause) > before).then_some(()));
     }
     let several = format!("{name}={forged}; other=1; {name}=\"{token}\"");
     assert_eq!(visit(&address, Some(&several)), (home, None), "the first that opens wins");
@@ -187,7 +181,7 @@ fn a_request_that_hashes_to_a_backend_that_is_down_loses_no_session_for_each_tim
     }
     health("up");
     assert_eq!(visit(&address, None).0, home, "nothing was bound elsewhere");
-    eventually("the requests away from home are counted", || (count(&instance, "shop", "spilled") == 5).then_some(()));
+    eventually("the requests away from home are counted", || (instance.pool_count("spilled") == 5).then_some(()));
     assert_eq!(instance.backend("shop", &home)["sessions_lost"], json!(0));
 }
 
@@ -231,7 +225,7 @@ fn a_session_ends_when_it_was_idle_too_long() {
     let cookie = visit(&address, None).1.unwrap();
     eventually("the session has expired", || {
         visit(&address, Some(&cookie));
-        (count(&instance, "shop", "expired_idle") > 0).then_some(())
+        (instance.pool_count("expired_idle") > 0).then_some(())
     });
 }
 

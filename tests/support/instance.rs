@@ -160,6 +160,20 @@ impl Instance {
         (response.status, response.text())
     }
 
+    /// The value of a metric, named with its labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, metrics) = self.api_text("GET", "/metrics");
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    }
+
+    /// What is counted of the pool `shop`.
+    #[track_caller]
+    pub fn pool_count(&self, name: &str) -> u64 {
+        self.metric(&format!("steadfast_pool_{name}_total{{pool=\"shop\"}}"))
+    }
+
     /// `ctl` with these arguments, at this instance.
     pub fn ctl(&self, arguments: &[&str]) -> super::Outcome {
         let admin = self.admin();
