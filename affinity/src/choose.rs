@@ -4,17 +4,20 @@
 use crate::{
     balance::{View, balance},
     drain,
+    release::is_released,
     table::{Backend, PoolTable},
     wheel::Turn,
 };
 use control::{
     desired::AdminState,
-    spec::{Follows, Mode, OnDown, OnOverload},
+    spec::{Balance, Follows, Mode, OnDown, OnOverload},
     status::Health,
 };
 
 #[cfg(test)]
 mod overload_tests;
+#[cfg(test)]
+mod release_tests;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +73,8 @@ pub enum Outcome {
     Repinned { from: Option<u16>, cause: Cause },
     /// Sent to the chosen backend this once; the pin is unchanged.
     Spilled { from: u16, cause: Cause },
+    /// A release has let the session go: it is balanced by itself each time, and its pin is unchanged.
+    Released { from: u16 },
 }
 
 /// Why a pinned backend can't be used.
@@ -88,6 +93,8 @@ pub enum Cause {
     Retry,
     /// It has as many requests as it may have, or more than its share by the pool's load bound.
     Overload,
+    /// A release has let the session go, and another backend has named it anew.
+    Released,
 }
 
 /// Why no backend was chosen.
@@ -136,7 +143,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
             Some(home) if chooser.backend(home).admin_state == AdminState::Draining && !force => {
                 chooser.leave(key, Some(home), Cause::Draining)
             }
-            Some(home) => chooser.at_home(key, home),
+            Some(home) => chooser.released(asked, home, turn).map_or_else(|| chooser.at_home(key, home), Ok),
             None => Err(Unserved::NoBackend),
         },
         Pin::At { backend, incarnation } => {
@@ -147,7 +154,8 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
                     new(Outcome::Lost, turn)
                 };
             }
-            let choice = chooser.migrated(key, backend, now).map_or_else(|| chooser.at_home(key, backend), Ok);
+            let moved = chooser.migrated(key, backend, now).or_else(|| chooser.released(asked, backend, turn));
+            let choice = moved.map_or_else(|| chooser.at_home(key, backend), Ok);
             match choice {
                 Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
                     Err(Unserved::Ended(Ended::Left(cause)))
@@ -290,6 +298,31 @@ impl<V: View> Chooser<'_, V> {
         }
         let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index))?;
         Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Migrated } })
+    }
+
+    /// To whom balance chooses, where a release has let the session go and its home takes sessions: what drains or is
+    /// down goes by its own rules. With nobody to take it, it stays.
+    fn released(&self, asked: &Asked, home: u16, turn: &mut Turn) -> Option<Choice> {
+        let release = self.pool.release.as_ref()?;
+        if self.force || self.stays() || !is_released(asked.key, release.share) || !self.is_open(home) {
+            return None;
+        }
+        let Asked { key, random, .. } = *asked;
+        // The ring would send it to the same backend each time, and so nothing would be tried.
+        let by_ring = self.pool.settings.balance == Balance::Ring;
+        let find = |takes: &dyn Fn(u16) -> bool| match by_ring {
+            true => self.pool.wheel.draw(random, takes),
+            false => balance(self.pool, key, random, turn, self.view, takes),
+        };
+        let backend = self.newcomer(find).ok()?;
+        Some(Choice { backend, outcome: Outcome::Released { from: home } })
+    }
+
+    /// Whether a backend serves what it is sent, as far as is known without this request.
+    fn is_open(&self, index: u16) -> bool {
+        let backend = self.backend(index);
+        let is_up = || backend.health != Health::Down && !self.view.is_marked_down(index);
+        backend.admin_state == AdminState::Active && backend.address.is_some() && (self.pool.fails_open || is_up())
     }
 
     /// Away from a backend that can't be used, along the ring: to the same place on every core and node.

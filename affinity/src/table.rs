@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    release::ReleaseTable,
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -48,6 +49,8 @@ pub struct PoolTable {
     pub fails_open: bool,
     /// The weights of those that take new sessions, as far as checks know.
     pub usable_weight: u64,
+    /// Absent where no session is released.
+    pub release: Option<ReleaseTable>,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -183,6 +186,11 @@ impl PoolTable {
             slot: slots.pool(name),
             fails_open,
             usable_weight,
+            release: snapshot
+                .desired
+                .releases
+                .get(name)
+                .and_then(|release| ReleaseTable::new(release, &settings.affinity)),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring
@@ -213,6 +221,7 @@ impl PoolTable {
             wheel: self.wheel.clone(),
             fails_open: self.fails_open,
             usable_weight: self.usable_weight,
+            release: self.release.clone(),
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             app_cookie: self.app_cookie.clone(),

@@ -72,6 +72,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let boards = (0..count).map(|_| counters::Board::new()).collect();
     let (events, hears) = crossbeam_channel::unbounded();
     let (touched, sessions) = crossbeam_channel::bounded(64);
+    let (seen, sightings) = crossbeam_channel::bounded(64);
     let (failed, failures) = crossbeam_channel::bounded(count + 1);
     let largest = options.config.listeners.iter().map(|listener| listener.limits.head_bytes as usize).max();
     let ends: Vec<_> = (0..count).map(|_| Mailbox::new()).collect::<Result<_, _>>().map_err(Error::Start)?;
@@ -86,6 +87,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             inbox,
             events: events.clone(),
             sessions: touched.clone(),
+            sightings: seen.clone(),
             sockets,
             seed: getrandom::u64().map_err(|error| Error::Start(IoError::other(error)))?,
             buffer_size: largest.unwrap_or(0).max(MIN_BUFFER),
@@ -99,6 +101,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         shared,
         events: hears,
         sessions,
+        sightings,
         signals,
         ready: options.ready,
     };

@@ -5,6 +5,7 @@ use crate::{
     control_server::peers::{Figures, add, figures},
     state::View,
 };
+use affinity::release::ramp::{Verdict, verdict};
 use axum::{
     extract::State,
     http::header,
@@ -15,7 +16,7 @@ use control::{
     desired::{AdminState, Member},
     status::{Counts, Health},
 };
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// Counters and gauges. Counters are summed over the connected data planes.
 #[utoipa::path(
@@ -37,7 +38,7 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: std::fmt::Arguments<'_>, value: u64) {
+    fn sample(&mut self, name: &str, labels: std::fmt::Arguments<'_>, value: impl Display) {
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
@@ -69,6 +70,7 @@ fn render(view: &View, app: &App) -> String {
     page.alone("steadfast_open_connections", "gauge", help, open);
     dataplane_counters(&mut page, view);
     pool_counters(&mut page, view);
+    release_gauges(&mut page, view);
     let rows: Vec<_> = rows(view).collect();
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
@@ -117,13 +119,48 @@ fn pool_counters(page: &mut Page, view: &View) {
     page.family(name, "gauge", "Requests that wait for any backend with room.");
     for pool in view.snapshot.desired.pools.keys() {
         let queued = view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)).map(|stats| stats.requests_queued);
-        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), queued.sum());
+        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), queued.sum::<u64>());
     }
     for count in PoolCount::ALL {
         let name = format!("steadfast_pool_{}_total", count.name());
         page.family(&name, "counter", count.help());
         for (pool, sum) in &sums {
             page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), value(sum, count.name()));
+        }
+    }
+}
+
+fn release_gauges(page: &mut Page, view: &View) {
+    let releases: Vec<_> = view
+        .snapshot
+        .desired
+        .releases
+        .iter()
+        .map(|(pool, release)| {
+            let judged = view.judged(pool, release);
+            let finding = release.stopped.as_ref().map_or(judged.worst, |stopped| stopped.finding);
+            let verdict = match verdict(release, &judged) {
+                Verdict::NotEnoughTraffic => 0.0,
+                Verdict::LooksStateless => 1.0,
+                Verdict::IsNot => 2.0,
+            };
+            let p_value = finding.map_or(1.0, |finding| finding.p_value);
+            (pool, [f64::from(release.basis_points()) / 10_000.0, verdict, p_value])
+        })
+        .collect();
+    let gauges = [
+        ("share", "The share of the sessions that is released, 0 to 1."),
+        (
+            "verdict",
+            "What a release says of the backends: 0 not enough traffic, 1 they look stateless, 2 they are not.",
+        ),
+        ("p_value", "How likely mere luck is to look as bad for the released sessions at any time, at most."),
+    ];
+    for (at, (gauge, help)) in gauges.into_iter().enumerate() {
+        let name = format!("steadfast_pool_release_{gauge}");
+        page.family(&name, "gauge", help);
+        for (pool, values) in &releases {
+            page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), values[at]);
         }
     }
 }

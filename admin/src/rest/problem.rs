@@ -112,6 +112,10 @@ impl From<Refusal> for Problem {
                 let detail = format!("there is no listener `{listener}`{}", those_there_are("listeners", &known));
                 Self::new(StatusCode::NOT_FOUND, "no-such-listener", "No such listener", detail)
             }
+            Refusal::NoRelease { pool } => {
+                let detail = format!("pool `{pool}` has no release; PUT begins one");
+                Self::new(StatusCode::NOT_FOUND, "no-release", "No release", detail)
+            }
             Refusal::Precondition { current } => {
                 let detail = current.map_or_else(
                     || "it is not there".to_owned(),
@@ -133,6 +137,7 @@ impl From<Refusal> for Problem {
                 conflict("in-use", "The pool is in use", detail)
             }
             Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
+            Refusal::CantRelease(detail) => conflict("cant-release", "The pool can't release its sessions", detail),
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
                 let detail = format!(

@@ -1,6 +1,7 @@
 //! What the checks of requests hold that can't be said beside the types: patterns, and rules between fields.
 
 mod modes;
+mod release;
 
 use control::check::MAX_NAME;
 use serde_json::{Map, Value, json};
@@ -102,6 +103,7 @@ pub(super) fn refine(schemas: &mut Value) {
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());
     }
+    release::refine(schemas);
     for change in schemas["Preview"]["oneOf"].as_array_mut().into_iter().flatten() {
         merge(change, json!({ "additionalProperties": false }));
     }

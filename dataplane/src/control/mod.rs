@@ -2,12 +2,16 @@
 
 mod link;
 mod plane;
+mod releases;
 mod report;
 pub(crate) mod sessions;
 mod slots;
 mod snapshot;
 
-use crate::{Error, worker::FromWorker};
+use crate::{
+    Error,
+    worker::{FromWorker, Seen},
+};
 use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
@@ -26,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
     pub(crate) events: Receiver<FromWorker>,
     pub(crate) sessions: Receiver<Vec<Touch>>,
+    pub(crate) sightings: Receiver<Vec<Seen>>,
     pub(crate) signals: Receiver<()>,
     pub(crate) ready: Box<dyn FnOnce() + Send>,
 }
@@ -40,7 +45,7 @@ const ADMIN_FIRST: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where a second signal, or the deadline of the drain, ended it before.
 pub(crate) fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { global, version, workers, shared, events, sessions, signals, ready } = parts;
+    let Parts { global, version, workers, shared, events, sessions, sightings, signals, ready } = parts;
     let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
     let mut control = Control {
         plane: Plane::new(workers, shared),
@@ -50,6 +55,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         count,
         global,
         sessions: sessions.clone(),
+        sightings: sightings.clone(),
         unsaved: false,
         reporting: false,
     };
@@ -71,6 +77,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
                 Err(_) => hears = never(),
             },
             recv(sessions) -> touches => touches.into_iter().for_each(|touches| control.touch(touches)),
+            recv(sightings) -> seen => seen.into_iter().for_each(|seen| control.plane.releases.note(&seen)),
             recv(ticks) -> _ => control.tick(),
             recv(start) -> _ => control.serve_by_snapshot(),
             recv(drain_over) -> _ => return Err(Error::DrainDeadline),
@@ -95,6 +102,7 @@ struct Control {
     count: u16,
     global: Global,
     sessions: Receiver<Vec<Touch>>,
+    sightings: Receiver<Vec<Seen>>,
     /// Something that was observed is not in the snapshot on disk yet.
     unsaved: bool,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
@@ -223,6 +231,9 @@ impl Control {
         // What the workers handed over before they said so may still be in the channel.
         while let Ok(touches) = self.sessions.try_recv() {
             self.touch(touches);
+        }
+        while let Ok(seen) = self.sightings.try_recv() {
+            self.plane.releases.note(&seen);
         }
         if let Some(stats) = self.plane.report() {
             self.send(&ToAdmin::Stats { stats: Box::new(stats) });

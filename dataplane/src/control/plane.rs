@@ -1,4 +1,4 @@
-use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use super::{releases::Releases, report::Reporter, sessions::Sessions, slots::SlotBook};
 use crate::worker::{Command, Mailbox, Shared};
 use affinity::table::{Dirty, Table};
 use control::{
@@ -25,6 +25,7 @@ pub(super) struct Plane {
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
     pub(super) sessions: Sessions,
+    pub(super) releases: Releases,
 }
 
 struct Seat {
@@ -49,6 +50,7 @@ impl Plane {
             draining: false,
             acknowledged: 0,
             sessions: Sessions::default(),
+            releases: Releases::default(),
         }
     }
 
@@ -97,6 +99,7 @@ impl Plane {
             match change {
                 Change::Keys { .. } => self.dirty = Dirty::All,
                 Change::Listeners { .. } => {}
+                Change::PutRelease { pool, .. } | Change::RemoveRelease { pool } => self.touch(pool),
                 Change::PutPool { name, .. } | Change::RemovePool { name } | Change::PutSettings { name, .. } => {
                     self.touch(name)
                 }
@@ -136,6 +139,9 @@ impl Plane {
             let seat = &mut self.workers[index];
             seat.table = Some(table.clone());
             seat.mailbox.send(Command::Apply(Box::new(table)));
+        }
+        if let Some(table) = &first {
+            self.releases.follow(&self.snapshot, table);
         }
         self.dirty = Dirty::Pools(BTreeSet::new());
         // After the mailboxes are filled: who sees the number finds the table.
@@ -209,6 +215,11 @@ impl Plane {
         let sessions = &self.sessions;
         let live = |affinity: &Affinity, slot: u32| affinity.has_sessions().then(|| sessions.live(slot));
         let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, live);
+        for pool in &table.pools {
+            if let Some(told) = stats.pools.get_mut(&pool.name) {
+                told.release = self.releases.stats(pool.slot);
+            }
+        }
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         Some(stats)

@@ -105,7 +105,7 @@ impl Target {
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
             Outcome::Repinned { from, .. } => from.map(slot_of),
-            Outcome::Spilled { from, .. } => Some(slot_of(from)),
+            Outcome::Spilled { from, .. } | Outcome::Released { from } => Some(slot_of(from)),
             Outcome::Lost => request.pinned,
             Outcome::Free | Outcome::New | Outcome::Pinned => None,
         };
@@ -130,6 +130,11 @@ impl Target {
         self.generation == worker.generation.get()
     }
 
+    /// Whether a session is sent to another backend than its own, its pin unchanged.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.outcome, Outcome::Released { .. }) && self.from != Some(self.slot)
+    }
+
     /// Counts what became of the session, once the backend has answered and, where it may, has named it.
     pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
         use affinity::choose::Cause;
@@ -140,6 +145,8 @@ impl Target {
             Outcome::Free => None,
             Outcome::New => Some(PoolCount::Unpinned),
             Outcome::Pinned => Some(PoolCount::Pinned),
+            Outcome::Released { .. } if self.is_elsewhere() => Some(PoolCount::Released),
+            Outcome::Released { .. } => Some(PoolCount::Pinned),
             // Where nothing may be set, what is counted here would be counted again and again.
             Outcome::Lost if !binds => None,
             Outcome::Lost => Some(PoolCount::LostIncarnation),
@@ -155,6 +162,7 @@ impl Target {
                 Cause::Draining => PoolCount::RepinnedDraining,
                 Cause::Retry => PoolCount::RepinnedRetry,
                 Cause::Overload => PoolCount::RepinnedOverload,
+                Cause::Released => PoolCount::RepinnedReleased,
             }),
         };
         if let Some(what) = session {
@@ -170,6 +178,7 @@ impl Target {
             | Outcome::Lost
             | Outcome::Pinned
             | Outcome::Spilled { .. }
+            | Outcome::Released { .. }
             | Outcome::Repinned { .. } => {}
         }
         match (self.from, outcome) {
@@ -178,12 +187,15 @@ impl Target {
             }
             _ => {}
         }
-        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
+        let stays = matches!(outcome, Outcome::Spilled { .. } | Outcome::Released { .. });
+        let home = if stays { self.from } else { Some(self.slot) };
         let key = match outcome {
             Outcome::Free => None,
             Outcome::Lost if !binds => None,
             Outcome::New | Outcome::Lost => Some(request.fresh),
-            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } | Outcome::Released { .. } => {
+                Some(request.found.key)
+            }
         };
         if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
@@ -198,10 +210,10 @@ fn count_of(ended: Ended) -> PoolCount {
         Ended::Incarnation => PoolCount::EndedIncarnation,
         Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
         Ended::Left(Cause::Maintenance | Cause::Deadline) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room or by migration.
-        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated) => {
-            PoolCount::EndedDown
-        }
+        // Nobody that can't move leaves for want of room, by migration or by a release.
+        Ended::Left(
+            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Released,
+        ) => PoolCount::EndedDown,
     }
 }
 
@@ -224,12 +236,15 @@ fn pin_now(pool: &PoolTable, request: &Request) -> Pin {
     }
 }
 
-/// Whether a failed request may go to another backend: where its pool's `on_down` is `fail`, only one without a session.
-pub(super) fn may_leave(worker: &Worker, request: &Request) -> bool {
+/// Whether a request that failed there may go to another backend: where its pool's `on_down` is `fail`, only one without a
+/// session, or one that a release has let go.
+pub(super) fn may_leave(worker: &Worker, request: &Request, target: &Target) -> bool {
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
     pool.is_some_and(|pool| {
-        pool.settings.affinity.on_down != OnDown::Fail || matches!(request.found.pin, Pin::Absent | Pin::Free)
+        let is_free = matches!(request.found.pin, Pin::Absent | Pin::Free);
+        let is_released = matches!(target.outcome, Outcome::Released { .. });
+        pool.settings.affinity.on_down != OnDown::Fail || is_free || is_released
     })
 }
 

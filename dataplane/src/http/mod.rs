@@ -11,6 +11,7 @@ mod follow;
 mod queue;
 mod request;
 mod upload;
+mod watch;
 
 use crate::{
     http1::{Reply, Status},

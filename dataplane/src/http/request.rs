@@ -1,4 +1,4 @@
-use super::{carried, client::Client, follow};
+use super::{carried, client::Client, follow, watch::Watched};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::Worker,
@@ -53,6 +53,8 @@ pub(super) struct Request {
     pub(super) found: Found,
     /// The slot of the pinned backend, by which it is found again in another table.
     pub(super) pinned: Option<u32>,
+    /// What it is compared by, where its pool has a release.
+    pub(super) watched: Option<Watched>,
     /// A random number of this request's own: the key of a session that begins with it.
     pub(super) fresh: u64,
 }
@@ -163,6 +165,7 @@ pub(super) fn prepare(
         client_timeouts: rules.timeouts,
         pool: PoolRules::of(pool),
         pinned: slot_of(pool, found.pin),
+        watched: Watched::begin(worker, pool, &found, &carried),
         found,
         fresh,
     })

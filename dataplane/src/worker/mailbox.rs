@@ -137,7 +137,7 @@ impl Worker {
             match command {
                 Command::Apply(table) => self.apply(table),
                 Command::Flush => {
-                    self.touches.flush();
+                    self.hand_over();
                     self.tell(FromWorker::Flushed { worker: self.id });
                 }
                 Command::Room { ticket, slot } => self.room_for(ticket, slot),

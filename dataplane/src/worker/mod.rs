@@ -7,12 +7,14 @@ mod deadlines;
 mod gates;
 mod mailbox;
 mod room;
+mod sightings;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
 pub(crate) use gates::{Gates, Queue};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
+pub(crate) use sightings::{Seen, Sightings};
 
 use crate::{
     control::sessions::Touch,
@@ -62,6 +64,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
+    pub(crate) sightings: Sightings,
     seats: Seats,
     deadlines: Rc<Deadlines>,
     /// By pool slot.
@@ -104,6 +107,7 @@ pub(crate) struct Start {
     pub(crate) inbox: Inbox,
     pub(crate) events: Sender<FromWorker>,
     pub(crate) sessions: Sender<Vec<Touch>>,
+    pub(crate) sightings: Sender<Vec<Seen>>,
     /// Listener names with their sockets.
     pub(crate) sockets: Vec<(String, OwnedFd)>,
     pub(crate) seed: u64,
@@ -146,6 +150,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         clock: Clock::new(start.seed),
         backends: Backends::default(),
         touches: Touches::new(start.sessions),
+        sightings: Sightings::new(start.sightings),
         seats: Seats::default(),
         deadlines: Rc::default(),
         turns: RefCell::default(),
@@ -170,10 +175,10 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
             worker.backends.sweep(worker.clock.millis());
-            worker.touches.flush();
+            worker.hand_over();
         }
     }
-    worker.touches.flush();
+    worker.hand_over();
     worker.tell(FromWorker::Ended { worker: worker.id });
     Ok(())
 }
@@ -181,6 +186,12 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
 impl Worker {
     pub(crate) fn board(&self) -> &Board {
         &self.shared.boards[self.id]
+    }
+
+    /// Hands what was seen of sessions to the control thread.
+    fn hand_over(&self) {
+        self.touches.flush();
+        self.sightings.flush(self.board());
     }
 
     pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {
