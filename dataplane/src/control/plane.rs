@@ -1,6 +1,9 @@
-use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use super::{report::Reporter, slots::SlotBook};
 use crate::worker::{Command, Mailbox, Shared};
-use affinity::table::{Dirty, Table};
+use affinity::{
+    sessions::Sessions,
+    table::{Dirty, Table},
+};
 use control::{
     desired::{Change, Snapshot},
     spec::Affinity,

@@ -3,7 +3,6 @@ use super::{
     follow::Followed,
     request::Request,
 };
-use crate::control::sessions::Touch;
 use crate::{
     io::Stream,
     worker::{Connection, Queue, Waits, Worker, WorkerView},
@@ -12,6 +11,7 @@ use affinity::{
     balance::View,
     choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
     marker,
+    sessions::Touch,
     table::PoolTable,
 };
 use control::{
