@@ -18,13 +18,13 @@ use crate::{
     drain,
     hash::{mix64, name_hash},
     table::PoolTable,
-    token::{Expiry, Refused, SEALED_LEN, Token, expired},
+    token::{Expiry, Opened, Refused, SEALED_LEN, Token, expired},
 };
 use control::{
     check::is_name,
     spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::ControlFlow};
 
 #[cfg(test)]
 mod tests;
@@ -132,29 +132,34 @@ fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absen
 }
 
 /// The first token that opens.
-fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+fn find_sealed<'h>(pool: &PoolTable, mut tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
     let Some(keys) = &pool.keys else { return absent };
     let mut found = absent;
-    for value in tokens {
+    // From within, the nested iterators are plain loops.
+    let opens = tokens.try_for_each(|value| {
         let opened = match keys.open(value, now) {
             Ok(opened) => opened,
             Err(refused) => {
                 found.refused = Some(NoPin::Refused(refused));
-                continue;
+                return ControlFlow::Continue(());
             }
         };
         if let Some(expiry) = expired(&opened.token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
             found.refused = Some(NoPin::Expired(expiry));
-            continue;
+            return ControlFlow::Continue(());
         }
-        let pin = match pool.by_ref(opened.key_index, opened.token.backend_ref) {
-            Some(backend) => Pin::At { backend, incarnation: Some(opened.token.incarnation) },
+        ControlFlow::Break(opened)
+    });
+    if let ControlFlow::Break(Opened { key_index, token }) = opens {
+        found.pin = match pool.by_ref(key_index, token.backend_ref) {
+            Some(backend) => Pin::At { backend, incarnation: Some(token.incarnation) },
             None => Pin::Gone,
         };
-        let token = Some((opened.key_index, opened.token));
-        return Found { pin, key: opened.token.session_key, token, refused: None, ..absent };
+        found.key = token.session_key;
+        found.token = Some((key_index, token));
+        found.refused = None;
     }
     found
 }
