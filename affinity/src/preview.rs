@@ -67,14 +67,18 @@ pub fn hashed(before: &PoolTable, after: &PoolTable, now: u32) -> Vec<Fate> {
 
 /// The share of the new sessions that each backend gets by its weight, by index; 0 for all where nobody takes any.
 pub fn shares_of_new(pool: &PoolTable) -> Vec<f64> {
-    let weights = pool.backends.iter().map(|backend| {
-        let takes =
-            backend.admin_state == AdminState::Active && backend.health != Health::Down && backend.address.is_some();
-        if takes { u64::from(backend.weight) } else { 0 }
-    });
-    let weights: Vec<u64> = weights.collect();
-    let total = weights.iter().sum();
-    weights.into_iter().map(|weight| share(weight, total)).collect()
+    let shares = |backup: bool| {
+        let weights = pool.backends.iter().map(|backend| {
+            let is_usable = backend.health != Health::Down && backend.address.is_some();
+            let takes = backend.backup == backup && backend.admin_state == AdminState::Active && is_usable;
+            if takes { u64::from(backend.weight) } else { 0 }
+        });
+        let weights: Vec<u64> = weights.collect();
+        let total = weights.iter().sum();
+        weights.into_iter().map(|weight| share(weight, total)).collect::<Vec<_>>()
+    };
+    let primaries = shares(false);
+    if primaries.iter().any(|share| *share > 0.0) { primaries } else { shares(true) }
 }
 
 fn fate(counts: &[u64], refused: u64, total: u64) -> Fate {

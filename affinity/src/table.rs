@@ -42,11 +42,14 @@ pub struct PoolTable {
     pub settings: Pool,
     pub slot: u32,
     pub backends: Vec<Backend>,
+    /// Of all but the backups.
     pub ring: Arc<Ring>,
     pub wheel: Wheel,
+    /// Absent where the pool has no backups.
+    pub backups: Option<Backups>,
     /// So few are up that health counts no more; see `fail_open_below`.
     pub fails_open: bool,
-    /// The weights of those that take new sessions, as far as checks know.
+    /// The weights of those that take new sessions, as far as checks know; without the backups.
     pub usable_weight: u64,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
@@ -62,12 +65,24 @@ pub struct PoolTable {
     ring_generation: u64,
 }
 
+/// How new sessions spread over the backups: apart from all others, so that a backup that comes or goes moves none of
+/// their keys.
+#[derive(Clone, Debug)]
+pub struct Backups {
+    pub ring: Arc<Ring>,
+    pub wheel: Wheel,
+    /// As that of the pool.
+    pub usable_weight: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub name: String,
     /// Absent while the name in the address has not resolved.
     pub address: Option<SocketAddr>,
     pub weight: u32,
+    /// It takes new sessions only while no other backend does.
+    pub backup: bool,
     pub admin_state: AdminState,
     /// How it drains; in maintenance, which drain led there.
     pub drain: Option<Drain>,
@@ -159,6 +174,7 @@ impl PoolTable {
                     name: backend.clone(),
                     address: member.address.parse().ok().or(observed.resolved),
                     weight: member.weight,
+                    backup: member.backup,
                     admin_state: member.admin_state,
                     drain: member.drain,
                     health: observed.health,
@@ -167,26 +183,22 @@ impl PoolTable {
                 }
             })
             .collect();
-        let weights: Vec<_> = backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).collect();
-        let same_ring = old.filter(|old| old.has_weights(&weights));
+        let weights = weights(&backends, false);
+        let same_ring = old.filter(|old| old.is_spread_as(&backends));
         let settings = state.settings.clone();
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
-        let usable = |backend: &&Backend| {
-            backend.admin_state == AdminState::Active && (fails_open || backend.health != Health::Down)
-        };
-        let usable_weight = backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum();
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
             fails_open,
-            usable_weight,
+            usable_weight: usable_weight(&backends, false, fails_open),
+            backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
-            wheel: same_ring
-                .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
+            wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
@@ -211,6 +223,7 @@ impl PoolTable {
             backends: self.backends.clone(),
             ring: same_ring.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring)),
             wheel: self.wheel.clone(),
+            backups: self.backups.as_ref().map(|own| own.copy(same_ring.and_then(|old| old.backups.as_ref()))),
             fails_open: self.fails_open,
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
@@ -224,8 +237,12 @@ impl PoolTable {
         }
     }
 
-    fn has_weights(&self, weights: &[(&str, u32)]) -> bool {
-        self.backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).eq(weights.iter().copied())
+    /// Whether these are spread as this pool's backends are: by the same rings and wheels.
+    fn is_spread_as(&self, backends: &[Backend]) -> bool {
+        let same = |(one, other): (&Backend, &Backend)| {
+            one.name == other.name && one.weight == other.weight && one.backup == other.backup
+        };
+        self.backends.len() == backends.len() && self.backends.iter().zip(backends).all(same)
     }
 
     /// The backend that a token names, by the key that opened it.
@@ -238,13 +255,55 @@ impl PoolTable {
     }
 }
 
-/// Whether less than the wanted share of the backends that are to take sessions is not down.
+impl Backups {
+    fn of(backends: &[Backend], same: Option<&Self>, fails_open: bool) -> Option<Self> {
+        if !backends.iter().any(|backend| backend.backup) {
+            return None;
+        }
+        let usable_weight = usable_weight(backends, true, fails_open);
+        if let Some(same) = same {
+            return Some(Self { usable_weight, ..same.clone() });
+        }
+        let weights = weights(backends, true);
+        Some(Self { ring: Arc::new(Ring::build(&weights)), wheel: wheel(&weights), usable_weight })
+    }
+
+    /// As [`Table::copy`].
+    fn copy(&self, old: Option<&Self>) -> Self {
+        let ring = old.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring));
+        Self { ring, wheel: self.wheel.clone(), usable_weight: self.usable_weight }
+    }
+}
+
+/// Names and weights in the order of all backends; the weight is 0 where one is no backup, or is one, other than asked.
+fn weights(backends: &[Backend], backup: bool) -> Vec<(&str, u32)> {
+    let weight = |backend: &Backend| if backend.backup == backup { backend.weight } else { 0 };
+    backends.iter().map(|backend| (backend.name.as_str(), weight(backend))).collect()
+}
+
+fn wheel(weights: &[(&str, u32)]) -> Wheel {
+    Wheel::new(weights.iter().map(|(_, weight)| *weight))
+}
+
+fn usable_weight(backends: &[Backend], backup: bool, fails_open: bool) -> u64 {
+    let usable = |backend: &&Backend| {
+        backend.backup == backup
+            && backend.admin_state == AdminState::Active
+            && (fails_open || backend.health != Health::Down)
+    };
+    backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum()
+}
+
+/// Whether less than the wanted share of the backends that are to take sessions is not down, and no backup can help.
 #[expect(clippy::cast_precision_loss, reason = "counts of at most 65,535")]
 fn fails_open(health: &HealthCheck, backends: &[Backend]) -> bool {
     let wanted = |backend: &&Backend| backend.admin_state == AdminState::Active && backend.weight > 0;
-    let all = backends.iter().filter(wanted).count() as f64;
-    let up = backends.iter().filter(wanted).filter(|backend| backend.health != Health::Down).count() as f64;
-    health.fail_open && up < health.fail_open_below * all
+    let is_up = |backend: &&Backend| backend.health != Health::Down;
+    let (backups, others): (Vec<_>, Vec<_>) = backends.iter().filter(wanted).partition(|backend| backend.backup);
+    let up = others.iter().copied().filter(is_up).count() as f64;
+    health.fail_open
+        && up < health.fail_open_below * others.len() as f64
+        && !backups.iter().any(|backup| is_up(backup) && backup.address.is_some())
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {

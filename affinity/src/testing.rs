@@ -35,6 +35,11 @@ pub(crate) fn put(name: &str, weight: u32) -> Change {
     Change::PutMember { pool: "shop".to_owned(), name: name.to_owned(), member: member(weight) }
 }
 
+pub(crate) fn put_backup(name: &str) -> Change {
+    let member = Member { backup: true, ..member(1) };
+    Change::PutMember { pool: "shop".to_owned(), name: name.to_owned(), member }
+}
+
 pub(crate) fn remove(name: &str) -> Change {
     Change::RemoveMember { pool: "shop".to_owned(), name: name.to_owned() }
 }

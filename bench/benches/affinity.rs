@@ -109,7 +109,7 @@ fn table(backends: usize) -> Table {
     let backends = (0..backends).map(|i| Backend {
         name: format!("app-{i}"),
         address: format!("10.0.{}.{}:8080", i / 256, i % 256),
-        weight: 1,
+        ..Backend::default()
     });
     let pool = Pool { name: "shop".to_owned(), backends: backends.collect(), ..Pool::default() };
     let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };

@@ -43,6 +43,12 @@ fn drains() -> Vec<Change> {
     drains.map(put).into_iter().chain([named]).collect()
 }
 
+/// Members that are not as all others.
+fn members() -> Vec<Change> {
+    let backup = Member { backup: true, ..member() };
+    vec![Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup }]
+}
+
 fn settings() -> Pool {
     let cookie = Cookie {
         token: TokenKind::Plain,
@@ -147,6 +153,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: members() },
     ]
 }
 

@@ -58,7 +58,7 @@ pub(super) fn backends(answer: &Value) -> String {
         table.row([
             cell("name"),
             cell("address"),
-            cell("weight"),
+            weight(backend),
             state(backend),
             cell("health"),
             cell("live_sessions"),
@@ -69,6 +69,11 @@ pub(super) fn backends(answer: &Value) -> String {
         ]);
     }
     table.to_string()
+}
+
+fn weight(backend: &Value) -> String {
+    let backup = if backend["backup"] == true { " backup" } else { "" };
+    format!("{}{backup}", cell(&backend["weight"]))
 }
 
 /// The admin state, and how far a drain is.
@@ -85,8 +90,9 @@ pub(super) fn written(answer: &Value) -> String {
     let mut text = String::new();
     let backend = &answer["backend"];
     if backend.is_object() {
-        let [name, address, weight, health] = ["name", "address", "weight", "health"].map(|key| cell(&backend[key]));
-        push(&mut text, format_args!("{name}: {address}, weight {weight}, {}, {health}\n", state(backend)));
+        let [name, address, health] = ["name", "address", "health"].map(|key| cell(&backend[key]));
+        let (weight, state) = (weight(backend), state(backend));
+        push(&mut text, format_args!("{name}: {address}, weight {weight}, {state}, {health}\n"));
     }
     if let [Some(keys), Some(dropped)] = ["keys", "dropped"].map(|key| answer[key].as_u64()) {
         push(&mut text, format_args!("{keys} keys open tokens, {dropped} no longer does\n"));

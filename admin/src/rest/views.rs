@@ -38,6 +38,8 @@ pub(crate) struct BackendView {
     #[schema(value_type = Option<String>)]
     resolved: Option<SocketAddr>,
     weight: u32,
+    /// It gets new sessions only while none of the others can take any.
+    backup: bool,
     admin_state: AdminState,
     health: Health,
     /// Why the health is what it is, where there is more to say.
@@ -149,6 +151,7 @@ impl View {
             address: member.address.clone(),
             resolved: observed.resolved,
             weight: member.weight,
+            backup: member.backup,
             admin_state: member.admin_state,
             health: observed.health,
             health_reason: self.reasons.get(&id).map(|reason| reason.to_string()),

@@ -189,6 +189,7 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
         name: "a".into(),
         address: None,
         weight: 4,
+        backup: false,
         admin_state: AdminState::Draining,
         drain: Some(Drain { mode: DrainMode::Retire, since: 7, ..Drain::default() }),
         health: Health::Unknown,

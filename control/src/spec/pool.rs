@@ -50,11 +50,13 @@ pub struct Backend {
     /// 0 to 1000; 0 gets no new sessions.
     #[cfg_attr(feature = "openapi", schema(maximum = 1000))]
     pub weight: u32,
+    /// It gets new sessions only while none of the others can take any: they are down, draining or in maintenance.
+    pub backup: bool,
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { name: String::new(), address: String::new(), weight: 1 }
+        Self { name: String::new(), address: String::new(), weight: 1, backup: false }
     }
 }
 

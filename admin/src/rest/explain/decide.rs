@@ -277,6 +277,8 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     };
     answer.outcome = outcome;
     answer.why.push(why);
+    let is_backup = pool.backends[usize::from(backend)].backup && outcome != "pinned";
+    answer.why.extend(is_backup.then(|| "only backups take new sessions: none of the others can".to_owned()));
     answer.backend = Some(to);
     let follows = pool.settings.affinity.follows();
     answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
@@ -353,7 +355,10 @@ fn candidates(pool: &PoolTable, key: u64, now: u32) -> Vec<String> {
     while others.tried.len() < NAMED {
         let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &others);
         let Ok(choice) = next else { break };
-        if !others.tried.insert(choice.backend) {
+        // Backups come when there is nobody else, and not when all others were chosen before.
+        let is_backup = |backend: u16| pool.backends[usize::from(backend)].backup;
+        let other_tier = others.tried.first().is_some_and(|first| is_backup(*first) != is_backup(choice.backend));
+        if other_tier || !others.tried.insert(choice.backend) {
             break;
         }
     }
