@@ -75,6 +75,7 @@ fn filled() -> Config {
         name: "x".to_owned(),
         balance: Balance::RoundRobin,
         load_bound: Some(1.5),
+        slow_start: Some(Span::from_secs(1)),
         affinity: affinity(cookie),
         health: filled_health(),
         timeouts: Timeouts::default(),

@@ -5,6 +5,7 @@ use crate::{
     balance::{Among, View, balance},
     drain,
     table::{Backend, PoolTable},
+    warming,
     wheel::Turn,
 };
 use control::{
@@ -125,7 +126,11 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
     let Asked { pin, key, random, now, force } = *asked;
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
-        let fresh = chooser.newcomer(|among, takes| balance(pool, among, key, random, turn, view, takes));
+        let fresh = chooser.newcomer(|among, takes| {
+            let is_warm = |index| takes(index) && !warming::holds_back(pool, index, random, now);
+            let warm = pool.warms.then(|| balance(pool, among, key, random, turn, view, is_warm)).flatten();
+            warm.or_else(|| balance(pool, among, key, random, turn, view, takes))
+        });
         fresh.map(|backend| Choice { backend, outcome })
     };
     match pin {

@@ -14,6 +14,7 @@ pub mod route;
 pub mod set_cookie;
 pub mod table;
 pub mod token;
+pub mod warming;
 pub mod wheel;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::{
     route::Router,
     set_cookie::CookieText,
     token::{MasterKey, PoolKeys},
+    warming,
     wheel::Wheel,
 };
 use ahash::AHashMap;
@@ -51,6 +52,8 @@ pub struct PoolTable {
     pub fails_open: bool,
     /// The weights of those that take new sessions, as far as checks know; without the backups.
     pub usable_weight: u64,
+    /// Some have begun to take new sessions not so long ago that all may be warm by now.
+    pub warms: bool,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -88,6 +91,8 @@ pub struct Backend {
     pub drain: Option<Drain>,
     pub health: Health,
     pub incarnation: u32,
+    /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
+    pub warming_since: Option<u32>,
     /// Where workers keep what outlives a table: counters, idle connections.
     pub slot: u32,
 }
@@ -116,8 +121,9 @@ impl Dirty {
 
 impl Table {
     /// Takes from `before` the pools that are not dirty, and the rings of those whose members and weights are the same:
-    /// a change of health or admin state rebuilds no ring.
-    pub fn build(snapshot: &Snapshot, before: Option<&Self>, dirty: &Dirty, slots: &mut impl Slots) -> Self {
+    /// a change of health or admin state rebuilds no ring. `now`, in Unix seconds, is when those begin to take new sessions
+    /// that did not in `before`.
+    pub fn build(snapshot: &Snapshot, before: Option<&Self>, dirty: &Dirty, slots: &mut impl Slots, now: u32) -> Self {
         let desired = &snapshot.desired;
         let pools: Vec<_> = desired
             .pools
@@ -126,7 +132,7 @@ impl Table {
                 let old = before.and_then(|table| table.pool(name));
                 match old {
                     Some(pool) if !dirty.has(name) => Arc::clone(pool),
-                    _ => Arc::new(PoolTable::build(name, state, snapshot, old.map(AsRef::as_ref), slots)),
+                    _ => Arc::new(PoolTable::build((name, state), snapshot, old.map(AsRef::as_ref), slots, now)),
                 }
             })
             .collect();
@@ -164,13 +170,19 @@ fn position(pools: &[Arc<PoolTable>], name: &str) -> Option<usize> {
 }
 
 impl PoolTable {
-    fn build(name: &str, state: &PoolState, snapshot: &Snapshot, old: Option<&Self>, slots: &mut impl Slots) -> Self {
+    fn build(
+        (name, state): (&str, &PoolState),
+        snapshot: &Snapshot,
+        old: Option<&Self>,
+        slots: &mut impl Slots,
+        now: u32,
+    ) -> Self {
         let backends: Vec<_> = state
             .members
             .iter()
             .map(|(backend, member)| {
                 let observed = snapshot.observed(name, backend);
-                Backend {
+                let cold = Backend {
                     name: backend.clone(),
                     address: member.address.parse().ok().or(observed.resolved),
                     weight: member.weight,
@@ -179,8 +191,10 @@ impl PoolTable {
                     drain: member.drain,
                     health: observed.health,
                     incarnation: member.incarnation,
+                    warming_since: None,
                     slot: slots.backend(name, backend),
-                }
+                };
+                Backend { warming_since: warming::since(&state.settings, &cold, old, now), ..cold }
             })
             .collect();
         let weights = weights(&backends, false);
@@ -194,6 +208,7 @@ impl PoolTable {
             name: name.to_owned(),
             slot: slots.pool(name),
             fails_open,
+            warms: backends.iter().any(|backend| backend.warming_since.is_some()),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
@@ -225,6 +240,7 @@ impl PoolTable {
             wheel: self.wheel.clone(),
             backups: self.backups.as_ref().map(|own| own.copy(same_ring.and_then(|old| old.backups.as_ref()))),
             fails_open: self.fails_open,
+            warms: self.warms,
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),

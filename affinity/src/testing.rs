@@ -60,7 +60,7 @@ pub(crate) fn step(snapshot: &mut Snapshot, change: &Change) {
 
 /// The table, with all pools dirty.
 pub(crate) fn build(snapshot: &Snapshot, before: Option<&Table>) -> Table {
-    Table::build(snapshot, before, &Dirty::All, &mut SlotsByName)
+    Table::build(snapshot, before, &Dirty::All, &mut SlotsByName, 0)
 }
 
 /// The pool of [`snapshot`], for tests that go on to change its backends. Pools of equal members share a ring, which is

@@ -115,7 +115,7 @@ fn table(backends: usize) -> Table {
     let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
     snapshot.desired.keys = vec![Key([7; 32])];
     snapshot.desired.pools.insert("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION));
-    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0))
+    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0), 0)
 }
 
 /// The `Cookie` fields of sessions all over the pool, as many as are not all in the cache of a core.

@@ -76,12 +76,13 @@ fn weight(backend: &Value) -> String {
     format!("{}{backup}", cell(&backend["weight"]))
 }
 
-/// The admin state, and how far a drain is.
+/// The admin state, and how far a drain or a slow start is.
 fn state(backend: &Value) -> String {
     let state = cell(&backend["admin_state"]);
-    match backend["drain_progress"]["share_done"].as_f64() {
-        Some(share) => format!("{state} {:.0}%", share * 100.0),
-        None => state,
+    match (backend["drain_progress"]["share_done"].as_f64(), backend["warming"].as_u64()) {
+        (Some(share), _) => format!("{state} {:.0}%", share * 100.0),
+        (None, Some(percent)) => format!("{state}, warming {percent}%"),
+        (None, None) => state,
     }
 }
 

@@ -203,7 +203,7 @@ fn apply(current: &Current<'_>, plan: Plan) -> Snapshot {
 }
 
 fn table(snapshot: &Snapshot, pool: &str) -> Arc<PoolTable> {
-    let table = Table::build(snapshot, None, &Dirty::All, &mut NoSlots);
+    let table = Table::build(snapshot, None, &Dirty::All, &mut NoSlots, 0);
     Arc::clone(table.pool(pool).expect("the table was made of it"))
 }
 

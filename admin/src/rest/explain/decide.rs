@@ -100,7 +100,7 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
         return Ok(answer);
     };
     plan::pool(&snapshot.desired, &pool)?;
-    let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots);
+    let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots, now);
     let pool = table.pool(&pool).expect("the table was made of it");
     let affinity = &pool.settings.affinity;
     if has_affinity && affinity.mode == Mode::SourceIp && question.client.is_none() {
