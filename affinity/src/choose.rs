@@ -4,6 +4,7 @@
 use crate::{
     balance::{Among, View, balance},
     drain,
+    hash::mix64,
     table::{Backend, PoolTable},
     warming,
     wheel::Turn,
@@ -51,6 +52,8 @@ pub struct Asked {
     pub now: u32,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub force: bool,
+    /// A session that begins goes where its key says, as all do that begin with that key, and not by the balance policy.
+    pub together: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,13 +126,17 @@ pub enum Ended {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now, force } = *asked;
+    let Asked { pin, key, random, now, force, together } = *asked;
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
+        let draw = if together { mix64(key) } else { random };
         let fresh = chooser.newcomer(|among, takes| {
-            let is_warm = |index| takes(index) && !warming::holds_back(pool, index, random, now);
-            let warm = pool.warms.then(|| balance(pool, among, key, random, turn, view, is_warm)).flatten();
-            warm.or_else(|| balance(pool, among, key, random, turn, view, takes))
+            let mut find = |takes: &dyn Fn(u16) -> bool| match together {
+                true => among.ring.first_usable(key, takes),
+                false => balance(pool, among, key, random, turn, view, takes),
+            };
+            let is_warm = |index| takes(index) && !warming::holds_back(pool, index, draw, now);
+            pool.warms.then(|| find(&is_warm)).flatten().or_else(|| find(takes))
         });
         fresh.map(|backend| Choice { backend, outcome })
     };

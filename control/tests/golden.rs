@@ -47,9 +47,12 @@ fn drains() -> Vec<Change> {
 fn members() -> Vec<Change> {
     let backup = Member { backup: true, ..member() };
     let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
+    let affinity = Affinity { coalesce: Some(Span::from_secs(2)), ..Affinity::default() };
+    let coalesces = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
     vec![
         Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup },
         Change::PutSettings { name: "shop".into(), settings },
+        Change::PutSettings { name: "shop".into(), settings: coalesces },
     ]
 }
 
