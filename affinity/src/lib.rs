@@ -15,6 +15,7 @@ pub mod sessions;
 pub mod set_cookie;
 pub mod table;
 pub mod token;
+pub mod warming;
 pub mod wheel;
 
 #[cfg(test)]

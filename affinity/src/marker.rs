@@ -1,5 +1,6 @@
 //! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
 
+mod burst;
 mod carried;
 mod follow;
 mod named;
@@ -7,6 +8,7 @@ mod rules;
 mod told;
 pub mod wrapped;
 
+pub use burst::fresh_key;
 pub use carried::{Carried, Parts};
 pub use follow::follow;
 pub use named::name_key;
@@ -43,12 +45,14 @@ pub struct Found {
     pub may_mark: bool,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub forced: bool,
+    /// A session that begins with this request begins where its key says, and others with that key do too.
+    pub together: bool,
 }
 
 impl Found {
     /// What is found where affinity does not hold: nothing is read, and nothing is set.
     pub fn free(fresh: u64) -> Self {
-        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false }
+        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false, together: false }
     }
 }
 
@@ -73,7 +77,7 @@ pub enum Marker {
     Deleted,
 }
 
-/// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
+/// Reads the pin. `now` is in Unix seconds, `fresh` becomes the session key of a session that begins; see [`fresh_key`].
 pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
     if rules::is_ignored(pool, request) {
@@ -81,14 +85,17 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
     let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
     let pin = if may_mark { Pin::Absent } else { Pin::Free };
-    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced };
+    let together = may_mark && affinity.coalesce.is_some();
+    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced, together };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let key = address_key(request.client(), affinity.source_ip);
-            Found { pin: find_plain(pool, own_cookies(pool, request), absent.pin), key, ..absent }
+            let pin = find_plain(pool, own_cookies(pool, request), absent.pin);
+            let begins = pin == Pin::Absent && together;
+            let key = if begins { fresh } else { address_key(request.client(), affinity.source_ip) };
+            Found { pin, key, ..absent }
         }
         Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {

@@ -125,6 +125,11 @@ impl PoolKeys {
         Sip64::new_with_key(&self.keys[key_index].names).hash(backend.as_bytes())
     }
 
+    /// A hash under the first key, for what clients must not be able to choose or foresee.
+    pub fn keyed_hash(&self, bytes: &[u8]) -> u64 {
+        Sip64::new_with_key(&self.keys[0].hashes).hash(bytes)
+    }
+
     /// Writes the token under the first key. Allocates nothing.
     pub fn seal(&self, token: &Token, out: &mut [u8; SEALED_LEN]) {
         let key = &self.keys[0];
@@ -203,6 +208,7 @@ struct PoolKey {
     id: u16,
     mac: [u8; 16],
     names: [u8; 16],
+    hashes: [u8; 16],
 }
 
 impl PoolKey {
@@ -211,6 +217,7 @@ impl PoolKey {
             id: master.id(),
             mac: master.derive("steadfast 2026-11 token MAC", pool),
             names: master.derive("steadfast 2026-11 token backend ref", pool),
+            hashes: master.derive("steadfast 2026-11 session key of first requests", pool),
         }
     }
 

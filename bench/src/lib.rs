@@ -11,13 +11,13 @@ pub fn table(settings: Pool, backends: usize) -> Table {
     let backends = (0..backends).map(|i| Backend {
         name: format!("app-{i}"),
         address: format!("10.0.{}.{}:8080", i / 256, i % 256),
-        weight: 1,
+        ..Backend::default()
     });
     let pool = Pool { name: "shop".to_owned(), backends: backends.collect(), ..settings };
     let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
     snapshot.desired.keys = vec![Key([7; 32])];
     snapshot.desired.pools.insert("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION));
-    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0))
+    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0), 0)
 }
 
 struct Counted(u32);

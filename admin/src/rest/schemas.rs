@@ -58,6 +58,8 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Backend", "address", address()),
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
+        ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
+        ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
         ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),

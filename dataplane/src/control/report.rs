@@ -4,7 +4,7 @@ use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
 };
-use affinity::table::Table;
+use affinity::{table::Table, warming::warmth};
 use ahash::AHashMap;
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
@@ -27,15 +27,17 @@ struct Figures {
     in_flight: u64,
     queued: u64,
     live_sessions: Option<u64>,
+    warming: Option<u8>,
 }
 
 impl Reporter {
-    /// `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
+    /// `now` is in Unix seconds. `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
     pub(super) fn report(
         &mut self,
         boards: &[Board],
         gates: &Gates,
         table: &Table,
+        now: u32,
         live: impl Fn(&Affinity, u32) -> Option<u64>,
     ) -> Stats {
         let dataplane: [u64; Dataplane::COUNT] = sum(boards.iter().map(|board| &board.dataplane));
@@ -61,6 +63,7 @@ impl Reporter {
                     in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: live(affinity, backend.slot),
+                    warming: warmth(&pool.settings, backend, now).map(percent),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
                     told.backends.insert(backend.name.clone(), figures.to_stats());
@@ -80,8 +83,14 @@ impl Figures {
             requests_in_flight: self.in_flight,
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
+            warming: self.warming,
         }
     }
+}
+
+/// Of `u64::MAX`.
+fn percent(share: u64) -> u8 {
+    u8::try_from((u128::from(share) * 100) >> 64).unwrap_or(u8::MAX)
 }
 
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {
@@ -119,8 +128,8 @@ mod tests {
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
         let mut told = |snapshot: &Snapshot| {
-            let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            reporter.report(&boards, &gates, &table, |_, _| None).pools["shop"].backends.clone()
+            let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
+            reporter.report(&boards, &gates, &table, 0, |_, _| None).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
         assert!(told(&snapshot).is_empty());
