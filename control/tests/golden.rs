@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
+    cost::Moved,
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
@@ -155,12 +156,15 @@ fn to_admin() -> Vec<ToAdmin> {
     let busy =
         BackendStats { counts: counts("requests"), requests_in_flight: 3, requests_queued: 2, live_sessions: Some(5) };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
+    let ledger =
+        vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
+    let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ledger: Some(ledger) };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
-        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), requests_queued: 1, backends })].into(),
+        pools: [("shop".to_owned(), pool)].into(),
     };
     vec![
         ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },

@@ -47,10 +47,16 @@ impl InFlight {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     pub(crate) in_flight: InFlight,
+}
+
+impl Default for PoolCells {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| Count::default()), in_flight: InFlight::default() }
+    }
 }
 
 #[derive(Debug, Default)]

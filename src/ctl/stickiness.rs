@@ -1,5 +1,7 @@
 //! What stickiness costs, for people.
 
+mod ledger;
+
 use super::{
     show::{cell, list},
     table::Table,
@@ -32,7 +34,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{backends}")
+    let ledger = ledger::show(answer);
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
+mod ledger;
+
 use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
 use crate::{
     control_server::peers::{Figures, add, figures},
@@ -8,6 +10,7 @@ use crate::{
 use affinity::imbalance::{Load, imbalance};
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
+    cost::Moved,
     counters::{BackendCount, PoolCount, Tells},
     desired::{AdminState, PoolState},
     status::Counts,
@@ -28,6 +31,8 @@ pub(super) struct StickinessView {
     refused: BTreeMap<String, u64>,
     /// Why requests did not reach their pin, by cause.
     left: BTreeMap<String, u64>,
+    /// Sessions that did not stay with their pin: how often, why, from where and to where.
+    ledger: Vec<Moved>,
     backends: Vec<BackendCost>,
 }
 
@@ -115,6 +120,7 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
         },
         refused: of(Tells::Refused),
         left,
+        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {

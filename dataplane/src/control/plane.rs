@@ -1,9 +1,13 @@
-use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use super::{
+    ledger::Ledger,
+    report::{Reporter, Sources},
+    sessions::Sessions,
+    slots::SlotBook,
+};
 use crate::worker::{Command, Mailbox, Shared};
 use affinity::table::{Dirty, Table};
 use control::{
     desired::{Change, Snapshot},
-    spec::Affinity,
     status::Stats,
 };
 use std::{
@@ -25,6 +29,7 @@ pub(super) struct Plane {
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
     pub(super) sessions: Sessions,
+    pub(super) ledger: Ledger,
 }
 
 struct Seat {
@@ -49,6 +54,7 @@ impl Plane {
             draining: false,
             acknowledged: 0,
             sessions: Sessions::default(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -206,9 +212,14 @@ impl Plane {
     /// The figures of this moment; `None` before there is a table.
     pub(super) fn report(&mut self) -> Option<Stats> {
         let table = self.workers.first().and_then(|seat| seat.table.as_ref())?;
-        let sessions = &self.sessions;
-        let live = |affinity: &Affinity, slot: u32| affinity.has_sessions().then(|| sessions.live(slot));
-        let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, live);
+        let sources = Sources {
+            boards: &self.shared.boards,
+            gates: &self.shared.gates,
+            sessions: &self.sessions,
+            ledger: &self.ledger,
+            slots: &self.slots,
+        };
+        let mut stats = self.reporter.report(&sources, table);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         Some(stats)

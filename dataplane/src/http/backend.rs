@@ -1,21 +1,20 @@
 use super::{
     failure::{Failure, Kind},
-    follow::Followed,
     request::Request,
+    settle,
 };
-use crate::control::sessions::Touch;
 use crate::{
     io::Stream,
     worker::{Connection, Queue, Waits, Worker, WorkerView},
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
+    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
     marker,
     table::PoolTable,
 };
 use control::{
-    counters::{BackendCount, PoolCount},
+    counters::BackendCount,
     spec::{OnDown, OnOverload},
     status::Health,
 };
@@ -45,10 +44,10 @@ pub(super) struct Target {
     /// The response decides on the session's marker.
     pub(super) follows: bool,
     /// Sessions have keys by which they are counted.
-    has_sessions: bool,
+    pub(super) has_sessions: bool,
     /// A session that moves is marked anew. Where not, a request that goes elsewhere binds nothing, and is home again as soon
     /// as it can be.
-    marks: bool,
+    pub(super) marks: bool,
 }
 
 impl Target {
@@ -81,12 +80,7 @@ impl Target {
                 None => Queue::Pool(pool.slot),
             })),
             Err(unserved) => {
-                let what = match unserved {
-                    Unserved::NoBackend | Unserved::Full { .. } => PoolCount::NoBackend,
-                    Unserved::PinnedDown => PoolCount::FailedDown,
-                    Unserved::Ended(ended) => count_of(ended),
-                };
-                worker.board().count_pool(pool.slot, what);
+                settle::unserved(worker, request, unserved);
                 Err(Unchosen::Nobody(unserved))
             }
         }
@@ -128,80 +122,6 @@ impl Target {
     pub(super) fn is_current(&self, worker: &Worker) -> bool {
         worker.catch_up();
         self.generation == worker.generation.get()
-    }
-
-    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
-    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
-        use affinity::choose::Cause;
-        let (board, pool) = (worker.board(), request.pool.slot);
-        let (outcome, binds) =
-            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
-        let session = match outcome {
-            Outcome::Free => None,
-            Outcome::New => Some(PoolCount::Unpinned),
-            Outcome::Pinned => Some(PoolCount::Pinned),
-            // Where nothing may be set, what is counted here would be counted again and again.
-            Outcome::Lost if !binds => None,
-            Outcome::Lost => Some(PoolCount::LostIncarnation),
-            Outcome::Spilled { cause: Cause::Overload, .. } => Some(PoolCount::SpilledOverload),
-            Outcome::Spilled { .. } => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } if !binds && cause != Cause::Draining => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } => Some(match cause {
-                Cause::Down => PoolCount::RepinnedDown,
-                Cause::Maintenance => PoolCount::RepinnedMaintenance,
-                Cause::Migrated => PoolCount::RepinnedMigrate,
-                Cause::Deadline => PoolCount::RepinnedDeadline,
-                Cause::Removed => PoolCount::RepinnedRemoved,
-                Cause::Draining => PoolCount::RepinnedDraining,
-                Cause::Retry => PoolCount::RepinnedRetry,
-                Cause::Overload => PoolCount::RepinnedOverload,
-            }),
-        };
-        if let Some(what) = session {
-            board.count_pool(pool, what);
-        }
-        match outcome {
-            Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
-            Outcome::Repinned { .. } if binds => {
-                board.count_backend(self.slot, BackendCount::SessionsArrived);
-            }
-            Outcome::Free
-            | Outcome::New
-            | Outcome::Lost
-            | Outcome::Pinned
-            | Outcome::Spilled { .. }
-            | Outcome::Repinned { .. } => {}
-        }
-        match (self.from, outcome) {
-            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
-                board.count_backend(from, BackendCount::SessionsLost);
-            }
-            _ => {}
-        }
-        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
-        let key = match outcome {
-            Outcome::Free => None,
-            Outcome::Lost if !binds => None,
-            Outcome::New | Outcome::Lost => Some(request.fresh),
-            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
-        };
-        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
-            worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
-        }
-    }
-}
-
-fn count_of(ended: Ended) -> PoolCount {
-    use affinity::choose::Cause;
-    match ended {
-        Ended::Unreadable => PoolCount::EndedUnreadable,
-        Ended::Incarnation => PoolCount::EndedIncarnation,
-        Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
-        Ended::Left(Cause::Maintenance | Cause::Deadline) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room or by migration.
-        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated) => {
-            PoolCount::EndedDown
-        }
     }
 }
 

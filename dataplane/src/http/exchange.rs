@@ -283,7 +283,7 @@ fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
 async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
     tracing::debug!(?unserved, "request not served");
     let reply = match unserved {
-        Unserved::NoBackend | Unserved::PinnedDown | Unserved::Full { .. } => {
+        Unserved::NoBackend | Unserved::PinnedDown(_) | Unserved::Full { .. } => {
             Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
         }
         Unserved::Ended(_) => Reply::closing(request.pool.gone),
