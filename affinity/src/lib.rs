@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod decay;
 pub mod drain;
 mod former;
+pub mod free;
 pub mod hash;
 pub mod imbalance;
 pub mod ledger;

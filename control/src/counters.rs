@@ -152,6 +152,9 @@ counters! {
         SessionsLost "sessions_lost" "Sessions of the backend that had to leave it, their state lost.",
         BytesToBackend "bytes_to_backend" "Bytes sent to the backend.",
         BytesFromBackend "bytes_from_backend" "Bytes received from the backend.",
+        Busy "busy_milliseconds" "Time that requests were at the backend, all added up.",
+        FreeRequests "free_requests" "Requests that the backend would have been sent, had each been balanced freely.",
+        FreeBusy "free_busy_milliseconds" "Time that these would have been at the backend.",
     }
 }
 

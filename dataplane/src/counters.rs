@@ -63,6 +63,8 @@ impl Default for PoolCells {
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
     pub(crate) in_flight: InFlight,
+    /// Requests under way that free balancing would have sent there.
+    pub(crate) free_in_flight: InFlight,
 }
 
 /// Slots are numbers below this.

@@ -10,12 +10,13 @@ use crate::{
 use affinity::{
     balance::View,
     choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
+    free::free_choice,
     marker,
     table::PoolTable,
 };
 use control::{
     counters::BackendCount,
-    spec::{OnDown, OnOverload},
+    spec::{Mode, OnDown, OnOverload},
     status::Health,
 };
 use std::{io, net::SocketAddr};
@@ -34,6 +35,8 @@ pub(super) struct Target {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
     generation: u64,
+    /// Where its pool stands in that table.
+    pool_index: usize,
     pub(super) outcome: Outcome,
     /// The slot of the backend that the session leaves or spills from.
     pub(super) from: Option<u32>,
@@ -58,9 +61,10 @@ impl Target {
     pub(super) fn choose(worker: &Worker, request: &Request, tried: &[u32], waits: Waits) -> Result<Self, Unchosen> {
         let table = worker.table.borrow();
         // A pool that was removed meanwhile serves nobody.
-        let Some(pool) = table.pools.iter().find(|pool| pool.slot == request.pool.slot) else {
+        let Some(pool_index) = table.pools.iter().position(|pool| pool.slot == request.pool.slot) else {
             return Err(Unchosen::Nobody(Unserved::NoBackend));
         };
+        let pool = &table.pools[pool_index];
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
@@ -72,7 +76,7 @@ impl Target {
                 let stays = pool.settings.affinity.on_overload == OnOverload::Stay && choice.outcome == Outcome::Pinned;
                 let is_down = pool.backends[usize::from(choice.backend)].health == Health::Down;
                 let beyond = stays || request.found.forced || is_down || view.is_marked_down(choice.backend);
-                let target = Self::of(worker, pool, request, choice, beyond);
+                let target = Self::of(worker, (pool_index, pool), request, choice, beyond);
                 target.ok_or(Unchosen::Nobody(Unserved::NoBackend))
             }
             Err(Unserved::Full { home }) => Err(Unchosen::Full(match home {
@@ -86,7 +90,13 @@ impl Target {
         }
     }
 
-    fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice, beyond: bool) -> Option<Self> {
+    fn of(
+        worker: &Worker,
+        (pool_index, pool): (usize, &PoolTable),
+        request: &Request,
+        choice: Choice,
+        beyond: bool,
+    ) -> Option<Self> {
         let backend = &pool.backends[usize::from(choice.backend)];
         let affinity = &pool.settings.affinity;
         let marker = || marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
@@ -107,6 +117,7 @@ impl Target {
             slot: backend.slot,
             address: backend.address?,
             generation: worker.generation.get(),
+            pool_index,
             outcome: choice.outcome,
             from,
             set_cookie,
@@ -115,6 +126,15 @@ impl Target {
             has_sessions: affinity.has_sessions(),
             marks: affinity.marks() && request.found.may_mark,
         })
+    }
+
+    /// The slot of the backend that free balancing would have sent this request to, had its pool no affinity; `None` where
+    /// it has none. To be asked once for each request that is sent.
+    pub(super) fn free_choice(&self, worker: &Worker) -> Option<u32> {
+        let table = worker.table.borrow();
+        let pool = table.pools.get(self.pool_index).filter(|pool| pool.settings.affinity.mode != Mode::None)?;
+        let chosen = worker.with_local(pool.slot, |local| free_choice(pool, &mut local.free));
+        Some(chosen.map_or(self.slot, |index| pool.backends[usize::from(index)].slot))
     }
 
     /// Whether this was chosen by the table that the worker has by now. What was chosen by an older one must be chosen

@@ -2,6 +2,7 @@
 
 mod accept;
 mod backends;
+mod busy;
 mod clock;
 mod deadlines;
 mod gates;
@@ -89,6 +90,8 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Local {
     pub(crate) turn: Turn,
+    /// The turn of the free choice beside it.
+    pub(crate) free: Turn,
     /// Retries that may still be made; requests save them up, to [`RETRY_BURST`] at most.
     pub(crate) retries: f64,
 }
@@ -98,7 +101,7 @@ pub(crate) const RETRY_BURST: f64 = 10.0;
 
 impl Default for Local {
     fn default() -> Self {
-        Self { turn: Turn::default(), retries: RETRY_BURST }
+        Self { turn: Turn::default(), free: Turn::default(), retries: RETRY_BURST }
     }
 }
 
@@ -172,7 +175,9 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
     let mut ticks = 0u32;
     while !worker.is_drained() {
         hold_back(TICK).await;
+        let before = worker.clock.millis();
         worker.clock.tick();
+        worker.count_busy(worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
