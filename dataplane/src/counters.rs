@@ -47,16 +47,24 @@ impl InFlight {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     pub(crate) in_flight: InFlight,
+}
+
+impl Default for PoolCells {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| Count::default()), in_flight: InFlight::default() }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
     pub(crate) in_flight: InFlight,
+    /// Requests under way that free balancing would have sent there.
+    pub(crate) free_in_flight: InFlight,
 }
 
 /// Slots are numbers below this.

@@ -1,5 +1,8 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
+mod capacity;
+mod ledger;
+
 use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
 use crate::{
     control_server::peers::{Figures, add, figures},
@@ -7,7 +10,9 @@ use crate::{
 };
 use affinity::imbalance::{Load, imbalance};
 use axum::{extract::State, http::StatusCode, response::Response};
+use capacity::CapacitiesView;
 use control::{
+    cost::Moved,
     counters::{BackendCount, PoolCount, Tells},
     desired::{AdminState, Member, PoolState},
     status::Counts,
@@ -23,11 +28,16 @@ pub(super) struct StickinessView {
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     imbalance: ImbalancesView,
+    /// What free balancing would have given on the same requests; `null` where there was nothing to count.
+    imbalance_if_free: FreeImbalancesView,
+    capacity: CapacitiesView,
     returning: ReturningView,
     /// Why markers that came counted as none, by cause.
     refused: BTreeMap<String, u64>,
     /// Why requests did not reach their pin, by cause.
     left: BTreeMap<String, u64>,
+    /// Sessions that did not stay with their pin: how often, why, from where and to where.
+    ledger: Vec<Moved>,
     backends: Vec<BackendCost>,
 }
 
@@ -36,6 +46,15 @@ pub(super) struct StickinessView {
 pub(super) struct ImbalancesView {
     sessions: Option<ImbalanceView>,
     requests: Option<ImbalanceView>,
+    /// By the time that requests were at the backends.
+    busy_time: Option<ImbalanceView>,
+}
+
+/// As if each request had been balanced freely.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FreeImbalancesView {
+    requests: Option<ImbalanceView>,
+    busy_time: Option<ImbalanceView>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,6 +81,10 @@ pub(super) struct BackendCost {
     weight: u32,
     live_sessions: Option<u64>,
     requests: u64,
+    /// What free balancing would have sent it of the same requests.
+    free_requests: u64,
+    /// Time that requests were at the backend, all added up.
+    busy_milliseconds: u64,
     sessions_new: u64,
     sessions_arrived: u64,
     sessions_lost: u64,
@@ -92,7 +115,7 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let returning = pinned + left.values().sum::<u64>();
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
-    let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
+    let imbalance_by = |load: &dyn Fn(&Figures) -> Option<u64>| {
         // Backups are to be idle.
         let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
         let active = rows.iter().filter(|(_, member, _)| bears(member));
@@ -100,16 +123,28 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
             .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
         imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })
     };
+    let by_count = |count: BackendCount| imbalance_by(&|figures| figures.counts.get(count.name()).copied());
+    let actual = ImbalancesView {
+        sessions: imbalance_by(&|figures| figures.live_sessions),
+        requests: by_count(BackendCount::Requests),
+        busy_time: by_count(BackendCount::Busy),
+    };
+    let free = FreeImbalancesView {
+        requests: by_count(BackendCount::FreeRequests),
+        busy_time: by_count(BackendCount::FreeBusy),
+    };
     StickinessView {
         pool: name.to_owned(),
         live_sessions: rows
             .iter()
             .filter_map(|(_, _, figures)| figures.live_sessions)
             .fold(None, |sum, more| Some(sum.unwrap_or(0) + more)),
-        imbalance: ImbalancesView {
-            sessions: imbalance_by(|figures| figures.live_sessions),
-            requests: imbalance_by(|figures| figures.counts.get(BackendCount::Requests.name()).copied()),
-        },
+        capacity: CapacitiesView::new(
+            [actual.requests.as_ref(), actual.busy_time.as_ref()],
+            [free.requests.as_ref(), free.busy_time.as_ref()],
+        ),
+        imbalance: actual,
+        imbalance_if_free: free,
         returning: ReturningView {
             requests: returning,
             pinned,
@@ -117,6 +152,7 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
         },
         refused: of(Tells::Refused),
         left,
+        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {
@@ -126,6 +162,8 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
                     weight: member.weight,
                     live_sessions: figures.live_sessions,
                     requests: count(BackendCount::Requests),
+                    free_requests: count(BackendCount::FreeRequests),
+                    busy_milliseconds: count(BackendCount::Busy),
                     sessions_new: count(BackendCount::SessionsNew),
                     sessions_arrived: count(BackendCount::SessionsArrived),
                     sessions_lost: count(BackendCount::SessionsLost),

@@ -11,7 +11,8 @@ pub(super) struct SlotBook {
     pools: BTreeMap<String, u32>,
     backends: BTreeMap<(String, String), u32>,
     next_pool: u32,
-    next_backend: u32,
+    /// Of backends, by their slots.
+    names: Vec<String>,
 }
 
 impl Slots for SlotBook {
@@ -30,14 +31,19 @@ impl Slots for SlotBook {
         if let Some(slot) = self.backends.get(&name) {
             return *slot;
         }
-        let slot = self.next_backend;
-        self.next_backend += 1;
+        let slot = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(backend.to_owned());
         self.backends.insert(name, slot);
         slot
     }
 }
 
 impl SlotBook {
+    /// Also of one that is gone.
+    pub(super) fn backend_name(&self, slot: u32) -> Option<&str> {
+        self.names.get(slot as usize).map(String::as_str)
+    }
+
     /// Whether the table has names beyond what this process can tell apart over its life: [`MAX_SLOTS`] different ones.
     pub(super) fn is_full_for(&self, table: &Table) -> bool {
         let backends = table.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.slot);
