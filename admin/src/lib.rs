@@ -5,6 +5,7 @@ mod control_server;
 mod error;
 mod events;
 mod health;
+mod history;
 mod keys;
 mod listen;
 mod rest;

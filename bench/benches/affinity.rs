@@ -95,6 +95,10 @@ const NOW: u32 = 1_790_000_000;
 struct Counted(u32);
 
 impl Slots for Counted {
+    fn key(&mut self, _: u16) -> u32 {
+        0
+    }
+
     fn pool(&mut self, _: &str) -> u32 {
         0
     }

@@ -38,6 +38,9 @@ pub struct Stats {
     pub dataplane: Counts,
     pub open_connections: u64,
     pub pools: BTreeMap<String, PoolStats>,
+    /// By the names of keys; see [`KeyStats`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, KeyStats>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +50,19 @@ pub struct PoolStats {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,
     pub backends: BTreeMap<String, BackendStats>,
+    /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub ages: Counts,
+}
+
+/// What was seen of the tokens that one key has sealed, in all pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStats {
+    /// Requests with such a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    pub ages: Counts,
+    /// When the last of them came, in Unix seconds; absent where none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use control::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
         HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
     },
-    status::{BackendStats, Health, PoolStats, Stats},
+    status::{BackendStats, Health, KeyStats, PoolStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -155,15 +155,24 @@ fn to_admin() -> Vec<ToAdmin> {
     let busy =
         BackendStats { counts: counts("requests"), requests_in_flight: 3, requests_queued: 2, live_sessions: Some(5) };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
+    let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ages: counts("under_1h") };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
-        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), requests_queued: 1, backends })].into(),
+        pools: [("shop".to_owned(), pool)].into(),
+        keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
     vec![
-        ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_711,
+            workers: 8,
+            generation: 41,
+            started: 1_789_999_999_000,
+        },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
         ToAdmin::Stats { stats: Box::new(stats) },

@@ -3,6 +3,7 @@
 use super::{App, Shared};
 use crate::{
     control_server::peers::{Figures, add, figures},
+    history::keys,
     state::View,
 };
 use axum::{
@@ -14,6 +15,7 @@ use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     desired::{AdminState, Member},
     status::{Counts, Health},
+    token_age::TokenAge,
 };
 use std::fmt::Write;
 
@@ -68,6 +70,7 @@ fn render(view: &View, app: &App) -> String {
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
     dataplane_counters(&mut page, view);
+    key_counters(&mut page, view);
     pool_counters(&mut page, view);
     let rows: Vec<_> = rows(view).collect();
     backend_counters(&mut page, &rows);
@@ -96,6 +99,17 @@ fn dataplane_counters(page: &mut Page, view: &View) {
     for count in Dataplane::ALL {
         let name = format!("steadfast_dataplane_{}_total", count.name());
         page.alone(&name, "counter", count.help(), value(&sum, count.name()));
+    }
+}
+
+fn key_counters(page: &mut Page, view: &View) {
+    let name = "steadfast_key_tokens_total";
+    page.family(name, "counter", "Requests with a token that the key opened, by the age of their session.");
+    for key in view.snapshot.desired.keys.iter().map(keys::name) {
+        for age in TokenAge::ALL.map(TokenAge::name) {
+            let told = view.peers.iter().filter_map(|peer| peer.stats.keys.get(&key)?.ages.get(age));
+            page.sample(name, format_args!("{{key=\"{key}\",age=\"{age}\"}}"), told.sum());
+        }
     }
 }
 

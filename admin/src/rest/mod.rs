@@ -7,6 +7,7 @@ mod drain_view;
 mod explain;
 mod follow;
 pub(crate) mod guard;
+mod keys;
 mod metrics;
 mod openapi;
 mod operation;
@@ -71,7 +72,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(admin_state::health))
         .routes(routes!(operation::status))
         .routes(routes!(operation::reload))
-        .routes(routes!(operation::rotate))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::remove))
         .routes(routes!(explain::explain))
         .routes(routes!(preview::preview))
         .routes(routes!(follow::events))

@@ -48,6 +48,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         ready: Some(ready),
         version,
         count,
+        started: plane::unix_millis(),
         global,
         sessions: sessions.clone(),
         unsaved: false,
@@ -93,6 +94,8 @@ struct Control {
     ready: Option<Box<dyn FnOnce() + Send>>,
     version: &'static str,
     count: u16,
+    /// Unix milliseconds.
+    started: u64,
     global: Global,
     sessions: Receiver<Vec<Touch>>,
     /// Something that was observed is not in the snapshot on disk yet.
@@ -137,6 +140,7 @@ impl Control {
                     pid: std::process::id(),
                     workers: self.count,
                     generation: self.plane.generation(),
+                    started: self.started,
                 };
                 if link.send(&hello) {
                     self.plane.tell_anew();

@@ -4,12 +4,13 @@ use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
 };
-use affinity::table::Table;
+use affinity::{table::Table, token::id_name};
 use ahash::AHashMap;
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     spec::Affinity,
-    status::{BackendStats, Counts, PoolStats, Stats},
+    status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
+    token_age::TokenAge,
 };
 
 /// Sums the workers' boards, and remembers what it has told of each backend, so that of thousands only those are told
@@ -42,6 +43,7 @@ impl Reporter {
         let open = dataplane[Dataplane::Accepted as usize].saturating_sub(dataplane[Dataplane::Closed as usize]);
         let mut stats = Stats {
             dataplane: named(Dataplane::ALL.iter().map(|count| count.name()), &dataplane),
+            keys: table.keys.iter().map(|key| (id_name(key.id), seen(boards, key.slot))).collect(),
             open_connections: open,
             ..Stats::default()
         };
@@ -50,6 +52,7 @@ impl Reporter {
             let mut told = PoolStats {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
+                ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
             let affinity = &pool.settings.affinity;
@@ -82,6 +85,19 @@ impl Figures {
             live_sessions: self.live_sessions,
         }
     }
+}
+
+/// What was seen of the tokens of one key.
+fn seen(boards: &[Board], slot: u32) -> KeyStats {
+    let last_seen = boards.iter().map(|board| board.key(slot).last_seen()).max();
+    KeyStats {
+        ages: by_age(boards.iter().map(|board| &board.key(slot).ages)),
+        last_seen: last_seen.filter(|seconds| *seconds > 0),
+    }
+}
+
+fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {
+    named(TokenAge::ALL.iter().map(|age| age.name()), &sum(of))
 }
 
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {
