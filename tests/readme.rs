@@ -118,6 +118,7 @@ fn affinity(cookie: Cookie) -> Affinity {
         mode: Mode::Cookie,
         on_down: OnDown::Repin,
         on_overload: OnOverload::Stay,
+        target: Some(0.5),
         cookie,
         source_ip: SourceIp::default(),
         app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),

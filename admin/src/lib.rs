@@ -1,5 +1,6 @@
 //! The admin process: REST, health checks, the store, metrics, and the server of the control channel.
 
+mod advice;
 mod clock;
 mod control_server;
 mod error;

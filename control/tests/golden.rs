@@ -91,6 +91,7 @@ fn named() -> Vec<Change> {
     let query = Some(AffinityQuery { name: "room".into() });
     let posted = Affinity {
         cookie: Cookie { postonly: true, ..Cookie::default() },
+        target: Some(0.999),
         ignore: vec![rule.clone()],
         force: vec![rule],
         ..Affinity::default()

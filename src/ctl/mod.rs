@@ -8,6 +8,7 @@ mod rolling;
 mod show;
 mod stickiness;
 mod table;
+mod windows;
 
 use crate::{
     config::{self, Purpose},

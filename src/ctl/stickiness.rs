@@ -3,6 +3,7 @@
 use super::{
     show::{cell, list},
     table::Table,
+    windows,
 };
 use serde_json::Value;
 
@@ -32,7 +33,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{backends}")
+    let windows = windows::show(answer);
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{backends}{windows}")
 }
 
 #[cfg(test)]

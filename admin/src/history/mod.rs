@@ -1,18 +1,21 @@
-//! What this process has followed over time: sums over the last minutes, and what became of keys. In memory alone: a
-//! restart begins anew.
+//! What this process has followed over time: sums over the last minutes, what became of keys, and how long backends live.
+//! In memory alone: a restart begins anew.
 
 pub(crate) mod keys;
+pub(crate) mod lives;
 #[cfg(test)]
 mod tests;
 pub(crate) mod windows;
 
+use affinity::burn::Returning;
 use control::{
-    counters::PoolCount,
+    counters::{PoolCount, Tells},
     desired::{Change, Desired},
     status::{Counts, PoolStats, Stats},
     token_age::TokenAge,
 };
 use keys::Keys;
+use lives::{Lived, Lives};
 use std::collections::BTreeMap;
 use windows::{Window, Windows};
 
@@ -33,6 +36,7 @@ pub(crate) struct History {
     began: u64,
     planes: BTreeMap<PlaneId, Plane>,
     pools: BTreeMap<String, Windows>,
+    lives: BTreeMap<String, Lives>,
     pub(crate) keys: Keys,
 }
 
@@ -53,11 +57,44 @@ pub(crate) struct PoolSums {
     pub(crate) ages: [u64; TokenAge::COUNT],
 }
 
+/// A pool's past.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolHistory {
+    /// In the order of [`Window::ALL`].
+    pub(crate) sums: [PoolSums; Window::ALL.len()],
+    /// For how many seconds this process has followed it.
+    pub(crate) followed: u64,
+    pub(crate) lived: Lived,
+}
+
+impl PoolHistory {
+    pub(crate) fn sums(&self, window: Window) -> &PoolSums {
+        &self.sums[window as usize]
+    }
+
+    pub(crate) fn returning(&self, window: Window) -> Returning {
+        returning(&self.sums(window).counts)
+    }
+}
+
+/// The counts that say this of markers, by their names.
+pub(crate) fn told(counts: &Counts, tells: Tells) -> BTreeMap<String, u64> {
+    let causes = PoolCount::ALL.iter().filter(|cause| cause.tells() == tells).map(|cause| cause.name());
+    causes.map(|cause| (cause.to_owned(), counts.get(cause).copied().unwrap_or_default())).collect()
+}
+
+/// The requests that came with a marker that opened.
+pub(crate) fn returning(counts: &Counts) -> Returning {
+    let sum = |tells| told(counts, tells).values().sum::<u64>();
+    let pinned = sum(Tells::Reached);
+    Returning { requests: pinned + sum(Tells::Left), pinned }
+}
+
 impl History {
     /// `began` is in Unix milliseconds: what data planes that are older and served count up to their first report is from
     /// before.
     pub(crate) fn new(began: u64) -> Self {
-        Self { began, planes: BTreeMap::new(), pools: BTreeMap::new(), keys: Keys::default() }
+        Self { began, planes: BTreeMap::new(), pools: BTreeMap::new(), lives: BTreeMap::new(), keys: Keys::default() }
     }
 
     /// Takes what has been counted since the last report of this data plane; all of it where that is the first one and the
@@ -86,6 +123,7 @@ impl History {
 
     /// Follows a change of the desired state.
     pub(crate) fn follow(&mut self, change: &Change, now: u64) {
+        lives::follow(&mut self.lives, change, now);
         match change {
             Change::RemovePool { name } => drop(self.pools.remove(name)),
             Change::Keys { keys } => self.keys.follow(keys, now),
@@ -98,8 +136,17 @@ impl History {
         }
     }
 
+    /// All that is known of a pool's past. The clock of `now` began with this process.
+    pub(crate) fn of(&self, pool: &str, now: u64) -> PoolHistory {
+        PoolHistory {
+            sums: Window::ALL.map(|window| self.pool(pool, window, now)),
+            followed: now / 1_000,
+            lived: self.lives.get(pool).map(|lives| lives.told(now)).unwrap_or_default(),
+        }
+    }
+
     /// What was counted of a pool in the last minutes before `now`.
-    pub(crate) fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
+    fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
         let Some(windows) = self.pools.get(name) else { return PoolSums::default() };
         let sums = windows.over(window, now);
         let (counts, ages) = sums.split_at(PoolCount::COUNT);

@@ -1,6 +1,7 @@
 //! The REST API, its description, and what else is served over HTTP.
 
 mod admin_state;
+mod advice;
 mod backends;
 mod document;
 mod drain_view;
@@ -20,6 +21,7 @@ mod stickiness;
 #[cfg(test)]
 mod tests;
 mod views;
+mod windows;
 
 use crate::{Load, state::State};
 use axum::{

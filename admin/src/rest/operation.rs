@@ -5,6 +5,7 @@ use super::{
     problem::{FieldProblem, Problem},
     request::{MaybeJson, Nothing},
     views::Receipt,
+    windows::burning,
 };
 use crate::{clock, rest::guard::Token, state::View};
 use axum::{
@@ -82,7 +83,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
         generation: view.snapshot.generation,
         source: source_name(app.state.source()).to_owned(),
         dataplanes: dataplanes.collect(),
-        problems: problems(&view, &pools),
+        problems: problems(&view, &pools).into_iter().chain(burning(&app.state, &view)).collect(),
         pools,
     };
     json(StatusCode::OK, &body)

@@ -1,14 +1,27 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
-use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
-use crate::{
-    control_server::peers::{Figures, add, figures},
-    state::{View, plan},
+use super::{
+    Shared,
+    advice::advice,
+    json,
+    pools::PoolPath,
+    problem::Problem,
+    request::Path,
+    windows::{TargetView, WindowView, target, windows},
 };
-use affinity::imbalance::{Load, imbalance};
+use crate::{
+    advice::Advice,
+    control_server::peers::{Figures, add, figures},
+    history::{returning, told},
+    state::{State as Owner, View, plan},
+};
+use affinity::{
+    burn::Returning,
+    imbalance::{Load, imbalance},
+};
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
-    counters::{BackendCount, PoolCount, Tells},
+    counters::{BackendCount, Tells},
     desired::{AdminState, PoolState},
     status::Counts,
 };
@@ -16,7 +29,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What stickiness costs a pool. Figures are sums over the connected data planes since these started.
+/// What stickiness costs a pool. Figures are sums over the connected data planes since these started, except those of
+/// `windows` and `target`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StickinessView {
     pool: String,
@@ -29,6 +43,12 @@ pub(super) struct StickinessView {
     /// Why requests did not reach their pin, by cause.
     left: BTreeMap<String, u64>,
     backends: Vec<BackendCost>,
+    /// Over the last 1, 5 and 60 minutes.
+    windows: Vec<WindowView>,
+    /// `null` where the pool has none.
+    target: Option<TargetView>,
+    /// What the figures say about the pool's settings; empty where they say nothing.
+    advice: Vec<Advice>,
 }
 
 /// How unevenly the load lies on the backends that are active, per weight; `null` where there is none.
@@ -56,6 +76,12 @@ pub(super) struct ReturningView {
     share: Option<f64>,
 }
 
+impl ReturningView {
+    pub(super) fn of(returning: Returning) -> Self {
+        Self { requests: returning.requests, pinned: returning.pinned, share: returning.share() }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BackendCost {
     name: String,
@@ -75,21 +101,15 @@ pub(super) struct BackendCost {
 pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
     let view = app.state.view();
     let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
-    Ok(json(StatusCode::OK, &report(&view, &path.pool, pool)))
+    Ok(json(StatusCode::OK, &report(&app.state, &view, &path.pool, pool)))
 }
 
-fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
+fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let mut counts = Counts::new();
     for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
         add(&mut counts, &stats.counts);
     }
-    let of = |tells: Tells| -> BTreeMap<_, _> {
-        let causes = PoolCount::ALL.iter().filter(|cause| cause.tells() == tells);
-        causes.map(|cause| (cause.name().to_owned(), value(&counts, cause.name()))).collect()
-    };
-    let left = of(Tells::Left);
-    let pinned = of(Tells::Reached).values().sum::<u64>();
-    let returning = pinned + left.values().sum::<u64>();
+    let history = state.history(name);
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
     let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
@@ -108,13 +128,9 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
             sessions: imbalance_by(|figures| figures.live_sessions),
             requests: imbalance_by(|figures| figures.counts.get(BackendCount::Requests.name()).copied()),
         },
-        returning: ReturningView {
-            requests: returning,
-            pinned,
-            share: (returning > 0).then(|| real(pinned) / real(returning)),
-        },
-        refused: of(Tells::Refused),
-        left,
+        returning: ReturningView::of(returning(&counts)),
+        refused: told(&counts, Tells::Refused),
+        left: told(&counts, Tells::Left),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {
@@ -130,6 +146,9 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
                 }
             })
             .collect(),
+        windows: windows(&history),
+        target: target(pool, &history),
+        advice: advice(state, view, (name, pool), &counts, &history),
     }
 }
 

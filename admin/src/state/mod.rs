@@ -18,6 +18,7 @@ use crate::{
     control_server::peers::Peer,
     error::Error,
     events::{Events, Kind},
+    history::PoolHistory,
     keys,
     store::Store,
 };
@@ -142,6 +143,11 @@ impl State {
             drains: shared.drains.clone(),
             store_problem: shared.store_problem.clone(),
         }
+    }
+
+    /// What this process has followed of a pool.
+    pub(crate) fn history(&self, pool: &str) -> PoolHistory {
+        self.lock().history.of(pool, self.clock.millis())
     }
 
     /// Returns once this process is to stop.

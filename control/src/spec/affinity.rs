@@ -9,6 +9,10 @@ pub struct Affinity {
     pub mode: Mode,
     pub on_down: OnDown,
     pub on_overload: OnOverload,
+    /// The share of returning requests that is to reach their pin, between 0 and 1; not in mode `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = 0.999))]
+    pub target: Option<f64>,
     /// Read in mode `cookie`.
     pub cookie: Cookie,
     /// Read in mode `source-ip`.
