@@ -1,6 +1,7 @@
 //! The decisions: token, ring, choose, balance, sketches. Pure: no I/O, no clock, no randomness.
 
 pub mod balance;
+pub mod burn;
 pub mod choose;
 pub mod cookie;
 pub mod decay;

@@ -66,6 +66,11 @@ impl Found {
             together: false,
         }
     }
+
+    /// Of the token that opened: the index of the key that sealed it, and when its session began, in Unix seconds.
+    pub fn opened(&self) -> Option<(usize, u32)> {
+        self.token.map(|(key_index, token)| (key_index, token.issued_at))
+    }
 }
 
 /// Why a marker counts as none.

@@ -29,6 +29,15 @@ pub struct Table {
     pub generation: u64,
     pub listeners: Vec<ListenerTable>,
     pub pools: Vec<Arc<PoolTable>>,
+    /// The keys by their index.
+    pub keys: Vec<KeySlot>,
+}
+
+/// Where workers keep what they have seen of the tokens of a key. Keys that share an id share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySlot {
+    pub id: u16,
+    pub slot: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -99,10 +108,11 @@ pub struct Backend {
     pub slot: u32,
 }
 
-/// Numbers for pools and backends that stay the same from table to table, for as long as these exist.
+/// Numbers for pools, backends and keys that stay the same from table to table, for as long as these exist.
 pub trait Slots {
     fn pool(&mut self, pool: &str) -> u32;
     fn backend(&mut self, pool: &str, backend: &str) -> u32;
+    fn key(&mut self, id: u16) -> u32;
 }
 
 /// What differs from the table before.
@@ -147,7 +157,11 @@ impl Table {
                 router: Router::new(&listener.routes, listener.pool.as_deref(), index),
             })
             .collect();
-        Self { generation: snapshot.generation, listeners, pools }
+        let keys = desired.keys.iter().map(|key| {
+            let id = MasterKey::new(key.0).id();
+            KeySlot { id, slot: slots.key(id) }
+        });
+        Self { generation: snapshot.generation, listeners, pools, keys: keys.collect() }
     }
 
     /// The same table for another worker, with memory of its own except for what it has in `before` already.
@@ -159,7 +173,8 @@ impl Table {
                 _ => Arc::new(pool.copy(old.map(AsRef::as_ref))),
             }
         });
-        Self { generation: self.generation, listeners: self.listeners.clone(), pools: pools.collect() }
+        let (listeners, keys) = (self.listeners.clone(), self.keys.clone());
+        Self { generation: self.generation, listeners, pools: pools.collect(), keys }
     }
 
     pub fn pool(&self, name: &str) -> Option<&Arc<PoolTable>> {

@@ -39,6 +39,11 @@ const ROOM: usize = RAW_LEN + 1;
 // Cookies of 64 characters at most are promised.
 const _: () = assert!(SEALED_LEN == (RAW_LEN * 8).div_ceil(6) && SEALED_LEN <= 64);
 
+/// A key's id as people read and write it.
+pub fn id_name(id: u16) -> String {
+    format!("{id:04x}")
+}
+
 /// One of the shared secrets. Each is derived from further, per pool and purpose, and seals nothing itself.
 #[derive(Clone)]
 pub struct MasterKey([u8; 32]);
@@ -235,6 +240,11 @@ impl MasterKey {
     /// What names this key in tokens, logs and reports; the same on every node, and tells nothing of the secret.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes(self.derive("steadfast 2026-11 token key id", ""))
+    }
+
+    /// [`Self::id`] as people read and write it: four hexadecimal digits.
+    pub fn name(&self) -> String {
+        id_name(self.id())
     }
 
     // The secret has a fixed length, so that no two pairs of secret and pool run together to the same bytes.

@@ -23,6 +23,10 @@ pub fn table(settings: Pool, backends: usize) -> Table {
 struct Counted(u32);
 
 impl Slots for Counted {
+    fn key(&mut self, _: u16) -> u32 {
+        0
+    }
+
     fn pool(&mut self, _: &str) -> u32 {
         0
     }

@@ -11,7 +11,7 @@ use control::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
         HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
     },
-    status::{BackendStats, Health, PoolStats, Stats},
+    status::{BackendStats, Health, KeyStats, PoolStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -105,6 +105,7 @@ fn named() -> Vec<Change> {
     let query = Some(AffinityQuery { name: "room".into() });
     let posted = Affinity {
         cookie: Cookie { postonly: true, ..Cookie::default() },
+        target: Some(0.999),
         ignore: vec![rule.clone()],
         force: vec![rule],
         ..Affinity::default()
@@ -180,16 +181,30 @@ fn to_admin() -> Vec<ToAdmin> {
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let ledger =
         vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
-    let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ledger: Some(ledger) };
+    let pool = PoolStats {
+        counts: counts("pinned"),
+        requests_queued: 1,
+        backends,
+        ledger: Some(ledger),
+        ages: counts("under_1h"),
+    };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
         pools: [("shop".to_owned(), pool)].into(),
+        keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
     vec![
-        ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_711,
+            workers: 8,
+            generation: 41,
+            started: 1_789_999_999_000,
+        },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
         ToAdmin::Stats { stats: Box::new(stats) },

@@ -6,6 +6,7 @@ mod ledger;
 use super::{
     show::{cell, list},
     table::Table,
+    windows,
 };
 use serde_json::Value;
 
@@ -30,8 +31,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    let ledger = ledger::show(answer);
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}")
+    let (ledger, windows) = (ledger::show(answer), windows::show(answer));
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}{windows}")
 }
 
 #[cfg(test)]

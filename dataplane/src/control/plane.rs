@@ -233,7 +233,7 @@ fn unix_seconds() -> u32 {
     u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX)
 }
 
-fn unix_millis() -> u64 {
+pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

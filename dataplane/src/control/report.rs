@@ -8,13 +8,15 @@ use crate::{
 use affinity::{
     sessions::Sessions,
     table::{PoolTable, Table},
+    token::id_name,
     warming::warmth,
 };
 use ahash::AHashMap;
 use control::{
     cost::Moved,
     counters::{BackendCount, Dataplane, PoolCount},
-    status::{BackendStats, Counts, PoolStats, Stats},
+    status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
+    token_age::TokenAge,
 };
 
 /// Sums the workers' boards, and remembers what it has told of each backend, so that of thousands only those are told
@@ -55,6 +57,7 @@ impl Reporter {
         let open = dataplane[Dataplane::Accepted as usize].saturating_sub(dataplane[Dataplane::Closed as usize]);
         let mut stats = Stats {
             dataplane: named(Dataplane::ALL.iter().map(|count| count.name()), &dataplane),
+            keys: table.keys.iter().map(|key| (id_name(key.id), seen(boards, key.slot))).collect(),
             open_connections: open,
             ..Stats::default()
         };
@@ -64,6 +67,7 @@ impl Reporter {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
+                ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
             let has_sessions = pool.settings.affinity.has_sessions();
@@ -111,6 +115,19 @@ impl Figures {
 /// Of `u64::MAX`.
 fn percent(share: u64) -> u8 {
     u8::try_from((u128::from(share) * 100) >> 64).unwrap_or(u8::MAX)
+}
+
+/// What was seen of the tokens of one key.
+fn seen(boards: &[Board], slot: u32) -> KeyStats {
+    let last_seen = boards.iter().map(|board| board.key(slot).last_seen()).max();
+    KeyStats {
+        ages: by_age(boards.iter().map(|board| &board.key(slot).ages)),
+        last_seen: last_seen.filter(|seconds| *seconds > 0),
+    }
+}
+
+fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {
+    named(TokenAge::ALL.iter().map(|age| age.name()), &sum(of))
 }
 
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {

@@ -141,6 +141,11 @@ pub(super) fn prepare(
         false => Found::free(fresh),
     };
     count_refused(worker, pool, &found);
+    if let Some((key, issued_at)) = found.opened()
+        && let Some(key) = table.keys.get(key)
+    {
+        worker.board().count_token(pool.slot, key.slot, issued_at, worker.clock.unix());
+    }
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
         forwarding: &settings.forwarding,

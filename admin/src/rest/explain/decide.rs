@@ -209,6 +209,10 @@ impl Slots for NoSlots {
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         0
     }
+
+    fn key(&mut self, _: u16) -> u32 {
+        0
+    }
 }
 
 fn name(pool: &PoolTable, backend: u16) -> String {
