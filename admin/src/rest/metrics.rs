@@ -3,9 +3,13 @@
 use super::{App, Shared};
 use crate::{
     control_server::peers::{Figures, add, figures},
+    history::{keys, windows::Window},
     state::View,
 };
-use affinity::release::ramp::{Verdict, verdict};
+use affinity::{
+    burn::Returning,
+    release::ramp::{Verdict, verdict},
+};
 use axum::{
     extract::State,
     http::header,
@@ -15,6 +19,7 @@ use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     desired::{AdminState, Member},
     status::{Counts, Health},
+    token_age::TokenAge,
 };
 use std::fmt::{Display, Write};
 
@@ -69,8 +74,10 @@ fn render(view: &View, app: &App) -> String {
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
     dataplane_counters(&mut page, view);
+    key_counters(&mut page, view);
     pool_counters(&mut page, view);
     release_gauges(&mut page, view);
+    affinity_gauges(&mut page, view, app);
     let rows: Vec<_> = rows(view).collect();
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
@@ -98,6 +105,17 @@ fn dataplane_counters(page: &mut Page, view: &View) {
     for count in Dataplane::ALL {
         let name = format!("steadfast_dataplane_{}_total", count.name());
         page.alone(&name, "counter", count.help(), value(&sum, count.name()));
+    }
+}
+
+fn key_counters(page: &mut Page, view: &View) {
+    let name = "steadfast_key_tokens_total";
+    page.family(name, "counter", "Requests with a token that the key opened, by the age of their session.");
+    for key in view.snapshot.desired.keys.iter().map(keys::name) {
+        for age in TokenAge::ALL.map(TokenAge::name) {
+            let told = view.peers.iter().filter_map(|peer| peer.stats.keys.get(&key)?.ages.get(age));
+            page.sample(name, format_args!("{{key=\"{key}\",age=\"{age}\"}}"), told.sum::<u64>());
+        }
     }
 }
 
@@ -163,6 +181,33 @@ fn release_gauges(page: &mut Page, view: &View) {
             page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), values[at]);
         }
     }
+}
+
+/// How pools do against their targets.
+fn affinity_gauges(page: &mut Page, view: &View, app: &App) {
+    let pools: Vec<_> =
+        view.snapshot.desired.pools.iter().map(|(name, pool)| (name, pool, app.state.history(name))).collect();
+    let name = "steadfast_pool_affinity_target";
+    page.family(name, "gauge", "The share of returning requests that is to reach their pin.");
+    for (pool, state, _) in &pools {
+        if let Some(target) = state.settings.affinity.target {
+            page.sample(name, format_args!("{{pool=\"{pool}\"}}"), target);
+        }
+    }
+    let mut over_windows = |name: &str, help: &str, read: fn(Returning, Option<f64>) -> Option<f64>| {
+        page.family(name, "gauge", help);
+        for (pool, state, history) in &pools {
+            for window in Window::ALL {
+                if let Some(value) = read(history.returning(window), state.settings.affinity.target) {
+                    page.sample(name, format_args!("{{pool=\"{pool}\",window=\"{}\"}}", window.name()), value);
+                }
+            }
+        }
+    };
+    let help = "The share of returning requests that reached their pin in the last minutes.";
+    over_windows("steadfast_pool_affinity_share", help, |returning, _| returning.share());
+    let help = "How many times faster than the target allows returning requests missed their pin in the last minutes.";
+    over_windows("steadfast_pool_affinity_burn_rate", help, |returning, target| returning.burn_rate(target?));
 }
 
 fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {

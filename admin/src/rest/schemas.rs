@@ -59,6 +59,9 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Backend", "address", address()),
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
+        ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
+        ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
+        ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
         ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),
@@ -97,9 +100,7 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Affinity"], cookie_rules());
     merge(&mut schemas["PoolBody"], overload_rules());
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
-    modes::refine(&mut schemas["Affinity"]);
-    merge(&mut schemas["AffinityRule"], modes::rule());
-    merge(&mut schemas["AffinityHeader"], modes::header());
+    modes::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());
     }

@@ -2,9 +2,12 @@
 
 mod accept;
 mod backends;
+mod busy;
 mod clock;
 mod deadlines;
 mod gates;
+mod handover;
+mod ledger;
 mod mailbox;
 mod room;
 mod sightings;
@@ -12,12 +15,13 @@ mod sightings;
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
 pub(crate) use gates::{Gates, Queue};
+pub(crate) use handover::{Handed, Handover};
+pub(crate) use ledger::{Ledger, Move, add as add_move};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
 pub(crate) use sightings::{Seen, Sightings};
 
 use crate::{
-    control::sessions::Touch,
     counters::Board,
     http1::FieldIndex,
     io::{Buffers, Listener, Stream, hold_back},
@@ -46,7 +50,7 @@ use std::{
 const TICK: Duration = Duration::from_millis(50);
 /// How long a drain still waits for requests that may be on their way: to close upon one would lose it.
 const ON_ITS_WAY: control::spec::Span = control::spec::Span::from_millis(500);
-/// Ticks between two looks at idle connections and reports of sessions.
+/// Ticks between two looks at idle connections and hand-overs.
 const SLOW_TICKS: u32 = 5;
 /// Submission entries of a ring. The completion queue is several times as long, since each connection may wait twice.
 const ENTRIES: u32 = 1_024;
@@ -64,7 +68,9 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
+    pub(crate) ledger: Ledger,
     pub(crate) sightings: Sightings,
+    handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
     /// By pool slot.
@@ -87,6 +93,8 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Local {
     pub(crate) turn: Turn,
+    /// The turn of the free choice beside it.
+    pub(crate) free: Turn,
     /// Retries that may still be made; requests save them up, to [`RETRY_BURST`] at most.
     pub(crate) retries: f64,
 }
@@ -96,7 +104,7 @@ pub(crate) const RETRY_BURST: f64 = 10.0;
 
 impl Default for Local {
     fn default() -> Self {
-        Self { turn: Turn::default(), retries: RETRY_BURST }
+        Self { turn: Turn::default(), free: Turn::default(), retries: RETRY_BURST }
     }
 }
 
@@ -106,8 +114,7 @@ pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Inbox,
     pub(crate) events: Sender<FromWorker>,
-    pub(crate) sessions: Sender<Vec<Touch>>,
-    pub(crate) sightings: Sender<Vec<Seen>>,
+    pub(crate) handover: Handover,
     /// Listener names with their sockets.
     pub(crate) sockets: Vec<(String, OwnedFd)>,
     pub(crate) seed: u64,
@@ -149,8 +156,10 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         fields: RefCell::default(),
         clock: Clock::new(start.seed),
         backends: Backends::default(),
-        touches: Touches::new(start.sessions),
-        sightings: Sightings::new(start.sightings),
+        touches: Touches::new(start.handover.clone()),
+        ledger: Ledger::default(),
+        sightings: Sightings::new(start.handover.clone()),
+        handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
         turns: RefCell::default(),
@@ -170,7 +179,9 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
     let mut ticks = 0u32;
     while !worker.is_drained() {
         hold_back(TICK).await;
+        let before = worker.clock.millis();
         worker.clock.tick();
+        worker.count_busy(worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
@@ -188,9 +199,10 @@ impl Worker {
         &self.shared.boards[self.id]
     }
 
-    /// Hands what was seen of sessions to the control thread.
+    /// Hands the control thread what is still to be reported.
     fn hand_over(&self) {
         self.touches.flush();
+        self.ledger.flush(&self.handover);
         self.sightings.flush(self.board());
     }
 

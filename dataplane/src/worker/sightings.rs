@@ -1,9 +1,9 @@
 //! What the sessions of pools with a release show, on its way to the control thread.
 
+use super::handover::{Handed, Handover};
 use crate::counters::Board;
 use affinity::release::record::Sighting;
 use control::counters::PoolCount;
-use crossbeam_channel::Sender;
 use std::cell::RefCell;
 
 /// A sighting with the slot of its pool.
@@ -13,13 +13,13 @@ pub(crate) type Seen = (u32, Sighting);
 #[derive(Debug)]
 pub(crate) struct Sightings {
     waiting: RefCell<Vec<Seen>>,
-    reports: Sender<Vec<Seen>>,
+    reports: Handover,
 }
 
 const BATCH: usize = 1_024;
 
 impl Sightings {
-    pub(super) fn new(reports: Sender<Vec<Seen>>) -> Self {
+    pub(super) fn new(reports: Handover) -> Self {
         Self { waiting: RefCell::default(), reports }
     }
 
@@ -38,8 +38,7 @@ impl Sightings {
         if waiting.is_empty() {
             return;
         }
-        if let Err(error) = self.reports.try_send(std::mem::take(&mut *waiting)) {
-            let mut dropped = error.into_inner();
+        if let Err(Handed::Sighted(mut dropped)) = self.reports.give(Handed::Sighted(std::mem::take(&mut *waiting))) {
             dropped.iter().for_each(|(pool, _)| board.count_pool(*pool, PoolCount::Uncompared));
             dropped.clear();
             *waiting = dropped;
@@ -55,15 +54,19 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_is_dropped_and_counted() {
-        let (reports, taken) = crossbeam_channel::bounded(1);
+        let (reports, taken) = Handover::new(1);
+        let count = || match taken.recv() {
+            Ok(Handed::Sighted(seen)) => seen.len(),
+            other => panic!("sightings alone were handed over, and not {other:?}"),
+        };
         let (sightings, board) = (Sightings::new(reports), Board::new());
         for key in 0..3 * BATCH as u64 {
             sightings.note(&board, 5, Sighting { key, ..Sighting::default() });
         }
         let dropped = board.pool(5).counts[PoolCount::Uncompared as usize].value();
-        assert_eq!((taken.recv().unwrap().len(), dropped), (BATCH, 2 * BATCH as u64));
+        assert_eq!((count(), dropped), (BATCH, 2 * BATCH as u64));
         sightings.note(&board, 5, Sighting::default());
         sightings.flush(&board);
-        assert_eq!(taken.recv().unwrap().len(), 1, "and what comes later is taken again");
+        assert_eq!(count(), 1, "and what comes later is taken again");
     }
 }

@@ -1,11 +1,21 @@
 //! What each affinity mode needs, and what belongs to another one; see `control::check`.
 
+use super::merge;
 use control::check::modes::{GONE_STATUSES, HANDLED};
 use control::spec::AffinityHeader;
 use serde_json::{Value, json};
 
-/// Adds the rules to those that an affinity has.
-pub(super) fn refine(affinity: &mut Value) {
+/// From a second to a minute.
+pub(super) const COALESCE: &str = "^(([1-9]|[1-5][0-9])s([1-9][0-9]{0,2}ms)?|1m)$";
+
+/// Adds the rules to those that an affinity, its header and its exceptions have.
+pub(super) fn refine(schemas: &mut Value) {
+    merge(&mut schemas["AffinityRule"], rule());
+    merge(&mut schemas["AffinityHeader"], header());
+    refine_affinity(&mut schemas["Affinity"]);
+}
+
+fn refine_affinity(affinity: &mut Value) {
     let tables = [("app_cookie", "app-cookie"), ("header", "header"), ("query", "query")];
     let tables = tables.map(|(table, mode)| {
         json!({
@@ -25,8 +35,22 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "mode": { "const": "cookie" } } },
         "else": { "properties": { "cookie": { "properties": { "postonly": { "const": false } } } } },
     });
+    let in_cookie = json!({
+        "properties": { "app_cookie": { "properties": { "style": { "enum": ["follow", "prefix"] } }, "required": ["style"] } },
+        "required": ["mode", "app_cookie"],
+    });
+    let coalesce = json!({
+        "if": { "properties": { "coalesce": { "type": "string" } }, "required": ["coalesce"] },
+        "then": { "anyOf": [{ "properties": { "mode": { "const": "cookie" } } }, in_cookie] },
+    });
+    let target = json!({
+        "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
+        "then": { "properties": { "target": { "type": "null" } } },
+    });
     let rules = [
         postonly,
+        coalesce,
+        target,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
         when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),
         when(
@@ -59,7 +83,7 @@ fn either_case(letter: char) -> String {
 }
 
 /// Only sessions that are followed can be gone.
-pub(super) fn header() -> Value {
+fn header() -> Value {
     let gone_status = json!({ "const": AffinityHeader::default().gone_status });
     json!({
         "if": { "properties": { "style": { "const": "hash" } } },
@@ -68,7 +92,7 @@ pub(super) fn header() -> Value {
 }
 
 /// A rule matches something, and a value is a header's.
-pub(super) fn rule() -> Value {
+fn rule() -> Value {
     let some = |key: &str| json!({ "required": [key], "properties": { key: { "type": "string" } } });
     json!({
         "anyOf": [some("path"), some("method"), some("header")],
