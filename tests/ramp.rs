@@ -259,5 +259,17 @@ fn what_is_released_goes_elsewhere_where_a_backend_fails_also_where_others_may_n
         let answer = ask(&cookie);
         assert_eq!((answer.status, answer.cookie("lb-affinity")), (200, None));
     }
+    let (status, _) = instance.api(
+        "PUT",
+        "/v1/pools/shop",
+        Some(json!({ "affinity": { "cookie": { "token": "plain" } }, "health": { "check": "off" } })),
+    );
+    assert_eq!(status, 200);
+    let stopped = eventually("it stops", || Some(release(&instance)).filter(|it| it["state"] == "stopped"));
+    let reason = stopped["stopped"]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("plain tokens have no session keys") && stopped["verdict"] == "not-enough-traffic",
+        "{stopped}"
+    );
     eventually("it is counted that the other one was tried", || (instance.pool_count("retries") > 2).then_some(()));
 }
