@@ -8,9 +8,10 @@ use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount},
     spec::{
-        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
-        Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown,
-        OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
+        Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
+        Balance, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts,
+        Mode, OnDown, OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange,
+        Timeouts, TokenKind,
     },
 };
 use std::{
@@ -125,6 +126,16 @@ fn affinity(cookie: Cookie) -> Affinity {
         query: Some(AffinityQuery { name: name() }),
         ignore: vec![rule()],
         force: vec![rule()],
+        adopt: vec![Adopt {
+            from: Some(AdoptFrom::Haproxy),
+            cookie: name(),
+            key: Some(Secret(name())),
+            service: Some(name()),
+            values: [(name(), name())].into(),
+            delete: true,
+            path: name(),
+            domain: Some(name()),
+        }],
     }
 }
 
@@ -135,6 +146,7 @@ fn defaults() -> Config {
         app_cookie: Some(AppCookie::default()),
         header: Some(AffinityHeader::default()),
         query: Some(AffinityQuery::default()),
+        adopt: vec![Adopt::default()],
         ..Affinity::default()
     };
     let pool = Pool { affinity, backends: vec![Backend::default()], ..Pool::default() };
@@ -146,7 +158,8 @@ fn leaves(table: &Table, name: &str, brackets: &str, into: &mut BTreeMap<(String
     for (key, value) in table {
         let inner = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
         let list = value.as_array().map_or(&[][..], Vec::as_slice);
-        if let Some(table) = value.as_table() {
+        // A table whose keys are the user's own is one value.
+        if let Some(table) = value.as_table().filter(|_| key != "values") {
             leaves(table, &inner, "[]", into);
         } else if let Some(table) = list.first().and_then(Value::as_table) {
             leaves(table, &inner, "[[]]", into);

@@ -31,6 +31,8 @@ pub enum Pin {
     Hashed,
     /// It names a session that can't begin anew, by a token that does not open.
     Unreadable,
+    /// It begins, at the place on the ring that its session key has.
+    Placed,
     /// Nothing to pin by, and no pin is to be made: it is balanced freely.
     Free,
 }
@@ -129,6 +131,10 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         Pin::Absent if pool.settings.affinity.mode == Mode::None => new(Outcome::Free, turn),
         Pin::Free => new(Outcome::Free, turn),
         Pin::Absent => new(Outcome::New, turn),
+        Pin::Placed => {
+            let backend = chooser.newcomer(|takes| pool.ring.first_usable(key, takes))?;
+            Ok(Choice { backend, outcome: Outcome::New })
+        }
         Pin::Unreadable => Err(Unserved::Ended(Ended::Unreadable)),
         Pin::Gone if chooser.stays() => Err(Unserved::Ended(Ended::Left(Cause::Removed))),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),

@@ -5,6 +5,7 @@ pub mod choose;
 pub mod cookie;
 pub mod decay;
 pub mod drain;
+pub mod foreign;
 pub mod hash;
 pub mod imbalance;
 pub mod marker;

@@ -1,5 +1,6 @@
 //! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
 
+mod adopt;
 mod carried;
 mod follow;
 mod named;
@@ -7,6 +8,7 @@ mod rules;
 mod told;
 pub mod wrapped;
 
+pub use adopt::take_away;
 pub use carried::{Carried, Parts};
 pub use follow::follow;
 pub use named::name_key;
@@ -43,12 +45,14 @@ pub struct Found {
     pub may_mark: bool,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub forced: bool,
+    /// The cookie of another balancer that told the pin, by its index in the table.
+    pub adopted: Option<u8>,
 }
 
 impl Found {
     /// What is found where affinity does not hold: nothing is read, and nothing is set.
     pub fn free(fresh: u64) -> Self {
-        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false }
+        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false, adopted: None }
     }
 }
 
@@ -57,6 +61,8 @@ impl Found {
 pub enum NoPin {
     Refused(Refused),
     Expired(Expiry),
+    /// Another balancer's cookie, which names nobody who is here.
+    Foreign,
 }
 
 /// A marker to set with the response.
@@ -81,16 +87,17 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
     let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
     let pin = if may_mark { Pin::Absent } else { Pin::Free };
-    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced };
+    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced, adopted: None };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
             let key = address_key(request.client(), affinity.source_ip);
-            Found { pin: find_plain(pool, own_cookies(pool, request), absent.pin), key, ..absent }
+            let pin = find_plain(pool, own_cookies(pool, request), absent.pin);
+            adopt::adopt(pool, request, Found { pin, key, ..absent })
         }
-        Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
+        Mode::Cookie => adopt::adopt(pool, request, find_sealed(pool, own_cookies(pool, request), now, absent)),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
             Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
             Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, absent),
@@ -182,8 +189,10 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
     }
     let old = found.token.map(|(_, token)| token);
     let is_due = |pinned: u16| {
-        !drain::retires(&pool.backends[usize::from(pinned)])
-            && found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now))
+        // One that was another balancer's gets its first token whatever its backend does.
+        found.adopted.is_some()
+            || !drain::retires(&pool.backends[usize::from(pinned)])
+                && found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now))
     };
     let (pinned, old) = match choice.outcome {
         Outcome::New | Outcome::Lost => (choice.backend, None),

@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    foreign::{Foreign, Known},
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -53,6 +54,8 @@ pub struct PoolTable {
     pub cookie_text: CookieText,
     /// The application's cookie; absent where the affinity has none.
     pub app_cookie: Option<CookieName>,
+    /// Cookies of other balancers that are adopted.
+    pub foreign: Vec<Foreign>,
     /// Absent where nothing is sealed.
     pub keys: Option<PoolKeys>,
     /// For each key, the backends by their refs under it.
@@ -190,6 +193,7 @@ impl PoolTable {
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
+            foreign: foreign(state, &backends),
             keys,
             refs,
             names: (0..u16::MAX)
@@ -216,6 +220,7 @@ impl PoolTable {
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             app_cookie: self.app_cookie.clone(),
+            foreign: self.foreign.clone(),
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),
@@ -253,6 +258,18 @@ fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {
     }
     let keys: Vec<_> = keys.iter().map(|key| MasterKey::new(key.0)).collect();
     PoolKeys::new(name, &keys)
+}
+
+fn foreign(state: &PoolState, backends: &[Backend]) -> Vec<Foreign> {
+    let known = || state.members.values().zip(backends);
+    let known = known().map(|(member, backend)| Known {
+        name: &backend.name,
+        configured: &member.address,
+        address: backend.address,
+    });
+    let adopt = &state.settings.affinity.adopt;
+    let known: Vec<_> = known.filter(|_| !adopt.is_empty()).collect();
+    adopt.iter().filter_map(|adopt| Foreign::new(adopt, &known)).collect()
 }
 
 fn refs(keys: Option<&PoolKeys>, count: usize, backends: &[Backend]) -> Vec<AHashMap<u64, u16>> {

@@ -50,6 +50,8 @@ counters! {
         TokenUnknownKey "token_unknown_key" "Tokens sealed with a key that is not in the list.",
         TokenBadMac "token_bad_mac" "Tokens whose MAC is wrong: forged, damaged, or another pool's.",
         TokenFuture "token_future" "Tokens from the future: clocks differ by more than the allowance.",
+        Adopted "adopted" "Sessions that came with another balancer's cookie and go on at the backend that it names, or move as their own would.",
+        AdoptUnknown "adopt_unknown" "Cookies of other balancers that name no backend which is here.",
         ExpiredLifetime "expired_lifetime" "Sessions ended by their lifetime.",
         ExpiredIdle "expired_idle" "Sessions ended by their idle timeout.",
         RepinnedDown "repinned_down" "Sessions bound to another backend because theirs was down.",
@@ -116,10 +118,12 @@ impl PoolCount {
             | Self::TokenUnknownKey
             | Self::TokenBadMac
             | Self::TokenFuture
+            | Self::AdoptUnknown
             | Self::ExpiredLifetime
             | Self::ExpiredIdle => Tells::Refused,
             Self::Requests
             | Self::Unpinned
+            | Self::Adopted
             | Self::Queued
             | Self::QueueFull
             | Self::QueueTimeouts

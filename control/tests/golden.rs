@@ -7,8 +7,8 @@ use control::{
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
-        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
-        HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
+        Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
+        Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
     status::{BackendStats, Health, PoolStats, Stats},
 };
@@ -114,6 +114,34 @@ fn named() -> Vec<Change> {
     settings.into_iter().chain([Change::Listeners { listeners }]).collect()
 }
 
+/// Every kind of cookie that is adopted.
+fn adopting() -> Vec<Change> {
+    let kinds = [
+        AdoptFrom::Haproxy,
+        AdoptFrom::HaproxyDynamic,
+        AdoptFrom::Nginx,
+        AdoptFrom::IngressNginx,
+        AdoptFrom::IngressNginxPersistent,
+        AdoptFrom::Traefik,
+        AdoptFrom::Envoy,
+        AdoptFrom::Opaque,
+    ];
+    let adopt = |from| Adopt { from: Some(from), cookie: from.name().to_owned(), ..Adopt::default() };
+    let all = Adopt {
+        from: Some(AdoptFrom::HaproxyDynamic),
+        cookie: "SERVERID".into(),
+        key: Some(Secret("k".into())),
+        service: Some("shop-web-80".into()),
+        values: [("s1".to_owned(), "app-1".to_owned())].into(),
+        delete: true,
+        path: "/app".into(),
+        domain: Some("example.com".into()),
+    };
+    let affinity = Affinity { adopt: kinds.map(adopt).into_iter().chain([all]).collect(), ..Affinity::default() };
+    let settings = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
+    vec![Change::PutSettings { name: "shop".into(), settings }]
+}
+
 fn observed() -> Observed {
     Observed { health: Health::Down, resolved: Some("10.0.0.7:8080".parse().unwrap()) }
 }
@@ -147,6 +175,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
     ]
 }
 

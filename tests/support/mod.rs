@@ -8,6 +8,7 @@ pub mod backend;
 mod folder;
 pub mod http;
 mod instance;
+pub mod old;
 pub mod peers;
 mod process;
 mod shop;

@@ -1,5 +1,6 @@
 //! What the checks of requests hold that can't be said beside the types: patterns, and rules between fields.
 
+mod adopt;
 mod modes;
 
 use control::check::MAX_NAME;
@@ -99,6 +100,7 @@ pub(super) fn refine(schemas: &mut Value) {
     modes::refine(&mut schemas["Affinity"]);
     merge(&mut schemas["AffinityRule"], modes::rule());
     merge(&mut schemas["AffinityHeader"], modes::header());
+    adopt::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());
     }

@@ -8,7 +8,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts},
+    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts, without_secrets},
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -118,7 +118,7 @@ impl View {
             name: name.to_owned(),
             balance: settings.balance,
             load_bound: settings.load_bound,
-            affinity: settings.affinity.clone(),
+            affinity: Affinity { adopt: without_secrets(&settings.affinity.adopt), ..settings.affinity.clone() },
             health: settings.health.clone(),
             timeouts: settings.timeouts,
             limits: settings.limits,

@@ -1,4 +1,6 @@
-use super::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
+use super::{
+    Adopt, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span,
+};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -28,6 +30,9 @@ pub struct Affinity {
     /// Requests that go to their pin though it is down or in maintenance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub force: Vec<AffinityRule>,
+    /// Cookies of the balancer that served before. Read in mode `cookie`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adopt: Vec<Adopt>,
 }
 
 impl Affinity {

@@ -101,6 +101,7 @@ impl Target {
         let follows = affinity.follows().is_some();
         if !follows && let Some(marker) = marker() {
             marker::write(pool, &marker, &mut set_cookie);
+            marker::take_away(pool, &request.found, &mut set_cookie);
         }
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
@@ -160,7 +161,12 @@ impl Target {
         if let Some(what) = session {
             board.count_pool(pool, what);
         }
+        let is_adopted = request.found.adopted.is_some() && binds;
+        if is_adopted {
+            board.count_pool(pool, PoolCount::Adopted);
+        }
         match outcome {
+            Outcome::Pinned if is_adopted => board.count_backend(self.slot, BackendCount::SessionsNew),
             Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
             Outcome::Repinned { .. } if binds => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
@@ -229,7 +235,8 @@ pub(super) fn may_leave(worker: &Worker, request: &Request) -> bool {
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
     pool.is_some_and(|pool| {
-        pool.settings.affinity.on_down != OnDown::Fail || matches!(request.found.pin, Pin::Absent | Pin::Free)
+        pool.settings.affinity.on_down != OnDown::Fail
+            || matches!(request.found.pin, Pin::Absent | Pin::Placed | Pin::Free)
     })
 }
 

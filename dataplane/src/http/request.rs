@@ -171,7 +171,7 @@ pub(super) fn prepare(
 fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
     match pin {
         Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
-        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
+        Pin::Absent | Pin::Placed | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
     }
 }
 
@@ -204,6 +204,7 @@ fn address_of(element: &str) -> Option<IpAddr> {
 fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
     let what = match found.refused {
         None => return,
+        Some(NoPin::Foreign) => PoolCount::AdoptUnknown,
         Some(NoPin::Expired(Expiry::Lifetime)) => PoolCount::ExpiredLifetime,
         Some(NoPin::Expired(Expiry::Idle)) => PoolCount::ExpiredIdle,
         Some(NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed)) => PoolCount::TokenMalformed,

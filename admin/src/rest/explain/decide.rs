@@ -216,6 +216,7 @@ fn name(pool: &PoolTable, backend: u16) -> String {
 
 fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     let refused = found.refused.map(|refused| match refused {
+        NoPin::Foreign => "the other balancer's cookie names no backend that is here",
         NoPin::Expired(Expiry::Lifetime) => "its token has reached the session's lifetime",
         NoPin::Expired(Expiry::Idle) => "its token was idle for too long",
         NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed) => "its token is malformed",
@@ -226,6 +227,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
     let step = match found.pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
+        Pin::Placed => "a cookie that names no backend says by its hash where the session begins".to_owned(),
         Pin::Absent | Pin::Free => "it carries no session".to_owned(),
         Pin::Unreadable => "the session that it names can't be told".to_owned(),
         Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
@@ -234,10 +236,17 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
             let backend = name(pool, backend);
             let life = incarnation.map_or(String::new(), |incarnation| format!(", incarnation {incarnation}"));
             answer.pinned_to = Some(backend.clone());
-            format!("its session is pinned to `{backend}`{life}")
+            match found.adopted.and_then(|index| pool.foreign.get(usize::from(index))) {
+                Some(foreign) => format!(
+                    "cookie `{}`, read as that of {}, says that its session is at `{backend}`: it is adopted",
+                    String::from_utf8_lossy(foreign.cookie.as_bytes()),
+                    foreign.from.name()
+                ),
+                None => format!("its session is pinned to `{backend}`{life}"),
+            }
         }
     };
-    if !matches!(found.pin, Pin::Absent | Pin::Unreadable | Pin::Free) {
+    if !matches!(found.pin, Pin::Absent | Pin::Placed | Pin::Unreadable | Pin::Free) && found.adopted.is_none() {
         answer.session_key = Some(format!("{:016x}", found.key));
     }
     answer.why.push(step);
@@ -281,7 +290,8 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     let follows = pool.settings.affinity.follows();
     answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
     if matches!(outcome, "free" | "new" | "lost") {
-        answer.candidates = candidates(pool, found.key, now);
+        let pin = if found.pin == Pin::Placed { Pin::Placed } else { Pin::Absent };
+        answer.candidates = candidates(pool, pin, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
     }
 }
@@ -348,10 +358,10 @@ fn asked(pin: Pin, key: u64, now: u32) -> Asked {
 }
 
 /// Who may get a new session, found by choosing again without those that were chosen.
-fn candidates(pool: &PoolTable, key: u64, now: u32) -> Vec<String> {
+fn candidates(pool: &PoolTable, pin: Pin, key: u64, now: u32) -> Vec<String> {
     let mut others = Calm::default();
     while others.tried.len() < NAMED {
-        let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &others);
+        let next = choose(pool, &asked(pin, key, now), &mut Turn::default(), &others);
         let Ok(choice) = next else { break };
         if !others.tried.insert(choice.backend) {
             break;

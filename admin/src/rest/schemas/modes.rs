@@ -25,8 +25,13 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "mode": { "const": "cookie" } } },
         "else": { "properties": { "cookie": { "properties": { "postonly": { "const": false } } } } },
     });
+    let adopting = json!({
+        "if": { "properties": { "mode": { "const": "cookie" } } },
+        "else": { "properties": { "adopt": { "maxItems": 0 } } },
+    });
     let rules = [
         postonly,
+        adopting,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
         when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),
         when(
