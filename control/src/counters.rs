@@ -148,6 +148,7 @@ counters! {
         Reused "reused" "Requests sent on an idle connection.",
         Resets "resets" "Exchanges that the backend broke off.",
         Timeouts "timeouts" "Exchanges in which the backend did not answer in time.",
+        ClosedByDrain "closed_by_drain" "Exchanges cut because a drain ended that was to close what is open.",
         BadResponses "bad_responses" "Responses refused for their form: 502.",
         SessionsNew "sessions_new" "Sessions pinned to the backend at their first request.",
         SessionsArrived "sessions_arrived" "Sessions bound to the backend that came from another.",

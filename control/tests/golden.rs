@@ -114,6 +114,14 @@ fn named() -> Vec<Change> {
     settings.into_iter().chain([Change::Listeners { listeners }]).collect()
 }
 
+/// A drain that closes what is left, and the maintenance that it leads to.
+fn closing() -> Vec<Change> {
+    let drain = Drain { then: Some(Then::Close), since: 9, ..Drain::default() };
+    let over = Member { admin_state: AdminState::Maintenance, ..drained(drain) };
+    let put = |member| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member };
+    vec![put(drained(drain)), put(over)]
+}
+
 /// Every kind of cookie that is adopted.
 fn adopting() -> Vec<Change> {
     let kinds = [
@@ -176,6 +184,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
         ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: closing() },
     ]
 }
 

@@ -218,6 +218,8 @@ pub(crate) enum Then {
     Leave,
     /// It gets nothing any more.
     Maintenance,
+    /// The same, and what is still open there is closed.
+    Close,
     /// It is removed.
     Remove,
 }

@@ -256,7 +256,8 @@ pub(super) async fn connect(
     match Stream::connect(target.address, request.pool.timeouts.connect.to_std()).await {
         Ok(stream) => {
             worker.board().count_backend(target.slot, BackendCount::Connects);
-            Ok((Connection { deadline: worker.deadline(stream.fd()), stream, address: target.address }, false))
+            let deadline = worker.deadline(stream.fd()).leads_to(target.slot);
+            Ok((Connection { deadline, stream, address: target.address }, false))
         }
         Err(error) => {
             worker.board().count_backend(target.slot, BackendCount::ConnectFailures);
