@@ -3,11 +3,13 @@
 
 pub mod check;
 pub mod config;
+pub mod cost;
 pub mod counters;
 pub mod desired;
 pub mod drain;
 pub mod message;
 pub mod spec;
 pub mod status;
+pub mod token_age;
 
 pub use check::{Path, Problem};

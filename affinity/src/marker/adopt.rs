@@ -18,13 +18,13 @@ pub(super) fn adopt(pool: &PoolTable, request: &impl Carried, found: Found) -> F
         for value in request.cookies().flat_map(|header| foreign.cookie.find(header)).filter(|value| !value.is_empty())
         {
             if foreign.from == AdoptFrom::Opaque {
-                let places = found.pin == Pin::Absent;
-                return if places { Found { pin: Pin::Placed, key: name_key(value), refused, ..found } } else { found };
+                let begins = Found { key: name_key(value), adopted: Some(index), together: true, refused, ..found };
+                return if found.may_mark { begins } else { found };
             }
             match foreign.backend(value) {
                 Some(backend) => {
                     let pin = Pin::At { backend, incarnation: None };
-                    return Found { pin, adopted: Some(index), ..found };
+                    return Found { pin, adopted: Some(index), was_at: None, ..found };
                 }
                 None => refused = refused.or(Some(NoPin::Foreign)),
             }

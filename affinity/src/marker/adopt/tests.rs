@@ -32,7 +32,7 @@ fn find_in(pool: &PoolTable, cookies: &str, method: &str) -> Found {
 }
 
 fn chosen(pool: &PoolTable, found: &Found) -> Choice {
-    let asked = Asked { pin: found.pin, key: found.key, random: 1, now: NOW, force: false };
+    let asked = Asked { pin: found.pin, key: found.key, random: 1, now: NOW, force: false, together: found.together };
     choose(pool, &asked, &mut Turn::default(), &Seen::default()).unwrap()
 }
 
@@ -63,13 +63,15 @@ fn what_names_a_backend_is_a_pin_at_first_contact_alone() {
         ("serverid=b", Pin::Absent, None, false),
         ("lb-affinity=cut; SERVERID=b", at(1), Some(0), true),
         ("AWSALB=x; SERVERID=b", at(1), Some(0), false),
-        ("AWSALB=x", Pin::Placed, None, false),
-        ("SERVERID=gone; AWSALB=x", Pin::Placed, None, true),
+        ("AWSALB=x", Pin::Absent, Some(1), false),
+        ("SERVERID=gone; AWSALB=x", Pin::Absent, Some(1), true),
     ] {
         let found = find_in(&pool, cookies, "GET");
         assert_eq!((found.pin, found.adopted, found.refused.is_some()), (pin, adopted, refused), "{cookies}");
         assert_eq!(found.token, None);
-        let key = if pin == Pin::Placed { name_key(b"x") } else { FRESH };
+        let is_placed = adopted == Some(1);
+        let key = if is_placed { name_key(b"x") } else { FRESH };
+        assert_eq!(found.together, is_placed);
         assert_eq!(found.key, key, "{cookies}");
     }
     let found = find_in(&pool, &format!("SERVERID=a; {ours}"), "GET");
