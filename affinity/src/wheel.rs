@@ -82,6 +82,10 @@ impl Wheel {
         let from = if (turn.0 as usize) < length { turn.0 as usize } else { 0 };
         let mut looked_at = (from..length).chain(0..from).take(most);
         let place = looked_at.find(|place| usable(self.turn[*place]));
+        // Where all were looked at in vain, it stays whose turn it is: the backups' wheel goes by the same count.
+        if place.is_none() && most >= length {
+            return None;
+        }
         let last = place.unwrap_or_else(|| (from + most.min(length).saturating_sub(1)) % length.max(1));
         turn.0 = u32::try_from(last + 1).unwrap_or(0);
         place.map(|place| self.turn[place])
@@ -127,7 +131,10 @@ mod tests {
         let mut turn = Turn::default();
         let picks: Vec<_> = (0..6).filter_map(|_| wheel.next(&mut turn, |index| index != 1)).collect();
         assert_eq!(picks, [0, 2, 0, 2, 0, 2]);
-        assert_eq!(wheel.next(&mut turn, |_| false), None);
+        for (wheel, at) in [(&wheel, 2), (&wheel, 7), (&Wheel::default(), 5)] {
+            let mut turn = Turn(at);
+            assert_eq!((wheel.next(&mut turn, |_| false), turn.0), (None, at), "it stays whose turn it is");
+        }
         assert_eq!(Wheel::default().next(&mut turn, |_| true), None);
     }
 
