@@ -8,6 +8,7 @@ pub mod drain;
 mod former;
 pub mod free;
 pub mod hash;
+pub mod hot;
 pub mod imbalance;
 pub mod ledger;
 pub mod marker;

@@ -16,3 +16,19 @@ pub struct Moved {
     pub to: Option<String>,
     pub count: u64,
 }
+
+/// The sessions and the clients that sent most of a sample of the requests of late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hot {
+    /// How many requests were sampled.
+    pub samples: u64,
+    pub sessions: Vec<HotKey>,
+    pub addresses: Vec<HotKey>,
+}
+
+/// A session key in 16 hexadecimal digits, or an address, and how many samples were of it at least.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotKey {
+    pub key: String,
+    pub samples: u64,
+}

@@ -1,6 +1,6 @@
 //! What is seen: health, and what a data plane reports of its work.
 
-use crate::cost::Moved;
+use crate::cost::{Hot, Moved};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,6 +51,9 @@ pub struct PoolStats {
     /// All of it, in order; absent where it has not changed since the report before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Vec<Moved>>,
+    /// Absent where nothing was sampled of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot: Option<Hot>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
-    cost::Moved,
+    cost::{Hot, HotKey, Moved},
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
@@ -158,7 +158,10 @@ fn to_admin() -> Vec<ToAdmin> {
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
     let ledger =
         vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
-    let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ledger: Some(ledger) };
+    let hot = |key: &str| vec![HotKey { key: key.into(), samples: 2 }];
+    let hot = Hot { samples: 9, sessions: hot("00ff00ff00ff00ff"), addresses: hot("2001:db8::1") };
+    let pool =
+        PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ledger: Some(ledger), hot: Some(hot) };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,

@@ -1,5 +1,6 @@
 //! What stickiness costs, for people.
 
+mod hot;
 mod imbalance;
 mod ledger;
 
@@ -30,8 +31,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    let ledger = ledger::show(answer);
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}")
+    let (ledger, hot) = (ledger::show(answer), hot::show(answer));
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{backends}")
 }
 
 #[cfg(test)]

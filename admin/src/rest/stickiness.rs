@@ -1,6 +1,7 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
 mod capacity;
+mod hot;
 mod ledger;
 
 use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
@@ -17,6 +18,7 @@ use control::{
     desired::{AdminState, PoolState},
     status::Counts,
 };
+use hot::HotView;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -38,6 +40,7 @@ pub(super) struct StickinessView {
     left: BTreeMap<String, u64>,
     /// Sessions that did not stay with their pin: how often, why, from where and to where.
     ledger: Vec<Moved>,
+    hot: HotView,
     backends: Vec<BackendCost>,
 }
 
@@ -103,7 +106,8 @@ pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Resu
 
 fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let mut counts = Counts::new();
-    for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
+    let stats = view.peers.iter().filter_map(|peer| peer.stats.pools.get(name));
+    for stats in stats.clone() {
         add(&mut counts, &stats.counts);
     }
     let of = |tells: Tells| -> BTreeMap<_, _> {
@@ -150,7 +154,8 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
         },
         refused: of(Tells::Refused),
         left,
-        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
+        ledger: ledger::sum(stats.clone()),
+        hot: HotView::new(stats, pool.settings.affinity.mode),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {

@@ -1,4 +1,5 @@
 use super::{
+    hot::Hottest,
     ledger::Ledger,
     report::{Reporter, Sources},
     sessions::Sessions,
@@ -30,6 +31,7 @@ pub(super) struct Plane {
     acknowledged: u64,
     pub(super) sessions: Sessions,
     pub(super) ledger: Ledger,
+    pub(super) hottest: Hottest,
 }
 
 struct Seat {
@@ -55,6 +57,7 @@ impl Plane {
             acknowledged: 0,
             sessions: Sessions::default(),
             ledger: Ledger::default(),
+            hottest: Hottest::default(),
         }
     }
 
@@ -217,6 +220,7 @@ impl Plane {
             gates: &self.shared.gates,
             sessions: &self.sessions,
             ledger: &self.ledger,
+            hottest: &self.hottest,
             slots: &self.slots,
         };
         let mut stats = self.reporter.report(&sources, table);

@@ -1,6 +1,6 @@
 //! What the workers have counted, summed.
 
-use super::{ledger::Ledger, sessions::Sessions, slots::SlotBook};
+use super::{hot::Hottest, ledger::Ledger, sessions::Sessions, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
@@ -28,6 +28,7 @@ pub(super) struct Sources<'a> {
     pub(super) gates: &'a Gates,
     pub(super) sessions: &'a Sessions,
     pub(super) ledger: &'a Ledger,
+    pub(super) hottest: &'a Hottest,
     pub(super) slots: &'a SlotBook,
 }
 
@@ -57,6 +58,7 @@ impl Reporter {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
+                hot: from.hottest.told(pool.slot),
                 ..PoolStats::default()
             };
             let has_sessions = pool.settings.affinity.has_sessions();
@@ -137,10 +139,17 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger) = (Sessions::default(), Ledger::default());
+        let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            let from = Sources { boards: &boards, gates: &gates, sessions: &sessions, ledger: &ledger, slots: &slots };
+            let from = Sources {
+                boards: &boards,
+                gates: &gates,
+                sessions: &sessions,
+                ledger: &ledger,
+                hottest: &hottest,
+                slots: &slots,
+            };
             reporter.report(&from, &table).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
@@ -160,11 +169,12 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            let from = Sources { boards: &[], gates: &gates, sessions: &sessions, ledger, slots: &slots };
+            let from =
+                Sources { boards: &[], gates: &gates, sessions: &sessions, ledger, hottest: &hottest, slots: &slots };
             let told = reporter.report(&from, &table).pools["shop"].ledger.clone();
             told.map(|moves| moves.iter().map(|moved| (moved.from.clone(), moved.count)).collect::<Vec<_>>())
         };

@@ -1,7 +1,7 @@
 use super::{carried, client::Client, follow};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
-    worker::Worker,
+    worker::{Worker, is_sampled},
 };
 use affinity::{
     choose::Pin,
@@ -11,7 +11,7 @@ use affinity::{
 };
 use control::{
     counters::{Dataplane, PoolCount},
-    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Retry, Timeouts},
+    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
 };
 use std::net::IpAddr;
 
@@ -55,6 +55,8 @@ pub(super) struct Request {
     pub(super) pinned: Option<u32>,
     /// A random number of this request's own: the key of a session that begins with it.
     pub(super) fresh: u64,
+    /// The client's address, where this request is of the sample.
+    pub(super) sampled: Option<IpAddr>,
 }
 
 /// What a pool demands of an exchange, taken from the table that routed it.
@@ -141,6 +143,7 @@ pub(super) fn prepare(
         false => Found::free(fresh),
     };
     count_refused(worker, pool, &found);
+    let sampled = is_sampled(fresh) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
         forwarding: &settings.forwarding,
@@ -165,6 +168,7 @@ pub(super) fn prepare(
         pinned: slot_of(pool, found.pin),
         found,
         fresh,
+        sampled: sampled.then_some(carried.client),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::{backend::Target, follow::Followed, request::Request};
 use crate::{
     control::sessions::Touch,
-    worker::{Move, Worker},
+    worker::{Move, Sample, Worker},
 };
 use affinity::{
     choose::{Cause, Ended, Outcome, Unserved},
@@ -50,7 +50,11 @@ impl Target {
             Outcome::New | Outcome::Lost => Some(request.fresh),
             Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
         };
-        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
+        let key = key.filter(|_| self.has_sessions);
+        if let Some(address) = request.sampled {
+            worker.samples.note(Sample { pool, session: key, address });
+        }
+        if let (Some(key), Some(backend)) = (key, home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
         }
     }
