@@ -10,7 +10,7 @@ use affinity::{
     hash::mix64,
     marker::{self, Found, Parts},
     ring::Ring,
-    table::{Dirty, PoolTable, Slots, Table},
+    table::{Dirty, PoolTable, RouteName, Slots, Table},
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
     wheel::Turn,
 };
@@ -103,6 +103,10 @@ impl Slots for Counted {
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         self.0 += 1;
         self.0
+    }
+
+    fn route(&mut self, _: &RouteName<'_>) -> Option<u32> {
+        None
     }
 }
 

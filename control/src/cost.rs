@@ -1,5 +1,6 @@
 //! What stickiness costs a pool, as a data plane reports it beyond its counts.
 
+use crate::status::Counts;
 use serde::{Deserialize, Serialize};
 
 /// Sessions that did not stay with their pin: how many, why, from where and to where.
@@ -31,4 +32,14 @@ pub struct Hot {
 pub struct HotKey {
     pub key: String,
     pub samples: u64,
+}
+
+/// What the clients of a route do with their markers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStats {
+    pub listener: String,
+    pub host: Option<String>,
+    pub path: Option<String>,
+    /// By the names of [`crate::counters::RouteCount`].
+    pub counts: Counts,
 }

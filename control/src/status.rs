@@ -1,6 +1,6 @@
 //! What is seen: health, and what a data plane reports of its work.
 
-use crate::cost::{Hot, Moved};
+use crate::cost::{Hot, Moved, RouteStats};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,6 +54,9 @@ pub struct PoolStats {
     /// Absent where nothing was sampled of late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hot: Option<Hot>,
+    /// Of the routes that lead to the pool, those that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteStats>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Counters that each worker writes alone and the control thread reads at any time. A worker's own cache lines: no lock,
 //! no atomic read-modify-write, nothing shared is written.
 
-use control::counters::{BackendCount, Dataplane, PoolCount};
+use control::counters::{BackendCount, Dataplane, PoolCount, RouteCount};
 use std::sync::{
     OnceLock,
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -27,7 +27,10 @@ pub(crate) struct Board {
     pub(crate) dataplane: [Count; Dataplane::COUNT],
     pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
+    routes: Chunks<RouteCells>,
 }
+
+pub(crate) type RouteCells = [Count; RouteCount::COUNT];
 
 /// Requests under way, with one writer.
 #[derive(Debug, Default)]
@@ -90,7 +93,7 @@ impl<T: Default> Chunks<T> {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new() }
+        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new(), routes: Chunks::new() }
     }
 
     pub(crate) fn count(&self, what: Dataplane) {
@@ -103,6 +106,10 @@ impl Board {
 
     pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
         self.pool(slot).counts[what as usize].add(1);
+    }
+
+    pub(crate) fn route(&self, slot: u32) -> &RouteCells {
+        self.routes.at(slot)
     }
 
     pub(crate) fn backend(&self, slot: u32) -> &BackendCells {

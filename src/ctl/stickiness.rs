@@ -3,6 +3,7 @@
 mod hot;
 mod imbalance;
 mod ledger;
+mod routes;
 
 use super::{
     show::{cell, list},
@@ -31,8 +32,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    let (ledger, hot) = (ledger::show(answer), hot::show(answer));
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{backends}")
+    let (ledger, hot, routes) = (ledger::show(answer), hot::show(answer), routes::show(answer));
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{routes}\n{backends}")
 }
 
 #[cfg(test)]

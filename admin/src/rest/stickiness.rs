@@ -3,6 +3,7 @@
 mod capacity;
 mod hot;
 mod ledger;
+mod routes;
 
 use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
 use crate::{
@@ -19,6 +20,7 @@ use control::{
     status::Counts,
 };
 use hot::HotView;
+use routes::RouteView;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -41,6 +43,8 @@ pub(super) struct StickinessView {
     /// Sessions that did not stay with their pin: how often, why, from where and to where.
     ledger: Vec<Moved>,
     hot: HotView,
+    /// At most a hundred, the one with the most requests without a marker first.
+    routes: Vec<RouteView>,
     backends: Vec<BackendCost>,
 }
 
@@ -155,6 +159,7 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
         refused: of(Tells::Refused),
         left,
         ledger: ledger::sum(stats.clone()),
+        routes: routes::sum(stats.clone()),
         hot: HotView::new(stats, pool.settings.affinity.mode),
         backends: rows
             .iter()

@@ -8,8 +8,8 @@ use crate::{
 use affinity::table::{PoolTable, Table};
 use ahash::AHashMap;
 use control::{
-    cost::Moved,
-    counters::{BackendCount, Dataplane, PoolCount},
+    cost::{Moved, RouteStats},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     status::{BackendStats, Counts, PoolStats, Stats},
 };
 
@@ -78,6 +78,7 @@ impl Reporter {
             }
             stats.pools.insert(pool.name.clone(), told);
         }
+        routes(from, table, &mut stats);
         stats
     }
 
@@ -97,6 +98,22 @@ impl Figures {
             requests_in_flight: self.in_flight,
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
+        }
+    }
+}
+
+/// Adds the counts of the table's routes to those of their pools.
+fn routes(from: &Sources<'_>, table: &Table, stats: &mut Stats) {
+    for (route, slot) in from.slots.routes(table) {
+        let counts: [u64; RouteCount::COUNT] = sum(from.boards.iter().map(|board| board.route(slot)));
+        let pool = stats.pools.get_mut(&route.pool).filter(|_| counts[RouteCount::Requests as usize] > 0);
+        if let Some(pool) = pool {
+            pool.routes.push(RouteStats {
+                listener: route.listener.clone(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                counts: named(RouteCount::ALL.iter().map(|count| count.name()), &counts),
+            });
         }
     }
 }

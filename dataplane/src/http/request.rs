@@ -10,7 +10,7 @@ use affinity::{
     token::{Expiry, Refused},
 };
 use control::{
-    counters::{Dataplane, PoolCount},
+    counters::{Dataplane, PoolCount, RouteCount},
     spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
 };
 use std::net::IpAddr;
@@ -143,6 +143,11 @@ pub(super) fn prepare(
         false => Found::free(fresh),
     };
     count_refused(worker, pool, &found);
+    if let Some(route) = lead.route.filter(|_| lead.affinity && pool.settings.affinity.is_carried())
+        && !marker::is_ignored(pool, &carried)
+    {
+        count_route(worker, route, &found, client.marked == Some(pool.slot) && !trusted);
+    }
     let sampled = is_sampled(fresh) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
@@ -222,6 +227,19 @@ fn address_of(element: &str) -> Option<IpAddr> {
     let address =
         bare.parse().ok().or_else(|| element.parse::<std::net::SocketAddr>().ok().map(|with_port| with_port.ip()));
     address.map(|address: IpAddr| address.to_canonical())
+}
+
+/// Counts whether the client returned a marker, be it one that counts as none. `marked` says that one was set on its
+/// connection, which is its own.
+fn count_route(worker: &Worker, route: u32, found: &Found, marked: bool) {
+    let cells = worker.board().route(route);
+    cells[RouteCount::Requests as usize].add(1);
+    if matches!(found.pin, Pin::Absent | Pin::Free) && found.refused.is_none() {
+        cells[RouteCount::Unmarked as usize].add(1);
+        if marked {
+            cells[RouteCount::Ignored as usize].add(1);
+        }
+    }
 }
 
 fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
