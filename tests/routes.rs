@@ -14,7 +14,9 @@ fn instance(nginx: &Nginx, trusted: &str) -> Instance {
         let pool = if path == "/none" { "none" } else { "shop" };
         setup += &format!("[[listener.route]]\npath = \"{path}\"\npool = \"{pool}\"\n{more}");
     }
-    for (pool, affinity) in [("shop", ""), ("none", "[pool.affinity]\nmode = \"none\"\n")] {
+    for (pool, affinity) in
+        [("shop", "[[pool.affinity.ignore]]\nmethod = \"HEAD\"\n"), ("none", "[pool.affinity]\nmode = \"none\"\n")]
+    {
         setup += &format!("[[pool]]\nname = \"{pool}\"\n{affinity}[pool.health]\ncheck = \"off\"\n");
         for (name, address) in &nginx.backends {
             setup += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
@@ -50,6 +52,7 @@ fn clients_that_ignore_their_cookie_are_told_by_route() {
     for _ in 0..4 {
         program.request("GET", "/api/orders", &[], b"");
     }
+    program.request("HEAD", "/api/orders", &[], b"");
     for path in ["/static/logo.svg", "/none"] {
         program.request("GET", path, &[], b"");
     }

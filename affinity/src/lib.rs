@@ -1,6 +1,7 @@
-//! The decisions: token, ring, choose, balance. Pure: no I/O, no clock, no randomness.
+//! The decisions: token, ring, choose, balance, sketches. Pure: no I/O, no clock, no randomness.
 
 pub mod balance;
+pub mod burn;
 pub mod choose;
 pub mod cookie;
 pub mod decay;
@@ -15,9 +16,11 @@ pub mod marker;
 pub mod preview;
 pub mod ring;
 pub mod route;
+pub mod sessions;
 pub mod set_cookie;
 pub mod table;
 pub mod token;
+pub mod warming;
 pub mod wheel;
 
 #[cfg(test)]

@@ -10,5 +10,6 @@ pub mod drain;
 pub mod message;
 pub mod spec;
 pub mod status;
+pub mod token_age;
 
 pub use check::{Path, Problem};

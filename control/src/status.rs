@@ -39,6 +39,9 @@ pub struct Stats {
     pub dataplane: Counts,
     pub open_connections: u64,
     pub pools: BTreeMap<String, PoolStats>,
+    /// By the names of keys; see [`KeyStats`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, KeyStats>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,19 @@ pub struct PoolStats {
     /// Of the routes that lead to the pool, those that were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteStats>,
+    /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub ages: Counts,
+}
+
+/// What was seen of the tokens that one key has sealed, in all pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStats {
+    /// Requests with such a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    pub ages: Counts,
+    /// When the last of them came, in Unix seconds; absent where none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +85,9 @@ pub struct BackendStats {
     /// Distinct sessions seen within the idle time; absent where the pool's affinity has no session keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_sessions: Option<u64>,
+    /// How far its slow start is, 0 to 99 percent; absent where it is warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warming: Option<u8>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

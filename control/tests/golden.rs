@@ -11,7 +11,7 @@ use control::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
         HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
     },
-    status::{BackendStats, Health, PoolStats, Stats},
+    status::{BackendStats, Health, KeyStats, PoolStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -42,6 +42,19 @@ fn drains() -> Vec<Change> {
     let named = Member { instance: Some("pod-7f".into()), ..member() };
     let named = Change::PutMember { pool: "shop".into(), name: "app-1".into(), member: named };
     drains.map(put).into_iter().chain([named]).collect()
+}
+
+/// Members that are not as all others.
+fn members() -> Vec<Change> {
+    let backup = Member { backup: true, ..member() };
+    let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
+    let affinity = Affinity { coalesce: Some(Span::from_secs(2)), ..Affinity::default() };
+    let coalesces = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
+    vec![
+        Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup },
+        Change::PutSettings { name: "shop".into(), settings },
+        Change::PutSettings { name: "shop".into(), settings: coalesces },
+    ]
 }
 
 fn settings() -> Pool {
@@ -92,6 +105,7 @@ fn named() -> Vec<Change> {
     let query = Some(AffinityQuery { name: "room".into() });
     let posted = Affinity {
         cookie: Cookie { postonly: true, ..Cookie::default() },
+        target: Some(0.999),
         ignore: vec![rule.clone()],
         force: vec![rule],
         ..Affinity::default()
@@ -148,14 +162,23 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: members() },
     ]
 }
 
 fn to_admin() -> Vec<ToAdmin> {
     let counts = |name: &str| [(name.to_owned(), 12)].into();
-    let busy =
-        BackendStats { counts: counts("requests"), requests_in_flight: 3, requests_queued: 2, live_sessions: Some(5) };
+    let busy = BackendStats {
+        counts: counts("requests"),
+        requests_in_flight: 3,
+        requests_queued: 2,
+        live_sessions: Some(5),
+        ..BackendStats::default()
+    };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
+    let cold = BackendStats { warming: Some(20), ..BackendStats::default() };
+    let cold = PoolStats { backends: [("app-3".to_owned(), cold)].into(), ..PoolStats::default() };
+    let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let ledger =
         vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
     let hot = |key: &str| vec![HotKey { key: key.into(), samples: 2 }];
@@ -169,6 +192,7 @@ fn to_admin() -> Vec<ToAdmin> {
         ledger: Some(ledger),
         hot: Some(hot),
         routes: vec![route],
+        ages: counts("under_1h"),
     };
     let stats = Stats {
         at: 1_790_000_000_123,
@@ -176,14 +200,23 @@ fn to_admin() -> Vec<ToAdmin> {
         dataplane: counts("connections_accepted"),
         open_connections: 7,
         pools: [("shop".to_owned(), pool)].into(),
+        keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
     vec![
-        ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_711,
+            workers: 8,
+            generation: 41,
+            started: 1_789_999_999_000,
+        },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
         ToAdmin::Stats { stats: Box::new(stats) },
         ToAdmin::Stats { stats: Box::default() },
         ToAdmin::Failing { pool: "shop".into(), backend: "app-1".into(), reason: "connection refused".into() },
+        ToAdmin::Stats { stats: Box::new(cold) },
     ]
 }
 

@@ -1,7 +1,10 @@
 //! Counters that each worker writes alone and the control thread reads at any time. A worker's own cache lines: no lock,
 //! no atomic read-modify-write, nothing shared is written.
 
-use control::counters::{BackendCount, Dataplane, PoolCount, RouteCount};
+use control::{
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    token_age::TokenAge,
+};
 use std::sync::{
     OnceLock,
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -28,6 +31,7 @@ pub(crate) struct Board {
     pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
     routes: Chunks<RouteCells>,
+    keys: Chunks<KeyCells>,
 }
 
 pub(crate) type RouteCells = [Count; RouteCount::COUNT];
@@ -53,12 +57,18 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
+    /// Requests with a token that opens.
+    pub(crate) ages: [Count; TokenAge::COUNT],
     pub(crate) in_flight: InFlight,
 }
 
 impl Default for PoolCells {
     fn default() -> Self {
-        Self { counts: std::array::from_fn(|_| Count::default()), in_flight: InFlight::default() }
+        Self {
+            counts: std::array::from_fn(|_| Count::default()),
+            ages: std::array::from_fn(|_| Count::default()),
+            in_flight: InFlight::default(),
+        }
     }
 }
 
@@ -68,6 +78,20 @@ pub(crate) struct BackendCells {
     pub(crate) in_flight: InFlight,
     /// Requests under way that free balancing would have sent there.
     pub(crate) free_in_flight: InFlight,
+}
+
+/// What was seen of the tokens of one key.
+#[derive(Debug, Default)]
+pub(crate) struct KeyCells {
+    pub(crate) ages: [Count; TokenAge::COUNT],
+    last_seen: AtomicU32,
+}
+
+impl KeyCells {
+    /// When the last came, in Unix seconds; 0 where none has.
+    pub(crate) fn last_seen(&self) -> u32 {
+        self.last_seen.load(Relaxed)
+    }
 }
 
 /// Slots are numbers below this.
@@ -93,7 +117,13 @@ impl<T: Default> Chunks<T> {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new(), routes: Chunks::new() }
+        Self {
+            dataplane: Default::default(),
+            pools: Chunks::new(),
+            backends: Chunks::new(),
+            routes: Chunks::new(),
+            keys: Chunks::new(),
+        }
     }
 
     pub(crate) fn count(&self, what: Dataplane) {
@@ -110,6 +140,20 @@ impl Board {
 
     pub(crate) fn route(&self, slot: u32) -> &RouteCells {
         self.routes.at(slot)
+    }
+
+    pub(crate) fn key(&self, slot: u32) -> &KeyCells {
+        self.keys.at(slot)
+    }
+
+    /// A token that opens came at `now`, of a session that began at `issued_at`, both in Unix seconds. `key` is where those
+    /// of its key are counted.
+    pub(crate) fn count_token(&self, pool: u32, key: u32, issued_at: u32, now: u32) {
+        let age = TokenAge::of(now.saturating_sub(issued_at)) as usize;
+        self.pool(pool).ages[age].add(1);
+        let key = self.key(key);
+        key.ages[age].add(1);
+        key.last_seen.store(now, Relaxed);
     }
 
     pub(crate) fn backend(&self, slot: u32) -> &BackendCells {

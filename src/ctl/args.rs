@@ -46,6 +46,9 @@ pub(crate) enum Action {
         /// 0 to 1000; 0 gets no new sessions. [default: 1]
         #[arg(long, value_name = "N")]
         weight: Option<u32>,
+        /// It gets new sessions only while none of the others can take any.
+        #[arg(long)]
+        backup: bool,
     },
     /// Set the weight of a backend.
     Weight {
@@ -96,10 +99,34 @@ pub(crate) enum Action {
     Explain(Explain),
     /// Read the configuration file again.
     Reload,
-    /// Make a new key for affinity tokens; the old ones still open what they sealed.
+    /// The keys of the affinity tokens: what was seen of them, and whether an old one may go.
+    Keys {
+        #[command(subcommand)]
+        change: Option<KeyChange>,
+    },
+    /// The same as `keys rotate`.
+    #[command(hide = true)]
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyChange {
+    /// Make a new key that seals; the old ones still open what they sealed.
+    Rotate {
+        /// Keys in all, the new one among them, 1 to 16; older ones are dropped. [default: 3]
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+    },
+    /// Take a key away: its tokens open no more.
+    Remove {
+        /// What the key is called.
+        key: String,
+        /// Also where tokens of it may be left: their sessions begin anew.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,6 +159,9 @@ pub(crate) enum Change {
         /// 0 to 1000; 0 gets no new sessions.
         #[arg(long, value_name = "N", default_value_t = 1)]
         weight: u32,
+        /// It gets new sessions only while none of the others can take any.
+        #[arg(long)]
+        backup: bool,
     },
 }
 
@@ -147,8 +177,8 @@ impl Change {
             Self::Remove { name } => json!({ "remove": name }),
             Self::Maintenance { name } => json!({ "maintenance": name }),
             Self::Weight { name, weight } => json!({ "weight": { "name": name, "weight": weight } }),
-            Self::Add { name, address, weight } => {
-                json!({ "add": { "name": name, "address": address, "weight": weight } })
+            Self::Add { name, address, weight, backup } => {
+                json!({ "add": { "name": name, "address": address, "weight": weight, "backup": backup } })
             }
         }
     }

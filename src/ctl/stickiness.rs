@@ -8,6 +8,7 @@ mod routes;
 use super::{
     show::{cell, list},
     table::Table,
+    windows,
 };
 use serde_json::Value;
 
@@ -33,7 +34,10 @@ pub(super) fn show(answer: &Value) -> String {
         backends.row(keys.map(|key| cell(&backend[key])));
     }
     let (ledger, hot, routes) = (ledger::show(answer), hot::show(answer), routes::show(answer));
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{routes}\n{backends}")
+    let windows = windows::show(answer);
+    format!(
+        "live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{routes}\n{backends}{windows}"
+    )
 }
 
 #[cfg(test)]

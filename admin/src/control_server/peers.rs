@@ -21,6 +21,10 @@ pub(crate) struct Peer {
     pub(crate) pid: u32,
     pub(crate) workers: u16,
     pub(crate) version: String,
+    /// When it began to count, in Unix milliseconds; 0 where it does not say so.
+    pub(crate) started: u64,
+    /// It served nothing yet when it connected.
+    pub(crate) is_fresh: bool,
     /// Unix milliseconds.
     pub(crate) connected_since: u64,
     /// What every worker of it acts on, 0 before it said so on this connection.
@@ -86,6 +90,8 @@ pub(crate) struct Figures {
     pub(crate) requests_in_flight: u64,
     pub(crate) requests_queued: u64,
     pub(crate) live_sessions: Option<u64>,
+    /// Of the data plane where it is the coldest.
+    pub(crate) warming: Option<u8>,
 }
 
 impl Peers {
@@ -135,9 +141,10 @@ impl Peers {
 
 /// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
 pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
-    let Stats { at, generation, dataplane, open_connections, pools } = report;
+    let Stats { at, generation, dataplane, open_connections, pools, keys } = report;
     (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
     known.dataplane = dataplane;
+    known.keys = keys;
     for (name, report) in pools {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
@@ -145,6 +152,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         pool.requests_queued = report.requests_queued;
         (pool.hot, pool.routes) = (report.hot, report.routes);
         pool.ledger = report.ledger.or(pool.ledger.take());
+        pool.ages = report.ages;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
     }
 }
@@ -153,12 +161,16 @@ pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str,
     let mut sum = Figures::default();
     for peer in peers {
         let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
-        let Some(BackendStats { counts, requests_in_flight, requests_queued, live_sessions }) = stats else { continue };
+        let Some(stats) = stats else { continue };
+        let BackendStats { counts, requests_in_flight, requests_queued, live_sessions, warming } = stats;
         add(&mut sum.counts, counts);
         sum.requests_in_flight += requests_in_flight;
         sum.requests_queued += requests_queued;
         if let Some(sessions) = live_sessions {
             *sum.live_sessions.get_or_insert(0) += sessions;
+        }
+        if let Some(percent) = *warming {
+            sum.warming = Some(sum.warming.map_or(percent, |least| least.min(percent)));
         }
     }
     sum

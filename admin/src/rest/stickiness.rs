@@ -5,18 +5,31 @@ mod hot;
 mod ledger;
 mod routes;
 
-use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
-use crate::{
-    control_server::peers::{Figures, add, figures},
-    state::{View, plan},
+use super::{
+    Shared,
+    advice::advice,
+    json,
+    pools::PoolPath,
+    problem::Problem,
+    request::Path,
+    windows::{TargetView, WindowView, target, windows},
 };
-use affinity::imbalance::{Load, imbalance};
+use crate::{
+    advice::Advice,
+    control_server::peers::{Figures, add, figures},
+    history::{returning, told},
+    state::{State as Owner, View, plan},
+};
+use affinity::{
+    burn::Returning,
+    imbalance::{Load, imbalance},
+};
 use axum::{extract::State, http::StatusCode, response::Response};
 use capacity::CapacitiesView;
 use control::{
     cost::Moved,
-    counters::{BackendCount, PoolCount, Tells},
-    desired::{AdminState, PoolState},
+    counters::{BackendCount, Tells},
+    desired::{AdminState, Member, PoolState},
     status::Counts,
 };
 use hot::HotView;
@@ -25,7 +38,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What stickiness costs a pool. Figures are sums over the connected data planes since these started.
+/// What stickiness costs a pool. Figures are sums over the connected data planes since these started, except those of
+/// `windows` and `target`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StickinessView {
     pool: String,
@@ -46,6 +60,12 @@ pub(super) struct StickinessView {
     /// At most a hundred, the one with the most requests without a marker first.
     routes: Vec<RouteView>,
     backends: Vec<BackendCost>,
+    /// Over the last 1, 5 and 60 minutes.
+    windows: Vec<WindowView>,
+    /// `null` where the pool has none.
+    target: Option<TargetView>,
+    /// What the figures say about the pool's settings; empty where they say nothing.
+    advice: Vec<Advice>,
 }
 
 /// How unevenly the load lies on the backends that are active, per weight; `null` where there is none.
@@ -82,6 +102,12 @@ pub(super) struct ReturningView {
     share: Option<f64>,
 }
 
+impl ReturningView {
+    pub(super) fn of(returning: Returning) -> Self {
+        Self { requests: returning.requests, pinned: returning.pinned, share: returning.share() }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BackendCost {
     name: String,
@@ -105,26 +131,22 @@ pub(super) struct BackendCost {
 pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
     let view = app.state.view();
     let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
-    Ok(json(StatusCode::OK, &report(&view, &path.pool, pool)))
+    Ok(json(StatusCode::OK, &report(&app.state, &view, &path.pool, pool)))
 }
 
-fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
+fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let mut counts = Counts::new();
     let stats = view.peers.iter().filter_map(|peer| peer.stats.pools.get(name));
     for stats in stats.clone() {
         add(&mut counts, &stats.counts);
     }
-    let of = |tells: Tells| -> BTreeMap<_, _> {
-        let causes = PoolCount::ALL.iter().filter(|cause| cause.tells() == tells);
-        causes.map(|cause| (cause.name().to_owned(), value(&counts, cause.name()))).collect()
-    };
-    let left = of(Tells::Left);
-    let pinned = of(Tells::Reached).values().sum::<u64>();
-    let returning = pinned + left.values().sum::<u64>();
+    let history = state.history(name);
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
     let imbalance_by = |load: &dyn Fn(&Figures) -> Option<u64>| {
-        let active = rows.iter().filter(|(_, member, _)| member.admin_state == AdminState::Active);
+        // Backups are to be idle.
+        let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
+        let active = rows.iter().filter(|(_, member, _)| bears(member));
         let loads = active
             .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
         imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })
@@ -151,13 +173,9 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
         ),
         imbalance: actual,
         imbalance_if_free: free,
-        returning: ReturningView {
-            requests: returning,
-            pinned,
-            share: (returning > 0).then(|| real(pinned) / real(returning)),
-        },
-        refused: of(Tells::Refused),
-        left,
+        returning: ReturningView::of(returning(&counts)),
+        refused: told(&counts, Tells::Refused),
+        left: told(&counts, Tells::Left),
         ledger: ledger::sum(stats.clone()),
         routes: routes::sum(stats.clone()),
         hot: HotView::new(stats, pool.settings.affinity.mode),
@@ -178,6 +196,9 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
                 }
             })
             .collect(),
+        windows: windows(&history),
+        target: target(pool, &history),
+        advice: advice(state, view, (name, pool), &counts, &history),
     }
 }
 

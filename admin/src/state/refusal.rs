@@ -13,6 +13,10 @@ pub(crate) enum Refusal {
         backend: String,
         known: Vec<String>,
     },
+    NoKey {
+        key: String,
+        known: Vec<String>,
+    },
     NoListener {
         listener: String,
         known: Vec<String>,
@@ -30,6 +34,8 @@ pub(crate) enum Refusal {
     },
     /// The pool's sessions can't be drained like that, and what can be done.
     CantDrain(String),
+    /// Sessions need the key, and what can be done.
+    KeyInUse(String),
     Wrong(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),

@@ -5,7 +5,6 @@ mod ledger;
 mod link;
 mod plane;
 mod report;
-pub(crate) mod sessions;
 mod slots;
 mod snapshot;
 
@@ -54,6 +53,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         ready: Some(ready),
         version,
         count,
+        started: plane::unix_millis(),
         global,
         handed: handed.clone(),
         unsaved: false,
@@ -100,6 +100,8 @@ struct Control {
     ready: Option<Box<dyn FnOnce() + Send>>,
     version: &'static str,
     count: u16,
+    /// Unix milliseconds.
+    started: u64,
     global: Global,
     handed: Receiver<Handed>,
     /// Something that was observed is not in the snapshot on disk yet.
@@ -145,6 +147,7 @@ impl Control {
                     pid: std::process::id(),
                     workers: self.count,
                     generation: self.plane.generation(),
+                    started: self.started,
                 };
                 if link.send(&hello) {
                     self.plane.tell_anew();

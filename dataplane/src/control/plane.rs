@@ -2,11 +2,13 @@ use super::{
     hot::Hottest,
     ledger::Ledger,
     report::{Reporter, Sources},
-    sessions::Sessions,
     slots::SlotBook,
 };
 use crate::worker::{Command, Mailbox, Shared};
-use affinity::table::{Dirty, Table};
+use affinity::{
+    sessions::Sessions,
+    table::{Dirty, Table},
+};
 use control::{
     desired::{Change, Snapshot},
     status::Stats,
@@ -134,7 +136,7 @@ impl Plane {
             let before = self.workers[index].table.as_ref();
             let table = match &first {
                 Some(first) => first.copy(before),
-                None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots),
+                None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots, unix_seconds()),
             };
             if self.slots.is_full_for(&table) {
                 return Err(
@@ -193,7 +195,7 @@ impl Plane {
 
     pub(super) fn expire_sessions(&mut self) {
         let Some(table) = self.workers.first().and_then(|seat| seat.table.as_ref()) else { return };
-        let now = u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX);
+        let now = unix_seconds();
         let idle: ahash::AHashMap<u32, u32> = table
             .pools
             .iter()
@@ -222,6 +224,7 @@ impl Plane {
             ledger: &self.ledger,
             hottest: &self.hottest,
             slots: &self.slots,
+            now: unix_seconds(),
         };
         let mut stats = self.reporter.report(&sources, table);
         stats.generation = self.applied_by_all();
@@ -230,7 +233,11 @@ impl Plane {
     }
 }
 
-fn unix_millis() -> u64 {
+fn unix_seconds() -> u32 {
+    u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX)
+}
+
+pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,16 +1,22 @@
 //! What the workers have counted, summed.
 
-use super::{hot::Hottest, ledger::Ledger, sessions::Sessions, slots::SlotBook};
+use super::{hot::Hottest, ledger::Ledger, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
 };
-use affinity::table::{PoolTable, Table};
+use affinity::{
+    sessions::Sessions,
+    table::{PoolTable, Table},
+    token::id_name,
+    warming::warmth,
+};
 use ahash::AHashMap;
 use control::{
     cost::{Moved, RouteStats},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
-    status::{BackendStats, Counts, PoolStats, Stats},
+    status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
+    token_age::TokenAge,
 };
 
 /// Sums the workers' boards, and remembers what it has told of each backend, so that of thousands only those are told
@@ -30,6 +36,8 @@ pub(super) struct Sources<'a> {
     pub(super) ledger: &'a Ledger,
     pub(super) hottest: &'a Hottest,
     pub(super) slots: &'a SlotBook,
+    /// Unix seconds.
+    pub(super) now: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +48,17 @@ struct Figures {
     in_flight: u64,
     queued: u64,
     live_sessions: Option<u64>,
+    warming: Option<u8>,
 }
 
 impl Reporter {
     pub(super) fn report(&mut self, from: &Sources<'_>, table: &Table) -> Stats {
-        let Sources { boards, gates, sessions, .. } = *from;
+        let Sources { boards, gates, sessions, now, .. } = *from;
         let dataplane: [u64; Dataplane::COUNT] = sum(boards.iter().map(|board| &board.dataplane));
         let open = dataplane[Dataplane::Accepted as usize].saturating_sub(dataplane[Dataplane::Closed as usize]);
         let mut stats = Stats {
             dataplane: named(Dataplane::ALL.iter().map(|count| count.name()), &dataplane),
+            keys: table.keys.iter().map(|key| (id_name(key.id), seen(boards, key.slot))).collect(),
             open_connections: open,
             ..Stats::default()
         };
@@ -59,6 +69,7 @@ impl Reporter {
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
                 hot: from.hottest.told(pool.slot),
+                ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
             let has_sessions = pool.settings.affinity.has_sessions();
@@ -70,6 +81,7 @@ impl Reporter {
                     in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: has_sessions.then(|| sessions.live(backend.slot)),
+                    warming: warmth(&pool.settings, backend, now).map(percent),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
                     told.backends.insert(backend.name.clone(), figures.to_stats());
@@ -98,6 +110,7 @@ impl Figures {
             requests_in_flight: self.in_flight,
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
+            warming: self.warming,
         }
     }
 }
@@ -116,6 +129,24 @@ fn routes(from: &Sources<'_>, table: &Table, stats: &mut Stats) {
             });
         }
     }
+}
+
+/// Of `u64::MAX`.
+fn percent(share: u64) -> u8 {
+    u8::try_from((u128::from(share) * 100) >> 64).unwrap_or(u8::MAX)
+}
+
+/// What was seen of the tokens of one key.
+fn seen(boards: &[Board], slot: u32) -> KeyStats {
+    let last_seen = boards.iter().map(|board| board.key(slot).last_seen()).max();
+    KeyStats {
+        ages: by_age(boards.iter().map(|board| &board.key(slot).ages)),
+        last_seen: last_seen.filter(|seconds| *seconds > 0),
+    }
+}
+
+fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {
+    named(TokenAge::ALL.iter().map(|age| age.name()), &sum(of))
 }
 
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {
@@ -158,7 +189,7 @@ mod tests {
         let gates = Gates::new(Vec::new());
         let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
         let mut told = |snapshot: &Snapshot| {
-            let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
+            let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
             let from = Sources {
                 boards: &boards,
                 gates: &gates,
@@ -166,6 +197,7 @@ mod tests {
                 ledger: &ledger,
                 hottest: &hottest,
                 slots: &slots,
+                now: 0,
             };
             reporter.report(&from, &table).pools["shop"].backends.clone()
         };
@@ -189,9 +221,16 @@ mod tests {
         let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
-            let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            let from =
-                Sources { boards: &[], gates: &gates, sessions: &sessions, ledger, hottest: &hottest, slots: &slots };
+            let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
+            let from = Sources {
+                boards: &[],
+                gates: &gates,
+                sessions: &sessions,
+                ledger,
+                hottest: &hottest,
+                slots: &slots,
+                now: 0,
+            };
             let told = reporter.report(&from, &table).pools["shop"].ledger.clone();
             told.map(|moves| moves.iter().map(|moved| (moved.from.clone(), moved.count)).collect::<Vec<_>>())
         };

@@ -1,4 +1,4 @@
-//! Numbers for pools and backends under which workers keep what outlives a table.
+//! Numbers for pools, backends and keys under which workers keep what outlives a table.
 
 use crate::counters::MAX_SLOTS;
 use affinity::table::{RouteName, Slots, Table};
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct SlotBook {
     pools: BTreeMap<String, u32>,
     backends: BTreeMap<(String, String), u32>,
+    keys: BTreeMap<u16, u32>,
     next_pool: u32,
     /// Of backends, by their slots.
     names: Vec<String>,
@@ -62,7 +63,15 @@ impl Slots for SlotBook {
         self.routes.insert(counted, slot);
         Some(slot)
     }
+
+    fn key(&mut self, id: u16) -> u32 {
+        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        *self.keys.entry(id).or_insert(next)
+    }
 }
+
+// There are fewer ids of keys than slots.
+const _: () = assert!(MAX_SLOTS > u16::MAX as u32);
 
 impl SlotBook {
     /// The routes of a table's listeners, with their slots.

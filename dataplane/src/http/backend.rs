@@ -11,7 +11,7 @@ use affinity::{
     balance::View,
     choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
     free::free_choice,
-    marker,
+    marker::{self, Found},
     table::PoolTable,
 };
 use control::{
@@ -68,7 +68,8 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let asked = Asked { pin, key: request.found.key, random, now, force: request.found.forced };
+        let Found { key, forced: force, together, .. } = request.found;
+        let asked = Asked { pin, key, random, now, force, together };
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => {

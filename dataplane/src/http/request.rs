@@ -1,4 +1,4 @@
-use super::{carried, client::Client, follow};
+use super::{carried, client::Client, follow, marked};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::{Worker, is_sampled},
@@ -7,10 +7,10 @@ use affinity::{
     choose::Pin,
     marker::{self, Found, NoPin},
     table::{PoolTable, Table},
-    token::{Expiry, Refused},
+    token::Refused,
 };
 use control::{
-    counters::{Dataplane, PoolCount, RouteCount},
+    counters::Dataplane,
     spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
 };
 use std::net::IpAddr;
@@ -53,7 +53,7 @@ pub(super) struct Request {
     pub(super) found: Found,
     /// The slot of the pinned backend, by which it is found again in another table.
     pub(super) pinned: Option<u32>,
-    /// A random number of this request's own: the key of a session that begins with it.
+    /// The key of a session that begins with it: a random number, unless the pool coalesces first requests.
     pub(super) fresh: u64,
     /// The client's address, where this request is of the sample.
     pub(super) sampled: Option<IpAddr>,
@@ -135,19 +135,15 @@ pub(super) fn prepare(
         return refuse(Status::ServiceUnavailable);
     };
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
-    let fresh = worker.clock.random();
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
+    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), worker.clock.random());
     let found = match lead.affinity {
         true => find(worker, &table, pool, &carried, fresh),
         false => Found::free(fresh),
     };
-    count_refused(worker, pool, &found);
-    if let Some(route) = lead.route.filter(|_| lead.affinity && pool.settings.affinity.is_carried())
-        && !marker::is_ignored(pool, &carried)
-    {
-        count_route(worker, route, &found, client.marked == Some(pool.slot) && !trusted);
-    }
+    let own = client.marked == Some(pool.slot) && !trusted;
+    marked::count(worker, &table, &marked::Came { pool, lead, carried: &carried, found: &found, own });
     let sampled = is_sampled(fresh) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
@@ -227,31 +223,4 @@ fn address_of(element: &str) -> Option<IpAddr> {
     let address =
         bare.parse().ok().or_else(|| element.parse::<std::net::SocketAddr>().ok().map(|with_port| with_port.ip()));
     address.map(|address: IpAddr| address.to_canonical())
-}
-
-/// Counts whether the client returned a marker, be it one that counts as none. `marked` says that one was set on its
-/// connection, which is its own.
-fn count_route(worker: &Worker, route: u32, found: &Found, marked: bool) {
-    let cells = worker.board().route(route);
-    cells[RouteCount::Requests as usize].add(1);
-    if matches!(found.pin, Pin::Absent | Pin::Free) && found.refused.is_none() {
-        cells[RouteCount::Unmarked as usize].add(1);
-        if marked {
-            cells[RouteCount::Ignored as usize].add(1);
-        }
-    }
-}
-
-fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
-    let what = match found.refused {
-        None => return,
-        Some(NoPin::Expired(Expiry::Lifetime)) => PoolCount::ExpiredLifetime,
-        Some(NoPin::Expired(Expiry::Idle)) => PoolCount::ExpiredIdle,
-        Some(NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed)) => PoolCount::TokenMalformed,
-        Some(NoPin::Refused(Refused::UnknownKey)) => PoolCount::TokenUnknownKey,
-        Some(NoPin::Refused(Refused::BadMac)) => PoolCount::TokenBadMac,
-        Some(NoPin::OtherPool) => PoolCount::TokenOtherPool,
-        Some(NoPin::Refused(Refused::Future)) => PoolCount::TokenFuture,
-    };
-    worker.board().count_pool(pool.slot, what);
 }

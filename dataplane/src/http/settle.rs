@@ -1,13 +1,11 @@
 //! What became of a request's session, counted.
 
 use super::{backend::Target, follow::Followed, request::Request};
-use crate::{
-    control::sessions::Touch,
-    worker::{Move, Sample, Worker},
-};
+use crate::worker::{Move, Sample, Worker};
 use affinity::{
     choose::{Cause, Ended, Outcome, Unserved},
     ledger::{Entry, Kind, Reason},
+    sessions::Touch,
 };
 use control::counters::{BackendCount, PoolCount};
 

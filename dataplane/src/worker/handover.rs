@@ -1,7 +1,7 @@
 //! What a worker hands to the control thread by the batch.
 
 use super::{ledger::Move, samples::Sample};
-use crate::control::sessions::Touch;
+use affinity::sessions::Touch;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 #[derive(Debug)]

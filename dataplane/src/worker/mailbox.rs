@@ -3,8 +3,11 @@ use super::{
     gates::Gates,
     handover::{Handed, Handover},
 };
-use crate::{control::sessions::Touch, counters::Board, io::Wakeup};
-use affinity::table::{PoolTable, Table};
+use crate::{counters::Board, io::Wakeup};
+use affinity::{
+    sessions::Touch,
+    table::{PoolTable, Table},
+};
 use control::{counters::Dataplane, status::Health};
 use crossbeam_channel::{Receiver, Sender};
 use std::{
