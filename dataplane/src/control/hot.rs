@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use control::cost::{Hot, HotKey};
 use std::{hash::Hash, net::IpAddr};
 
-/// Counters for the sessions of a pool, and for the addresses: a share is known to 1 in 128, in some 20 KB for a pool.
+/// Counters for the sessions of a pool, and for the addresses: a share is known to 1 in 128, in some 40 KB for a pool.
 const ROOM: usize = 128;
 /// How many are told of each.
 const TOLD: usize = 10;

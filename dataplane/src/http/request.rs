@@ -137,14 +137,16 @@ pub(super) fn prepare(
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
-    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), worker.clock.random());
+    let random = worker.clock.random();
+    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), random);
     let found = match lead.affinity {
         true => find(worker, &table, pool, &carried, fresh),
         false => Found::free(fresh),
     };
     let own = client.marked == Some(pool.slot) && !trusted;
     marked::count(worker, &table, &marked::Came { pool, lead, carried: &carried, found: &found, own });
-    let sampled = is_sampled(fresh) && pool.settings.affinity.mode != Mode::None;
+    // Not by the fresh key, which follows from the client where first requests are coalesced.
+    let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
         forwarding: &settings.forwarding,
