@@ -6,7 +6,7 @@ mod support;
 
 use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
-    counters::{BackendCount, Dataplane, PoolCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts,
@@ -250,6 +250,7 @@ fn every_metric_is_listed_and_no_other() {
     let list = list.split("\n\n").nth(1).unwrap();
     let counters = Dataplane::ALL.iter().map(|count| count.name());
     let counters = counters.chain(PoolCount::ALL.iter().map(|count| count.name()));
+    let counters = counters.chain(RouteCount::ALL.iter().map(|count| count.name()));
     let counters: BTreeSet<_> = counters.chain(BackendCount::ALL.iter().map(|count| count.name())).collect();
     let told = quoted(list);
     let missing: Vec<_> = counters.difference(&told).collect();
@@ -260,7 +261,7 @@ fn every_metric_is_listed_and_no_other() {
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut shown = BTreeSet::new();
     for family in families {
-        let short = ["dataplane_", "pool_", "backend_"].iter().find_map(|scope| {
+        let short = ["dataplane_", "pool_", "backend_", "route_"].iter().find_map(|scope| {
             let rest = family.strip_prefix("steadfast_")?.strip_prefix(scope)?;
             Some(rest.trim_end_matches("_total"))
         });

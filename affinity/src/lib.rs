@@ -10,6 +10,7 @@ pub mod foreign;
 mod former;
 pub mod free;
 pub mod hash;
+pub mod hot;
 pub mod imbalance;
 pub mod ledger;
 pub mod marker;

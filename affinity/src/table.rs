@@ -14,7 +14,7 @@ use crate::{
 use ahash::AHashMap;
 use control::{
     desired::{AdminState, Drain, PoolState, Snapshot},
-    spec::{HealthCheck, Key, Listener, Pool},
+    spec::{HealthCheck, Key, Listener, Pool, Route},
     status::Health,
 };
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -45,6 +45,8 @@ pub struct KeySlot {
 pub struct ListenerTable {
     pub settings: Listener,
     pub router: Router,
+    /// The slots of its routes that are counted.
+    pub routes: Vec<u32>,
 }
 
 /// One pool. A backend is known by its index here, in the order of names.
@@ -115,7 +117,18 @@ pub struct Backend {
 pub trait Slots {
     fn pool(&mut self, pool: &str) -> u32;
     fn backend(&mut self, pool: &str, backend: &str) -> u32;
+    /// `None` where it is not to be counted.
+    fn route(&mut self, route: &RouteName<'_>) -> Option<u32>;
     fn key(&mut self, id: u16) -> u32;
+}
+
+/// What tells a route from others: where it leads, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteName<'a> {
+    pub pool: &'a str,
+    pub listener: &'a str,
+    pub host: Option<&'a str>,
+    pub path: Option<&'a str>,
 }
 
 /// What differs from the table before.
@@ -155,9 +168,17 @@ impl Table {
         let listeners = desired
             .listeners
             .iter()
-            .map(|listener| ListenerTable {
-                settings: listener.clone(),
-                router: Router::new(&listener.routes, listener.pool.as_deref(), index),
+            .map(|listener| {
+                let mut routes = Vec::new();
+                let slot = |route: Option<&Route>, pool: &str| {
+                    let (host, path) =
+                        route.map_or((None, None), |route| (route.host.as_deref(), route.path.as_deref()));
+                    let slot = slots.route(&RouteName { pool, listener: &listener.name, host, path });
+                    routes.extend(slot);
+                    slot
+                };
+                let router = Router::new(&listener.routes, listener.pool.as_deref(), index, slot);
+                ListenerTable { settings: listener.clone(), router, routes }
             })
             .collect();
         let keys = desired.keys.iter().map(|key| {

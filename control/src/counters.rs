@@ -163,6 +163,15 @@ counters! {
     }
 }
 
+counters! {
+    /// Counted for each route of a listener that leads to a pool whose clients carry what says where their session is.
+    RouteCount {
+        Requests "requests" "Requests that may come with a marker.",
+        Unmarked "unmarked" "Those that came without one.",
+        Ignored "ignored" "Those of them on a connection on which one had been set.",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
-    cost::Moved,
+    cost::{Hot, HotKey, Moved, RouteStats},
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
@@ -219,11 +219,17 @@ fn to_admin() -> Vec<ToAdmin> {
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let ledger =
         vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
+    let hot = |key: &str| vec![HotKey { key: key.into(), samples: 2 }];
+    let hot = Hot { samples: 9, sessions: hot("00ff00ff00ff00ff"), addresses: hot("2001:db8::1") };
+    let route =
+        RouteStats { listener: "web".into(), host: None, path: Some("/cart".into()), counts: counts("unmarked") };
     let pool = PoolStats {
         counts: counts("pinned"),
         requests_queued: 1,
         backends,
         ledger: Some(ledger),
+        hot: Some(hot),
+        routes: vec![route],
         ages: counts("under_1h"),
     };
     let stats = Stats {

@@ -70,6 +70,11 @@ impl Affinity {
         self.sets_cookie()
     }
 
+    /// Whether clients carry what says where their session is.
+    pub fn is_carried(&self) -> bool {
+        !matches!(self.mode, Mode::None | Mode::SourceIp)
+    }
+
     /// Whether there is a cookie of ours.
     pub fn sets_cookie(&self) -> bool {
         self.mode == Mode::Cookie || self.follows() == Some(Follows::Beside)

@@ -99,6 +99,9 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
         let Ok(_room) = line.enter(worker, request, &target) else { continue };
         let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client } => {
+                if !target.set_cookie.is_empty() {
+                    client.marked = Some(request.pool.slot);
+                }
                 if !keep_client {
                     client.linger(worker).await;
                 }

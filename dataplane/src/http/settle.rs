@@ -1,7 +1,7 @@
 //! What became of a request's session, counted.
 
 use super::{backend::Target, follow::Followed, request::Request};
-use crate::worker::{Move, Worker};
+use crate::worker::{Move, Sample, Worker};
 use affinity::{
     choose::{Cause, Ended, Outcome, Unserved},
     ledger::{Entry, Kind, Reason},
@@ -53,7 +53,11 @@ impl Target {
             Outcome::New | Outcome::Lost => Some(request.fresh),
             Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
         };
-        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
+        let key = key.filter(|_| self.has_sessions);
+        if let Some(address) = request.sampled {
+            worker.samples.note(Sample { pool, session: key, address });
+        }
+        if let (Some(key), Some(backend)) = (key, home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
         }
     }

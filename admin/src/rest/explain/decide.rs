@@ -10,7 +10,7 @@ use affinity::{
     hash::mix64,
     marker::{Found, NoPin, Parts, find, fresh_key, is_ignored, marker},
     route::Router,
-    table::{Dirty, PoolTable, Slots, Table},
+    table::{Dirty, PoolTable, RouteName, Slots, Table},
     token::{Expiry, Refused},
     wheel::Turn,
 };
@@ -157,7 +157,7 @@ fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Re
     let pools: Vec<_> = desired.pools.keys().collect();
     let index = |name: &str| pools.binary_search_by(|pool| pool.as_str().cmp(name)).ok();
     let index = |name: &str| index(name).and_then(|at| u32::try_from(at).ok());
-    let router = Router::new(&listener.routes, listener.pool.as_deref(), index);
+    let router = Router::new(&listener.routes, listener.pool.as_deref(), index, |_, _| None);
     let lead = router.find(name.as_bytes(), path.as_bytes());
     let found = lead.and_then(|lead| pools.get(lead.pool as usize));
     answer.listener = Some(listener.name.clone());
@@ -208,6 +208,10 @@ impl Slots for NoSlots {
 
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         0
+    }
+
+    fn route(&mut self, _: &RouteName<'_>) -> Option<u32> {
+        None
     }
 
     fn key(&mut self, _: u16) -> u32 {
