@@ -2,8 +2,9 @@
 
 use crate::{
     hash::mix64,
+    ring::Ring,
     table::PoolTable,
-    wheel::{Turn, below},
+    wheel::{Turn, Wheel, below},
 };
 use control::spec::Balance;
 use std::{cmp::Ordering, collections::BTreeSet};
@@ -53,9 +54,31 @@ impl View for Calm {
     }
 }
 
-/// One of the backends that are `usable`, by the pool's policy. `key` is the session key, for `ring`; `random` is fresh.
+/// Whom new sessions are spread over, and by what: the backups of a pool, or all others.
+#[derive(Clone, Copy, Debug)]
+pub struct Among<'a> {
+    pub ring: &'a Ring,
+    pub wheel: &'a Wheel,
+    pub backup: bool,
+}
+
+impl PoolTable {
+    /// All that are no backups.
+    pub fn primaries(&self) -> Among<'_> {
+        Among { ring: &self.ring, wheel: &self.wheel, backup: false }
+    }
+
+    pub fn backups(&self) -> Option<Among<'_>> {
+        let backups = self.backups.as_ref()?;
+        Some(Among { ring: &backups.ring, wheel: &backups.wheel, backup: true })
+    }
+}
+
+/// One of the backends among these that are `usable`, by the pool's policy. `key` is the session key, for `ring`; `random`
+/// is fresh.
 pub fn balance(
     pool: &PoolTable,
+    among: Among<'_>,
     key: u64,
     random: u64,
     turn: &mut Turn,
@@ -63,16 +86,19 @@ pub fn balance(
     usable: impl Fn(u16) -> bool,
 ) -> Option<u16> {
     match pool.settings.balance {
-        Balance::RoundRobin => pool.wheel.next(turn, usable),
-        Balance::Random => pool.wheel.draw(random, &usable),
+        Balance::RoundRobin => among.wheel.next(turn, usable),
+        Balance::Random => among.wheel.draw(random, &usable),
         Balance::P2c => {
-            let one = pool.wheel.draw(random, &usable)?;
-            let other = pool.wheel.draw(mix64(random), |backend| backend != one && usable(backend));
+            let one = among.wheel.draw(random, &usable)?;
+            let other = among.wheel.draw(mix64(random), |backend| backend != one && usable(backend));
             let load = |backend| Load::of(pool, backend, view);
             Some(other.filter(|other| load(*other).cmp(load(one)).is_lt()).unwrap_or(one))
         }
-        Balance::LeastRequests => least_requests(pool, random, view, usable),
-        Balance::Ring => pool.ring.first_usable(key, usable),
+        Balance::LeastRequests => {
+            let is_among = |index: u16| pool.backends[usize::from(index)].backup == among.backup;
+            least_requests(pool, random, view, |index| is_among(index) && usable(index))
+        }
+        Balance::Ring => among.ring.first_usable(key, usable),
     }
 }
 

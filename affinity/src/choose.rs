@@ -2,9 +2,11 @@
 //! tests and benches.
 
 use crate::{
-    balance::{View, balance},
+    balance::{Among, View, balance},
     drain,
+    hash::mix64,
     table::{Backend, PoolTable},
+    warming,
     wheel::Turn,
 };
 use control::{
@@ -12,7 +14,10 @@ use control::{
     spec::{Follows, Mode, OnDown, OnOverload},
     status::Health,
 };
+use std::iter;
 
+#[cfg(test)]
+mod backup_tests;
 #[cfg(test)]
 mod overload_tests;
 #[cfg(test)]
@@ -47,6 +52,8 @@ pub struct Asked {
     pub now: u32,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub force: bool,
+    /// A session that begins goes where its key says, as all do that begin with that key, and not by the balance policy.
+    pub together: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +126,18 @@ pub enum Ended {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now, force } = *asked;
+    let Asked { pin, key, random, now, force, together } = *asked;
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
-        let fresh = chooser.newcomer(|takes| balance(pool, key, random, turn, view, takes));
+        let draw = if together { mix64(key) } else { random };
+        let fresh = chooser.newcomer(|among, takes| {
+            let mut find = |takes: &dyn Fn(u16) -> bool| match together {
+                true => among.ring.first_usable(key, takes),
+                false => balance(pool, among, key, random, turn, view, takes),
+            };
+            let is_warm = |index| takes(index) && !warming::holds_back(pool, index, draw, now);
+            pool.warms.then(|| find(&is_warm)).flatten().or_else(|| find(takes))
+        });
         fresh.map(|backend| Choice { backend, outcome })
     };
     match pin {
@@ -132,7 +147,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
         Pin::Unreadable => Err(Unserved::Ended(Ended::Unreadable)),
         Pin::Gone if chooser.stays() => Err(Unserved::Ended(Ended::Left(Cause::Removed))),
         Pin::Gone => chooser.leave(key, None, Cause::Removed),
-        Pin::Hashed => match pool.ring.lookup(key) {
+        Pin::Hashed => match chooser.home_of(key) {
             Some(home) if chooser.backend(home).admin_state == AdminState::Draining && !force => {
                 chooser.leave(key, Some(home), Cause::Draining)
             }
@@ -175,22 +190,49 @@ impl<V: View> Chooser<'_, V> {
         backend.address.is_some() && (self.pool.fails_open || is_up()) && !self.view.was_tried(index)
     }
 
-    /// Whom a session goes to that begins or moves, as `find` finds one that takes it: those with room come first.
-    fn newcomer(&self, mut find: impl FnMut(&dyn Fn(u16) -> bool) -> Option<u16>) -> Result<u16, Unserved> {
+    /// Whom a session goes to that begins or moves, as `find` finds one that takes it: those with room come first. The
+    /// backups come last, when no other takes any, and then those that are down where the pool fails open.
+    fn newcomer(&self, mut find: impl FnMut(Among<'_>, &dyn Fn(u16) -> bool) -> Option<u16>) -> Result<u16, Unserved> {
         let settings = &self.pool.settings;
-        if let Some(backend) = find(&|index| self.takes_new(index) && self.has_room(index)) {
-            return Ok(backend);
+        for among in self.tiers() {
+            if let Some(backend) = find(among, &|index| self.takes_new(index) && self.has_room(index)) {
+                return Ok(backend);
+            }
+            // The bound spreads load and refuses nobody.
+            let beyond =
+                settings.load_bound.and_then(|_| find(among, &|index| self.takes_new(index) && !self.is_full(index)));
+            if let Some(backend) = beyond {
+                return Ok(backend);
+            }
+            if settings.limits.requests > 0 && self.any_takes_new(among) {
+                return Err(Unserved::Full { home: None });
+            }
         }
-        // The bound spreads load and refuses nobody.
-        let beyond = settings.load_bound.and_then(|_| find(&|index| self.takes_new(index) && !self.is_full(index)));
-        if let Some(backend) = beyond {
-            return Ok(backend);
-        }
-        if settings.limits.requests > 0 && self.all().any(|index| self.takes_new(index)) {
-            return Err(Unserved::Full { home: None });
-        }
-        let down = settings.health.fail_open.then(|| find(&|index| self.takes_new_though_down(index))).flatten();
+        let down = |among| find(among, &|index| self.takes_new_though_down(index));
+        let down = settings.health.fail_open.then(|| self.tiers().find_map(down)).flatten();
         down.ok_or(Unserved::NoBackend)
+    }
+
+    /// Whom new sessions are spread over, in the order in which they come.
+    fn tiers(&self) -> impl Iterator<Item = Among<'_>> {
+        iter::once(self.pool.primaries()).chain(self.pool.backups())
+    }
+
+    fn any_takes_new(&self, among: Among<'_>) -> bool {
+        self.all().any(|index| self.backend(index).backup == among.backup && self.takes_new(index))
+    }
+
+    /// Where a session is at home that its key alone places: never at a backup, unless there is nobody else.
+    fn home_of(&self, key: u64) -> Option<u16> {
+        self.tiers().find_map(|among| among.ring.lookup(key))
+    }
+
+    /// The ring's next that takes new sessions and has room.
+    fn next_with_room(&self, key: u64) -> Option<u16> {
+        let takes = |index| self.takes_new(index) && self.has_room(index);
+        let next = self.pool.ring.first_usable(key, takes);
+        let backups = || self.pool.backups().filter(|_| !self.any_takes_new(self.pool.primaries()));
+        next.or_else(|| backups()?.ring.first_usable(key, takes))
     }
 
     fn all(&self) -> impl Iterator<Item = u16> {
@@ -211,7 +253,10 @@ impl<V: View> Chooser<'_, V> {
     fn is_over_bound(&self, index: u16) -> bool {
         let Some(bound) = self.pool.settings.load_bound else { return false };
         let all = u64::from(self.view.pool_in_flight()) + 1;
-        let share = (all * u64::from(self.backend(index).weight)) as f64 / (self.pool.usable_weight.max(1)) as f64;
+        let backend = self.backend(index);
+        let backups = self.pool.backups.as_ref().filter(|_| backend.backup);
+        let usable_weight = backups.map_or(self.pool.usable_weight, |backups| backups.usable_weight);
+        let share = (all * u64::from(backend.weight)) as f64 / (usable_weight.max(1)) as f64;
         f64::from(self.view.in_flight(index)) >= (bound * share).ceil()
     }
 
@@ -267,16 +312,13 @@ impl<V: View> Chooser<'_, V> {
             OnOverload::Spill if self.has_room(home) => pinned,
             OnOverload::Spill if self.stays() && self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
             OnOverload::Spill if self.stays() => pinned,
-            OnOverload::Spill => {
-                let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index));
-                match next {
-                    Some(backend) => {
-                        Ok(Choice { backend, outcome: Outcome::Spilled { from: home, cause: Cause::Overload } })
-                    }
-                    None if self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
-                    None => pinned,
+            OnOverload::Spill => match self.next_with_room(key) {
+                Some(backend) => {
+                    Ok(Choice { backend, outcome: Outcome::Spilled { from: home, cause: Cause::Overload } })
                 }
-            }
+                None if self.is_full(home) => Err(Unserved::Full { home: Some(home) }),
+                None => pinned,
+            },
         }
     }
 
@@ -288,7 +330,7 @@ impl<V: View> Chooser<'_, V> {
         if self.force || self.stays() || !drain::has_moved(drain, key, now) || !self.takes_pinned(home) {
             return None;
         }
-        let next = self.pool.ring.first_usable(key, |index| self.takes_new(index) && self.has_room(index))?;
+        let next = self.next_with_room(key)?;
         Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Migrated } })
     }
 
@@ -312,7 +354,7 @@ impl<V: View> Chooser<'_, V> {
             // What can't move waits for nobody's room.
             return Err(Unserved::Ended(Ended::Left(cause)));
         }
-        let backend = self.newcomer(|takes| self.pool.ring.first_usable(key, takes))?;
+        let backend = self.newcomer(|among, takes| among.ring.first_usable(key, takes))?;
         let outcome = match (on_down, from, cause) {
             (OnDown::Spill, Some(from), Cause::Down | Cause::Retry) => Outcome::Spilled { from, cause },
             (OnDown::Spill | OnDown::Repin | OnDown::Fail, _, _) => Outcome::Repinned { from, cause },

@@ -1,4 +1,4 @@
-//! The decisions: token, ring, choose, balance. Pure: no I/O, no clock, no randomness.
+//! The decisions: token, ring, choose, balance, sketches. Pure: no I/O, no clock, no randomness.
 
 pub mod balance;
 pub mod burn;
@@ -12,9 +12,11 @@ pub mod marker;
 pub mod preview;
 pub mod ring;
 pub mod route;
+pub mod sessions;
 pub mod set_cookie;
 pub mod table;
 pub mod token;
+pub mod warming;
 pub mod wheel;
 
 #[cfg(test)]

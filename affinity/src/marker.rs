@@ -1,5 +1,6 @@
 //! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
 
+mod burst;
 mod carried;
 mod follow;
 mod named;
@@ -7,6 +8,7 @@ mod rules;
 mod told;
 pub mod wrapped;
 
+pub use burst::fresh_key;
 pub use carried::{Carried, Parts};
 pub use follow::follow;
 pub use named::name_key;
@@ -18,13 +20,13 @@ use crate::{
     drain,
     hash::{mix64, name_hash},
     table::PoolTable,
-    token::{Expiry, Refused, SEALED_LEN, Token, expired},
+    token::{Expiry, Opened, Refused, SEALED_LEN, Token, expired},
 };
 use control::{
     check::is_name,
     spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::ControlFlow};
 
 #[cfg(test)]
 mod tests;
@@ -43,12 +45,14 @@ pub struct Found {
     pub may_mark: bool,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub forced: bool,
+    /// A session that begins with this request begins where its key says, and others with that key do too.
+    pub together: bool,
 }
 
 impl Found {
     /// What is found where affinity does not hold: nothing is read, and nothing is set.
     pub fn free(fresh: u64) -> Self {
-        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false }
+        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false, together: false }
     }
 
     /// Of the token that opened: the index of the key that sealed it, and when its session began, in Unix seconds.
@@ -78,7 +82,7 @@ pub enum Marker {
     Deleted,
 }
 
-/// Reads the pin. `now` is in Unix seconds, `fresh` a random number that becomes the session key of a session that begins.
+/// Reads the pin. `now` is in Unix seconds, `fresh` becomes the session key of a session that begins; see [`fresh_key`].
 pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
     if rules::is_ignored(pool, request) {
@@ -86,14 +90,17 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
     let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
     let pin = if may_mark { Pin::Absent } else { Pin::Free };
-    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced };
+    let together = may_mark && affinity.coalesce.is_some();
+    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced, together };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let key = address_key(request.client(), affinity.source_ip);
-            Found { pin: find_plain(pool, own_cookies(pool, request), absent.pin), key, ..absent }
+            let pin = find_plain(pool, own_cookies(pool, request), absent.pin);
+            let begins = pin == Pin::Absent && together;
+            let key = if begins { fresh } else { address_key(request.client(), affinity.source_ip) };
+            Found { pin, key, ..absent }
         }
         Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
@@ -137,29 +144,34 @@ fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absen
 }
 
 /// The first token that opens.
-fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+fn find_sealed<'h>(pool: &PoolTable, mut tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
     let Some(keys) = &pool.keys else { return absent };
     let mut found = absent;
-    for value in tokens {
+    // From within, the nested iterators are plain loops.
+    let opens = tokens.try_for_each(|value| {
         let opened = match keys.open(value, now) {
             Ok(opened) => opened,
             Err(refused) => {
                 found.refused = Some(NoPin::Refused(refused));
-                continue;
+                return ControlFlow::Continue(());
             }
         };
         if let Some(expiry) = expired(&opened.token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
             found.refused = Some(NoPin::Expired(expiry));
-            continue;
+            return ControlFlow::Continue(());
         }
-        let pin = match pool.by_ref(opened.key_index, opened.token.backend_ref) {
-            Some(backend) => Pin::At { backend, incarnation: Some(opened.token.incarnation) },
+        ControlFlow::Break(opened)
+    });
+    if let ControlFlow::Break(Opened { key_index, token }) = opens {
+        found.pin = match pool.by_ref(key_index, token.backend_ref) {
+            Some(backend) => Pin::At { backend, incarnation: Some(token.incarnation) },
             None => Pin::Gone,
         };
-        let token = Some((opened.key_index, opened.token));
-        return Found { pin, key: opened.token.session_key, token, refused: None, ..absent };
+        found.key = token.session_key;
+        found.token = Some((key_index, token));
+        found.refused = None;
     }
     found
 }

@@ -36,7 +36,7 @@ pub fn pinned(pool: &PoolTable, home: Option<u16>, now: u32) -> Fate {
     let mut counts = vec![0u64; pool.backends.len()];
     let mut refused = 0;
     for key in (0..SAMPLE).map(mix64) {
-        let asked = Asked { pin, key, random: key, now, force: false };
+        let asked = Asked { pin, key, random: key, now, force: false, together: false };
         match choose(pool, &asked, &mut Turn::default(), &Calm::default()) {
             Ok(choice) if choice.outcome == Outcome::Pinned => {}
             Ok(choice) => counts[usize::from(choice.backend)] += 1,
@@ -52,7 +52,7 @@ pub fn hashed(before: &PoolTable, after: &PoolTable, now: u32) -> Vec<Fate> {
     let mut refused = vec![0; before.backends.len()];
     let mut totals = vec![0; before.backends.len()];
     for key in (0..HASHED_SAMPLE).map(mix64) {
-        let asked = Asked { pin: Pin::Hashed, key, random: key, now, force: false };
+        let asked = Asked { pin: Pin::Hashed, key, random: key, now, force: false, together: false };
         let Ok(home) = choose(before, &asked, &mut Turn::default(), &Calm::default()) else { continue };
         let home = usize::from(home.backend);
         totals[home] += 1;
@@ -67,14 +67,18 @@ pub fn hashed(before: &PoolTable, after: &PoolTable, now: u32) -> Vec<Fate> {
 
 /// The share of the new sessions that each backend gets by its weight, by index; 0 for all where nobody takes any.
 pub fn shares_of_new(pool: &PoolTable) -> Vec<f64> {
-    let weights = pool.backends.iter().map(|backend| {
-        let takes =
-            backend.admin_state == AdminState::Active && backend.health != Health::Down && backend.address.is_some();
-        if takes { u64::from(backend.weight) } else { 0 }
-    });
-    let weights: Vec<u64> = weights.collect();
-    let total = weights.iter().sum();
-    weights.into_iter().map(|weight| share(weight, total)).collect()
+    let shares = |backup: bool| {
+        let weights = pool.backends.iter().map(|backend| {
+            let is_usable = backend.health != Health::Down && backend.address.is_some();
+            let takes = backend.backup == backup && backend.admin_state == AdminState::Active && is_usable;
+            if takes { u64::from(backend.weight) } else { 0 }
+        });
+        let weights: Vec<u64> = weights.collect();
+        let total = weights.iter().sum();
+        weights.into_iter().map(|weight| share(weight, total)).collect::<Vec<_>>()
+    };
+    let primaries = shares(false);
+    if primaries.iter().any(|share| *share > 0.0) { primaries } else { shares(true) }
 }
 
 fn fate(counts: &[u64], refused: u64, total: u64) -> Fate {

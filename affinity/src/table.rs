@@ -6,6 +6,7 @@ use crate::{
     route::Router,
     set_cookie::CookieText,
     token::{MasterKey, PoolKeys},
+    warming,
     wheel::Wheel,
 };
 use ahash::AHashMap;
@@ -51,12 +52,17 @@ pub struct PoolTable {
     pub settings: Pool,
     pub slot: u32,
     pub backends: Vec<Backend>,
+    /// Of all but the backups.
     pub ring: Arc<Ring>,
     pub wheel: Wheel,
+    /// Absent where the pool has no backups.
+    pub backups: Option<Backups>,
     /// So few are up that health counts no more; see `fail_open_below`.
     pub fails_open: bool,
-    /// The weights of those that take new sessions, as far as checks know.
+    /// The weights of those that take new sessions, as far as checks know; without the backups.
     pub usable_weight: u64,
+    /// Some have begun to take new sessions not so long ago that all may be warm by now.
+    pub warms: bool,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -71,17 +77,31 @@ pub struct PoolTable {
     ring_generation: u64,
 }
 
+/// How new sessions spread over the backups: apart from all others, so that a backup that comes or goes moves none of
+/// their keys.
+#[derive(Clone, Debug)]
+pub struct Backups {
+    pub ring: Arc<Ring>,
+    pub wheel: Wheel,
+    /// As that of the pool.
+    pub usable_weight: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub name: String,
     /// Absent while the name in the address has not resolved.
     pub address: Option<SocketAddr>,
     pub weight: u32,
+    /// It takes new sessions only while no other backend does.
+    pub backup: bool,
     pub admin_state: AdminState,
     /// How it drains; in maintenance, which drain led there.
     pub drain: Option<Drain>,
     pub health: Health,
     pub incarnation: u32,
+    /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
+    pub warming_since: Option<u32>,
     /// Where workers keep what outlives a table: counters, idle connections.
     pub slot: u32,
 }
@@ -111,8 +131,9 @@ impl Dirty {
 
 impl Table {
     /// Takes from `before` the pools that are not dirty, and the rings of those whose members and weights are the same:
-    /// a change of health or admin state rebuilds no ring.
-    pub fn build(snapshot: &Snapshot, before: Option<&Self>, dirty: &Dirty, slots: &mut impl Slots) -> Self {
+    /// a change of health or admin state rebuilds no ring. `now`, in Unix seconds, is when those begin to take new sessions
+    /// that did not in `before`.
+    pub fn build(snapshot: &Snapshot, before: Option<&Self>, dirty: &Dirty, slots: &mut impl Slots, now: u32) -> Self {
         let desired = &snapshot.desired;
         let pools: Vec<_> = desired
             .pools
@@ -121,7 +142,7 @@ impl Table {
                 let old = before.and_then(|table| table.pool(name));
                 match old {
                     Some(pool) if !dirty.has(name) => Arc::clone(pool),
-                    _ => Arc::new(PoolTable::build(name, state, snapshot, old.map(AsRef::as_ref), slots)),
+                    _ => Arc::new(PoolTable::build((name, state), snapshot, old.map(AsRef::as_ref), slots, now)),
                 }
             })
             .collect();
@@ -164,44 +185,50 @@ fn position(pools: &[Arc<PoolTable>], name: &str) -> Option<usize> {
 }
 
 impl PoolTable {
-    fn build(name: &str, state: &PoolState, snapshot: &Snapshot, old: Option<&Self>, slots: &mut impl Slots) -> Self {
+    fn build(
+        (name, state): (&str, &PoolState),
+        snapshot: &Snapshot,
+        old: Option<&Self>,
+        slots: &mut impl Slots,
+        now: u32,
+    ) -> Self {
         let backends: Vec<_> = state
             .members
             .iter()
             .map(|(backend, member)| {
                 let observed = snapshot.observed(name, backend);
-                Backend {
+                let cold = Backend {
                     name: backend.clone(),
                     address: member.address.parse().ok().or(observed.resolved),
                     weight: member.weight,
+                    backup: member.backup,
                     admin_state: member.admin_state,
                     drain: member.drain,
                     health: observed.health,
                     incarnation: member.incarnation,
+                    warming_since: None,
                     slot: slots.backend(name, backend),
-                }
+                };
+                Backend { warming_since: warming::since(&state.settings, &cold, old, now), ..cold }
             })
             .collect();
-        let weights: Vec<_> = backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).collect();
-        let same_ring = old.filter(|old| old.has_weights(&weights));
+        let weights = weights(&backends, false);
+        let same_ring = old.filter(|old| old.is_spread_as(&backends));
         let settings = state.settings.clone();
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
-        let usable = |backend: &&Backend| {
-            backend.admin_state == AdminState::Active && (fails_open || backend.health != Health::Down)
-        };
-        let usable_weight = backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum();
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
             fails_open,
-            usable_weight,
+            warms: backends.iter().any(|backend| backend.warming_since.is_some()),
+            usable_weight: usable_weight(&backends, false, fails_open),
+            backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
-            wheel: same_ring
-                .map_or_else(|| Wheel::new(weights.iter().map(|(_, weight)| *weight)), |old| old.wheel.clone()),
+            wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
@@ -226,7 +253,9 @@ impl PoolTable {
             backends: self.backends.clone(),
             ring: same_ring.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring)),
             wheel: self.wheel.clone(),
+            backups: self.backups.as_ref().map(|own| own.copy(same_ring.and_then(|old| old.backups.as_ref()))),
             fails_open: self.fails_open,
+            warms: self.warms,
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
@@ -239,8 +268,12 @@ impl PoolTable {
         }
     }
 
-    fn has_weights(&self, weights: &[(&str, u32)]) -> bool {
-        self.backends.iter().map(|backend| (backend.name.as_str(), backend.weight)).eq(weights.iter().copied())
+    /// Whether these are spread as this pool's backends are: by the same rings and wheels.
+    fn is_spread_as(&self, backends: &[Backend]) -> bool {
+        let same = |(one, other): (&Backend, &Backend)| {
+            one.name == other.name && one.weight == other.weight && one.backup == other.backup
+        };
+        self.backends.len() == backends.len() && self.backends.iter().zip(backends).all(same)
     }
 
     /// The backend that a token names, by the key that opened it.
@@ -253,13 +286,55 @@ impl PoolTable {
     }
 }
 
-/// Whether less than the wanted share of the backends that are to take sessions is not down.
+impl Backups {
+    fn of(backends: &[Backend], same: Option<&Self>, fails_open: bool) -> Option<Self> {
+        if !backends.iter().any(|backend| backend.backup) {
+            return None;
+        }
+        let usable_weight = usable_weight(backends, true, fails_open);
+        if let Some(same) = same {
+            return Some(Self { usable_weight, ..same.clone() });
+        }
+        let weights = weights(backends, true);
+        Some(Self { ring: Arc::new(Ring::build(&weights)), wheel: wheel(&weights), usable_weight })
+    }
+
+    /// As [`Table::copy`].
+    fn copy(&self, old: Option<&Self>) -> Self {
+        let ring = old.map_or_else(|| Arc::new(Ring::clone(&self.ring)), |old| Arc::clone(&old.ring));
+        Self { ring, wheel: self.wheel.clone(), usable_weight: self.usable_weight }
+    }
+}
+
+/// Names and weights in the order of all backends; the weight is 0 where one is no backup, or is one, other than asked.
+fn weights(backends: &[Backend], backup: bool) -> Vec<(&str, u32)> {
+    let weight = |backend: &Backend| if backend.backup == backup { backend.weight } else { 0 };
+    backends.iter().map(|backend| (backend.name.as_str(), weight(backend))).collect()
+}
+
+fn wheel(weights: &[(&str, u32)]) -> Wheel {
+    Wheel::new(weights.iter().map(|(_, weight)| *weight))
+}
+
+fn usable_weight(backends: &[Backend], backup: bool, fails_open: bool) -> u64 {
+    let usable = |backend: &&Backend| {
+        backend.backup == backup
+            && backend.admin_state == AdminState::Active
+            && (fails_open || backend.health != Health::Down)
+    };
+    backends.iter().filter(usable).map(|backend| u64::from(backend.weight)).sum()
+}
+
+/// Whether less than the wanted share of the backends that are to take sessions is not down, and no backup can help.
 #[expect(clippy::cast_precision_loss, reason = "counts of at most 65,535")]
 fn fails_open(health: &HealthCheck, backends: &[Backend]) -> bool {
     let wanted = |backend: &&Backend| backend.admin_state == AdminState::Active && backend.weight > 0;
-    let all = backends.iter().filter(wanted).count() as f64;
-    let up = backends.iter().filter(wanted).filter(|backend| backend.health != Health::Down).count() as f64;
-    health.fail_open && up < health.fail_open_below * all
+    let is_up = |backend: &&Backend| backend.health != Health::Down;
+    let (backups, others): (Vec<_>, Vec<_>) = backends.iter().filter(wanted).partition(|backend| backend.backup);
+    let up = others.iter().copied().filter(is_up).count() as f64;
+    health.fail_open
+        && up < health.fail_open_below * others.len() as f64
+        && !backups.iter().any(|backup| is_up(backup) && backup.address.is_some())
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {

@@ -28,11 +28,16 @@ pub(crate) fn snapshot(settings: Pool, members: &[(&str, u32)]) -> Snapshot {
 
 /// What is asked at no time in particular.
 pub(crate) fn asked(pin: Pin, key: u64, random: u64) -> Asked {
-    Asked { pin, key, random, now: 0, force: false }
+    Asked { pin, key, random, now: 0, force: false, together: false }
 }
 
 pub(crate) fn put(name: &str, weight: u32) -> Change {
     Change::PutMember { pool: "shop".to_owned(), name: name.to_owned(), member: member(weight) }
+}
+
+pub(crate) fn put_backup(name: &str) -> Change {
+    let member = Member { backup: true, ..member(1) };
+    Change::PutMember { pool: "shop".to_owned(), name: name.to_owned(), member }
 }
 
 pub(crate) fn remove(name: &str) -> Change {
@@ -55,7 +60,7 @@ pub(crate) fn step(snapshot: &mut Snapshot, change: &Change) {
 
 /// The table, with all pools dirty.
 pub(crate) fn build(snapshot: &Snapshot, before: Option<&Table>) -> Table {
-    Table::build(snapshot, before, &Dirty::All, &mut SlotsByName)
+    Table::build(snapshot, before, &Dirty::All, &mut SlotsByName, 0)
 }
 
 /// The pool of [`snapshot`], for tests that go on to change its backends. Pools of equal members share a ring, which is

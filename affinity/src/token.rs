@@ -33,6 +33,8 @@ const ISSUED_AT: usize = SESSION_KEY + 8;
 const LAST_SEEN: usize = ISSUED_AT + 4;
 const MAC: usize = LAST_SEEN + 4;
 const RAW_LEN: usize = MAC + 16;
+/// The decoder wants room for whole groups of four characters.
+const ROOM: usize = RAW_LEN + 1;
 
 // Cookies of 64 characters at most are promised.
 const _: () = assert!(SEALED_LEN == (RAW_LEN * 8).div_ceil(6) && SEALED_LEN <= 64);
@@ -128,10 +130,15 @@ impl PoolKeys {
         Sip64::new_with_key(&self.keys[key_index].names).hash(backend.as_bytes())
     }
 
+    /// A hash under the first key, for what clients must not be able to choose or foresee.
+    pub fn keyed_hash(&self, bytes: &[u8]) -> u64 {
+        Sip64::new_with_key(&self.keys[0].hashes).hash(bytes)
+    }
+
     /// Writes the token under the first key. Allocates nothing.
     pub fn seal(&self, token: &Token, out: &mut [u8; SEALED_LEN]) {
         let key = &self.keys[0];
-        let mut raw = [0; RAW_LEN];
+        let mut raw = [0; ROOM];
         raw[0] = VERSION;
         raw[KEY_ID..BACKEND_REF].copy_from_slice(&key.id.to_be_bytes());
         raw[BACKEND_REF..INCARNATION].copy_from_slice(&token.backend_ref.to_be_bytes());
@@ -140,14 +147,15 @@ impl PoolKeys {
         raw[ISSUED_AT..LAST_SEEN].copy_from_slice(&token.issued_at.to_be_bytes());
         raw[LAST_SEEN..MAC].copy_from_slice(&token.last_seen.to_be_bytes());
         let mac = key.mac(&raw);
-        raw[MAC..].copy_from_slice(&mac);
-        let written = URL_SAFE_NO_PAD.encode_slice(raw, out).expect("the lengths are asserted above");
+        raw[MAC..RAW_LEN].copy_from_slice(&mac);
+        let written = URL_SAFE_NO_PAD.encode_slice(&raw[..RAW_LEN], out).expect("the lengths are asserted above");
         debug_assert_eq!(written, SEALED_LEN);
     }
 
     /// Reads a text that a client sent; `now` is in Unix seconds. Allocates nothing, and compares MACs in constant time.
     pub fn open(&self, text: &[u8], now: u32) -> Result<Opened, Refused> {
-        let raw = decode(text)?;
+        let mut raw = [0; ROOM];
+        decode(text, &mut raw)?;
         let id = u16::from_be_bytes(field(&raw, KEY_ID));
         let claimed = u128::from_ne_bytes(field(&raw, MAC));
         let mut refused = Refused::UnknownKey;
@@ -162,27 +170,28 @@ impl PoolKeys {
     }
 }
 
-fn decode(text: &[u8]) -> Result<[u8; RAW_LEN], Refused> {
+// Decoded in place: a copy here would read what the decoder has only just written in pieces, which processors can't forward
+// from their store buffers, and would wait for each of them.
+fn decode(text: &[u8], raw: &mut [u8; ROOM]) -> Result<(), Refused> {
     if text.len() < SEALED_LEN {
         return Err(Refused::Short);
     }
     if text.len() > SEALED_LEN {
         return Err(Refused::Long);
     }
-    // The decoder wants room for whole groups of four characters. It refuses trailing bits that are not zero.
-    let mut room = [0; RAW_LEN + 1];
-    match URL_SAFE_NO_PAD.decode_slice(text, &mut room) {
-        Ok(RAW_LEN) if room[0] == VERSION => Ok(field(&room, 0)),
+    // It refuses trailing bits that are not zero.
+    match URL_SAFE_NO_PAD.decode_slice(text, raw) {
+        Ok(RAW_LEN) if raw[0] == VERSION => Ok(()),
         Ok(_) | Err(_) => Err(Refused::Malformed),
     }
 }
 
-fn field<const N: usize>(raw: &[u8], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| raw[at + i])
+fn field<const N: usize>(raw: &[u8; ROOM], at: usize) -> [u8; N] {
+    *raw[at..].first_chunk().expect("fields end before the token does")
 }
 
 impl Token {
-    fn read(raw: &[u8; RAW_LEN]) -> Self {
+    fn read(raw: &[u8; ROOM]) -> Self {
         Self {
             backend_ref: u64::from_be_bytes(field(raw, BACKEND_REF)),
             incarnation: u32::from_be_bytes(field(raw, INCARNATION)),
@@ -204,6 +213,7 @@ struct PoolKey {
     id: u16,
     mac: [u8; 16],
     names: [u8; 16],
+    hashes: [u8; 16],
 }
 
 impl PoolKey {
@@ -212,10 +222,12 @@ impl PoolKey {
             id: master.id(),
             mac: master.derive("steadfast 2026-11 token MAC", pool),
             names: master.derive("steadfast 2026-11 token backend ref", pool),
+            hashes: master.derive("steadfast 2026-11 session key of first requests", pool),
         }
     }
 
-    fn mac(&self, raw: &[u8; RAW_LEN]) -> [u8; 16] {
+    #[inline]
+    fn mac(&self, raw: &[u8; ROOM]) -> [u8; 16] {
         Sip128::new_with_key(&self.mac).hash(&raw[..MAC]).as_bytes()
     }
 }

@@ -350,6 +350,7 @@ fn load(checker: &mut Checker, path: &Path, pool: &Pool) {
         let holds = (1.05..=10.0).contains(&bound);
         checker.require(holds, path.key("load_bound"), format!("{bound} is out of range"), right);
     }
+    positive(checker, path, &pool.slow_start.map(|span| ("slow_start", span)).into_iter().collect::<Vec<_>>());
     let limits = path.key("limits");
     positive(checker, &limits, &[("queue_timeout", pool.limits.queue_timeout)]);
     let on_overload = path.key("affinity").key("on_overload");

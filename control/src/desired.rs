@@ -29,6 +29,9 @@ pub struct PoolState {
 pub struct Member {
     pub address: String,
     pub weight: u32,
+    /// It gets new sessions only while no other member can take any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     pub admin_state: AdminState,
     /// Kept in maintenance where a drain's deadline led there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +65,7 @@ impl Member {
         Self {
             address: backend.address.clone(),
             weight: backend.weight,
+            backup: backend.backup,
             admin_state: AdminState::Active,
             drain: None,
             incarnation,

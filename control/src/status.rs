@@ -75,6 +75,9 @@ pub struct BackendStats {
     /// Distinct sessions seen within the idle time; absent where the pool's affinity has no session keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_sessions: Option<u64>,
+    /// How far its slow start is, 0 to 99 percent; absent where it is warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warming: Option<u8>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

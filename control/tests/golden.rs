@@ -43,6 +43,19 @@ fn drains() -> Vec<Change> {
     drains.map(put).into_iter().chain([named]).collect()
 }
 
+/// Members that are not as all others.
+fn members() -> Vec<Change> {
+    let backup = Member { backup: true, ..member() };
+    let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
+    let affinity = Affinity { coalesce: Some(Span::from_secs(2)), ..Affinity::default() };
+    let coalesces = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
+    vec![
+        Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup },
+        Change::PutSettings { name: "shop".into(), settings },
+        Change::PutSettings { name: "shop".into(), settings: coalesces },
+    ]
+}
+
 fn settings() -> Pool {
     let cookie = Cookie {
         token: TokenKind::Plain,
@@ -148,15 +161,24 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: members() },
     ]
 }
 
 fn to_admin() -> Vec<ToAdmin> {
     let counts = |name: &str| [(name.to_owned(), 12)].into();
-    let busy =
-        BackendStats { counts: counts("requests"), requests_in_flight: 3, requests_queued: 2, live_sessions: Some(5) };
+    let busy = BackendStats {
+        counts: counts("requests"),
+        requests_in_flight: 3,
+        requests_queued: 2,
+        live_sessions: Some(5),
+        ..BackendStats::default()
+    };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
     let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ages: counts("under_1h") };
+    let cold = BackendStats { warming: Some(20), ..BackendStats::default() };
+    let cold = PoolStats { backends: [("app-3".to_owned(), cold)].into(), ..PoolStats::default() };
+    let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
@@ -179,6 +201,7 @@ fn to_admin() -> Vec<ToAdmin> {
         ToAdmin::Stats { stats: Box::new(stats) },
         ToAdmin::Stats { stats: Box::default() },
         ToAdmin::Failing { pool: "shop".into(), backend: "app-1".into(), reason: "connection refused".into() },
+        ToAdmin::Stats { stats: Box::new(cold) },
     ]
 }
 

@@ -46,6 +46,9 @@ pub(crate) enum Action {
         /// 0 to 1000; 0 gets no new sessions. [default: 1]
         #[arg(long, value_name = "N")]
         weight: Option<u32>,
+        /// It gets new sessions only while none of the others can take any.
+        #[arg(long)]
+        backup: bool,
     },
     /// Set the weight of a backend.
     Weight {
@@ -156,6 +159,9 @@ pub(crate) enum Change {
         /// 0 to 1000; 0 gets no new sessions.
         #[arg(long, value_name = "N", default_value_t = 1)]
         weight: u32,
+        /// It gets new sessions only while none of the others can take any.
+        #[arg(long)]
+        backup: bool,
     },
 }
 
@@ -171,8 +177,8 @@ impl Change {
             Self::Remove { name } => json!({ "remove": name }),
             Self::Maintenance { name } => json!({ "maintenance": name }),
             Self::Weight { name, weight } => json!({ "weight": { "name": name, "weight": weight } }),
-            Self::Add { name, address, weight } => {
-                json!({ "add": { "name": name, "address": address, "weight": weight } })
+            Self::Add { name, address, weight, backup } => {
+                json!({ "add": { "name": name, "address": address, "weight": weight, "backup": backup } })
             }
         }
     }

@@ -101,8 +101,8 @@ impl Call {
             Action::Stickiness { pool } => {
                 Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
             }
-            Action::Add { backend, address, weight } => {
-                let mut body = json!({ "address": address });
+            Action::Add { backend, address, weight, backup } => {
+                let mut body = json!({ "address": address, "backup": backup });
                 if let Some(weight) = weight {
                     body["weight"] = json!(weight);
                 }

@@ -58,7 +58,7 @@ pub(super) fn backends(answer: &Value) -> String {
         table.row([
             cell("name"),
             cell("address"),
-            cell("weight"),
+            weight(backend),
             state(backend),
             cell("health"),
             cell("live_sessions"),
@@ -71,12 +71,18 @@ pub(super) fn backends(answer: &Value) -> String {
     table.to_string()
 }
 
-/// The admin state, and how far a drain is.
+fn weight(backend: &Value) -> String {
+    let backup = if backend["backup"] == true { " backup" } else { "" };
+    format!("{}{backup}", cell(&backend["weight"]))
+}
+
+/// The admin state, and how far a drain or a slow start is.
 fn state(backend: &Value) -> String {
     let state = cell(&backend["admin_state"]);
-    match backend["drain_progress"]["share_done"].as_f64() {
-        Some(share) => format!("{state} {:.0}%", share * 100.0),
-        None => state,
+    match (backend["drain_progress"]["share_done"].as_f64(), backend["warming"].as_u64()) {
+        (Some(share), _) => format!("{state} {:.0}%", share * 100.0),
+        (None, Some(percent)) => format!("{state}, warming {percent}%"),
+        (None, None) => state,
     }
 }
 
@@ -85,8 +91,9 @@ pub(super) fn written(answer: &Value) -> String {
     let mut text = String::new();
     let backend = &answer["backend"];
     if backend.is_object() {
-        let [name, address, weight, health] = ["name", "address", "weight", "health"].map(|key| cell(&backend[key]));
-        push(&mut text, format_args!("{name}: {address}, weight {weight}, {}, {health}\n", state(backend)));
+        let [name, address, health] = ["name", "address", "health"].map(|key| cell(&backend[key]));
+        let (weight, state) = (weight(backend), state(backend));
+        push(&mut text, format_args!("{name}: {address}, weight {weight}, {state}, {health}\n"));
     }
     match ["keys", "dropped"].map(|key| answer[key].as_u64()) {
         [Some(keys), Some(dropped)] => {

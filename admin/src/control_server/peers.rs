@@ -90,6 +90,8 @@ pub(crate) struct Figures {
     pub(crate) requests_in_flight: u64,
     pub(crate) requests_queued: u64,
     pub(crate) live_sessions: Option<u64>,
+    /// Of the data plane where it is the coldest.
+    pub(crate) warming: Option<u8>,
 }
 
 impl Peers {
@@ -157,12 +159,16 @@ pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str,
     let mut sum = Figures::default();
     for peer in peers {
         let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
-        let Some(BackendStats { counts, requests_in_flight, requests_queued, live_sessions }) = stats else { continue };
+        let Some(stats) = stats else { continue };
+        let BackendStats { counts, requests_in_flight, requests_queued, live_sessions, warming } = stats;
         add(&mut sum.counts, counts);
         sum.requests_in_flight += requests_in_flight;
         sum.requests_queued += requests_queued;
         if let Some(sessions) = live_sessions {
             *sum.live_sessions.get_or_insert(0) += sessions;
+        }
+        if let Some(percent) = *warming {
+            sum.warming = Some(sum.warming.map_or(percent, |least| least.min(percent)));
         }
     }
     sum

@@ -105,6 +105,7 @@ fn report(generation: u64, backends: &[(&str, u64)]) -> ToAdmin {
         requests_in_flight: sessions,
         requests_queued: 0,
         live_sessions: Some(sessions),
+        ..BackendStats::default()
     };
     let backends = backends.iter().map(|(name, sessions)| ((*name).to_owned(), stats(*sessions))).collect();
     let pool = PoolStats { counts: [("pinned".to_owned(), 7)].into(), backends, ..PoolStats::default() };

@@ -62,16 +62,18 @@ pub(super) struct BackendBody {
     /// 0 gets no new sessions.
     #[schema(maximum = 1000)]
     weight: u32,
+    /// It gets new sessions only while none of the others can take any.
+    backup: bool,
 }
 
 impl Default for BackendBody {
     fn default() -> Self {
-        let Backend { name, address, weight } = Backend::default();
-        Self { name, address, weight }
+        let Backend { name, address, weight, backup } = Backend::default();
+        Self { name, address, weight, backup }
     }
 }
 
-/// What should change of a backend (RFC 7396): `null` gives the weight its default.
+/// What should change of a backend (RFC 7396): `null` gives weight and backup their default.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct BackendPatch {
@@ -81,6 +83,9 @@ pub(super) struct BackendPatch {
     #[serde(deserialize_with = "given")]
     #[schema(value_type = Option<u32>, required = false, maximum = 1000)]
     weight: Option<Option<u32>>,
+    #[serde(deserialize_with = "given")]
+    #[schema(value_type = Option<bool>, required = false)]
+    backup: Option<Option<bool>>,
 }
 
 /// The backends of a pool.
@@ -105,7 +110,7 @@ pub(super) async fn read(State(app): Shared, Path(path): Path<BackendPath>) -> R
     Ok(tagged(StatusCode::OK, &tag(member), &view.backend(&path.pool, &path.name, member)))
 }
 
-/// Adds a backend, or sets address and weight of one: its admin state and incarnation stay.
+/// Adds a backend, or sets address, weight and backup of one: its admin state and incarnation stay.
 #[utoipa::path(
     put, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath), request_body = BackendBody,
     responses((status = 200, body = BackendReceipt), (status = 201, description = "It is new", body = BackendReceipt))
@@ -118,7 +123,8 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     check_name("name", &path.name)?;
     same_name(&body.name, &path.name)?;
-    let backend = Backend { name: path.name.clone(), address: body.address, weight: body.weight };
+    let BackendBody { name: _, address, weight, backup } = body;
+    let backend = Backend { name: path.name.clone(), address, weight, backup };
     Problem::of(&check::backend(&backend))?;
     let (resolved, warning) = app.lookup(&path, &backend.address).await;
     let pool = path.pool.clone();
@@ -126,7 +132,7 @@ pub(super) async fn put(
     app.answer(&path, app.state.write(planned).await?, warning).await
 }
 
-/// Changes address, weight or both.
+/// Changes address, weight, backup, or several of them.
 #[utoipa::path(
     patch, path = "/v1/pools/{pool}/backends/{name}", tag = "backends", params(BackendPath), request_body = BackendPatch,
     responses((status = 200, body = BackendReceipt))
@@ -143,6 +149,7 @@ pub(super) async fn patch(
     let patch = Patch {
         address: body.address.flatten(),
         weight: body.weight.map(|weight| weight.unwrap_or(Backend::default().weight)),
+        backup: body.backup.map(Option::unwrap_or_default),
     };
     let (resolved, warning) = match &patch.address {
         Some(address) if check_address(address) => app.lookup(&path, address).await,

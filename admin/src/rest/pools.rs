@@ -13,7 +13,7 @@ use crate::state::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     check::{self, MAX_NAME},
-    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Timeouts},
+    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Span, Timeouts},
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -42,6 +42,9 @@ pub(super) struct PoolBody {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     load_bound: Option<f64>,
+    #[schema(value_type = String, required = false)]
+    #[serde(deserialize_with = "given")]
+    slow_start: Option<Span>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -83,11 +86,22 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     check_name("pool", &name)?;
     same_name(body.name.as_deref().unwrap_or_default(), &name)?;
-    let PoolBody { name: _, balance, load_bound, affinity, health, timeouts, limits, retry, backend } = body;
+    let PoolBody { name: _, balance, load_bound, slow_start, affinity, health, timeouts, limits, retry, backend } =
+        body;
     let given = backend.clone().unwrap_or_default();
     each_once(&given)?;
-    let mut pool =
-        Pool { name: name.clone(), balance, load_bound, affinity, health, timeouts, limits, retry, backends: given };
+    let mut pool = Pool {
+        name: name.clone(),
+        balance,
+        load_bound,
+        slow_start,
+        affinity,
+        health,
+        timeouts,
+        limits,
+        retry,
+        backends: given,
+    };
     Problem::of(&check::pool(&pool))?;
     pool.backends.clear();
     let planned = move |current: &plan::Current<'_>| plan::put_pool(current, pool, backend.as_deref(), &precondition);

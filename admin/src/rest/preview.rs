@@ -83,6 +83,8 @@ pub(super) struct AddQuestion {
     #[schema(maximum = 1000)]
     #[serde(default = "default_weight")]
     weight: u32,
+    #[serde(default)]
+    backup: bool,
 }
 
 fn default_weight() -> u32 {
@@ -138,7 +140,7 @@ impl Preview {
             Self::Drain(drain) => drain.body().check("/drain"),
             Self::Remove(_) | Self::Maintenance(_) => Ok(()),
             Self::Weight(WeightQuestion { weight, .. }) => check_backend("/weight", None, *weight),
-            Self::Add(AddQuestion { name, address, weight }) => {
+            Self::Add(AddQuestion { name, address, weight, .. }) => {
                 check_name("/add/name", name)?;
                 check_backend("/add", Some(address), *weight)
             }
@@ -160,8 +162,9 @@ impl Preview {
                 let patch = Patch { weight: Some(*weight), ..Patch::default() };
                 plan::patch_backend(current, (pool, name), &patch, None, &any)
             }
-            Self::Add(AddQuestion { name, address, weight }) => {
-                let backend = Backend { name: name.clone(), address: address.clone(), weight: *weight };
+            Self::Add(AddQuestion { name, address, weight, backup }) => {
+                let (name, address) = (name.clone(), address.clone());
+                let backend = Backend { name, address, weight: *weight, backup: *backup };
                 plan::put_backend(current, pool, &backend, None, &any)
             }
         }
@@ -200,7 +203,7 @@ fn apply(current: &Current<'_>, plan: Plan) -> Snapshot {
 }
 
 fn table(snapshot: &Snapshot, pool: &str) -> Arc<PoolTable> {
-    let table = Table::build(snapshot, None, &Dirty::All, &mut NoSlots);
+    let table = Table::build(snapshot, None, &Dirty::All, &mut NoSlots, 0);
     Arc::clone(table.pool(pool).expect("the table was made of it"))
 }
 

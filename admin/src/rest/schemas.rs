@@ -59,6 +59,8 @@ pub(super) fn refine(schemas: &mut Value) {
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
         ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
+        ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
+        ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
         ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),

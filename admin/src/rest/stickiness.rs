@@ -22,7 +22,7 @@ use affinity::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     counters::{BackendCount, Tells},
-    desired::{AdminState, PoolState},
+    desired::{AdminState, Member, PoolState},
     status::Counts,
 };
 use serde::Serialize;
@@ -113,7 +113,9 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
     let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
-        let active = rows.iter().filter(|(_, member, _)| member.admin_state == AdminState::Active);
+        // Backups are to be idle.
+        let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
+        let active = rows.iter().filter(|(_, member, _)| bears(member));
         let loads = active
             .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
         imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })

@@ -95,10 +95,10 @@ async fn backends_are_listed_read_put_patched_and_removed() {
     let backend = bench.rig.done(&format!("GET {A}"), "").await;
     assert_eq!(list[0], backend);
     let expected = json!({
-        "name": "a", "address": "10.0.0.1:80", "resolved": null, "weight": 1, "admin_state": "active",
+        "name": "a", "address": "10.0.0.1:80", "resolved": null, "weight": 1, "backup": false, "admin_state": "active",
         "health": "unknown", "health_reason": null, "incarnation": 1, "instance": null, "live_sessions": null, "requests_in_flight": 0,
         "requests_queued": 0,
-        "requests": 0, "sessions_lost": 0, "errors": 0, "drain_progress": null, "counts": backend["counts"],
+        "requests": 0, "sessions_lost": 0, "errors": 0, "warming": null, "drain_progress": null, "counts": backend["counts"],
     });
     assert_eq!(backend, expected);
     assert_eq!(backend["counts"]["responses_5xx"], 0, "every counter is there");

@@ -8,7 +8,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Timeouts},
+    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Span, Timeouts},
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub(crate) struct PoolView {
     name: String,
     balance: Balance,
     load_bound: Option<f64>,
+    #[schema(value_type = Option<String>)]
+    slow_start: Option<Span>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -38,6 +40,8 @@ pub(crate) struct BackendView {
     #[schema(value_type = Option<String>)]
     resolved: Option<SocketAddr>,
     weight: u32,
+    /// It gets new sessions only while none of the others can take any.
+    backup: bool,
     admin_state: AdminState,
     health: Health,
     /// Why the health is what it is, where there is more to say.
@@ -56,6 +60,8 @@ pub(crate) struct BackendView {
     sessions_lost: u64,
     /// Failed connects, resets, timeouts and broken responses.
     errors: u64,
+    /// How far its slow start is, 0 to 99 percent; `null` where it is warm.
+    warming: Option<u8>,
     drain_progress: Option<DrainView>,
     /// Everything that is counted, by name.
     counts: Counts,
@@ -118,6 +124,7 @@ impl View {
             name: name.to_owned(),
             balance: settings.balance,
             load_bound: settings.load_bound,
+            slow_start: settings.slow_start,
             affinity: settings.affinity.clone(),
             health: settings.health.clone(),
             timeouts: settings.timeouts,
@@ -133,7 +140,7 @@ impl View {
 
     pub(crate) fn backend(&self, pool: &str, name: &str, member: &Member) -> BackendView {
         let observed = self.snapshot.observed(pool, name);
-        let Figures { mut counts, requests_in_flight, requests_queued, live_sessions } =
+        let Figures { mut counts, requests_in_flight, requests_queued, live_sessions, warming } =
             figures(&self.peers, pool, name);
         for count in BackendCount::ALL {
             counts.entry(count.name().to_owned()).or_default();
@@ -149,6 +156,7 @@ impl View {
             address: member.address.clone(),
             resolved: observed.resolved,
             weight: member.weight,
+            backup: member.backup,
             admin_state: member.admin_state,
             health: observed.health,
             health_reason: self.reasons.get(&id).map(|reason| reason.to_string()),
@@ -160,6 +168,7 @@ impl View {
             requests: count(BackendCount::Requests),
             sessions_lost: count(BackendCount::SessionsLost),
             errors: errors.into_iter().map(count).sum(),
+            warming,
             drain_progress,
             counts,
         }

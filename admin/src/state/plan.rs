@@ -45,6 +45,7 @@ impl From<Vec<Change>> for Plan {
 pub(crate) struct Patch {
     pub(crate) address: Option<String>,
     pub(crate) weight: Option<u32>,
+    pub(crate) backup: Option<bool>,
 }
 
 /// What an operator wants a backend to do.
@@ -124,7 +125,10 @@ pub(crate) fn membership(
 fn described(known: Option<&Member>, backend: &Backend, incarnation: u32) -> Member {
     match known {
         None => Member::new(backend, incarnation),
-        Some(known) => Member { address: backend.address.clone(), weight: backend.weight, ..known.clone() },
+        Some(known) => {
+            let Backend { name: _, address, weight, backup } = backend.clone();
+            Member { address, weight, backup, ..known.clone() }
+        }
     }
 }
 
@@ -192,6 +196,7 @@ pub(crate) fn patch_backend(
         name: name.to_owned(),
         address: patch.address.clone().unwrap_or_else(|| known.address.clone()),
         weight: patch.weight.unwrap_or(known.weight),
+        backup: patch.backup.unwrap_or(known.backup),
     };
     let problems = check::backend(&backend);
     if !problems.is_empty() {

@@ -13,7 +13,7 @@ fn balanced(balance: Balance, weights: &[u32]) -> PoolTable {
 fn shares(pool: &PoolTable, rounds: u64, usable: impl Fn(u16) -> bool) -> Vec<u32> {
     let (mut counts, mut turn) = (vec![0; pool.backends.len()], Turn::default());
     for n in 0..rounds {
-        let chosen = balance(pool, mix64(n), mix64(!n), &mut turn, &Seen::default(), &usable);
+        let chosen = balance(pool, pool.primaries(), mix64(n), mix64(!n), &mut turn, &Seen::default(), &usable);
         counts[usize::from(chosen.unwrap())] += 1;
     }
     counts
@@ -31,7 +31,7 @@ fn every_policy_keeps_to_the_usable() {
             let counts = shares(&pool, 50, |index| index == only);
             assert_eq!(counts[usize::from(only)], 50, "{policy:?}");
         }
-        let nobody = balance(&pool, 1, 1, &mut Turn::default(), &Seen::default(), |_| false);
+        let nobody = balance(&pool, pool.primaries(), 1, 1, &mut Turn::default(), &Seen::default(), |_| false);
         assert_eq!(nobody, None, "{policy:?}");
     }
 }
@@ -72,8 +72,9 @@ fn load_counts_by_weight() {
         for policy in [Balance::LeastRequests, Balance::P2c] {
             let pool = balanced(policy, &[1, 3, 1]);
             for n in 0..200 {
-                let chosen =
-                    |usable: fn(u16) -> bool| balance(&pool, 1, mix64(n), &mut Turn::default(), &seen, usable).unwrap();
+                let chosen = |usable: fn(u16) -> bool| {
+                    balance(&pool, pool.primaries(), 1, mix64(n), &mut Turn::default(), &seen, usable).unwrap()
+                };
                 assert_eq!(chosen(|index| index < 2), better, "{policy:?} {a} {b}");
                 assert_ne!(chosen(|_| true), 2, "{policy:?} {a} {b}");
                 assert_eq!(chosen(|index| index == 2), 2, "who alone is usable is used, whatever its load");
@@ -97,7 +98,7 @@ fn requests_in_flight_settle_by_weight() {
         let pool = balanced(policy, &[1, 2, 5]);
         let (mut seen, mut turn) = (Seen::default(), Turn::default());
         for n in 0..800 {
-            let chosen = balance(&pool, 1, mix64(n), &mut turn, &seen, |_| true).unwrap();
+            let chosen = balance(&pool, pool.primaries(), 1, mix64(n), &mut turn, &seen, |_| true).unwrap();
             *seen.in_flight.entry(chosen).or_default() += 1;
         }
         for (index, expected) in [(0, 100), (1, 200), (2, 500)] {
@@ -111,8 +112,8 @@ fn the_ring_goes_by_the_key_alone() {
     let pool = balanced(Balance::Ring, &[1, 2, 3]);
     for key in (0..100).map(mix64) {
         let loaded = Seen { in_flight: [(0, 50), (1, 7)].into(), ..Seen::default() };
-        let one = balance(&pool, key, 1, &mut Turn::default(), &loaded, |_| true);
-        assert_eq!(one, balance(&pool, key, 99, &mut Turn(2), &Seen::default(), |_| true));
+        let one = balance(&pool, pool.primaries(), key, 1, &mut Turn::default(), &loaded, |_| true);
+        assert_eq!(one, balance(&pool, pool.primaries(), key, 99, &mut Turn(2), &Seen::default(), |_| true));
         assert_eq!(one, pool.ring.lookup(key));
     }
 }
@@ -122,7 +123,7 @@ fn a_turn_from_a_longer_wheel_is_no_harm() {
     let pool = balanced(Balance::RoundRobin, &[1, 1]);
     for at in [2, 3, u32::MAX] {
         let mut turn = Turn(at);
-        let next = || balance(&pool, 1, 1, &mut turn, &Seen::default(), |_| true);
+        let next = || balance(&pool, pool.primaries(), 1, 1, &mut turn, &Seen::default(), |_| true);
         assert_eq!(std::iter::repeat_with(next).take(3).collect::<Vec<_>>(), [Some(0), Some(1), Some(0)], "{at}");
     }
 }

@@ -17,7 +17,7 @@ fn only(pool: &str) -> Dirty {
 }
 
 fn rebuild(state: &Snapshot, before: &Table, dirty: &Dirty) -> Table {
-    Table::build(state, Some(before), dirty, &mut SlotsByName)
+    Table::build(state, Some(before), dirty, &mut SlotsByName, 0)
 }
 
 #[test]
@@ -189,10 +189,12 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
         name: "a".into(),
         address: None,
         weight: 4,
+        backup: false,
         admin_state: AdminState::Draining,
         drain: Some(Drain { mode: DrainMode::Retire, since: 7, ..Drain::default() }),
         health: Health::Unknown,
         incarnation: 1,
+        warming_since: None,
         slot: SlotsByName.backend("shop", "a"),
     };
     assert_eq!(backend(&state, 0), expected);

@@ -50,6 +50,14 @@ pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
             (true, true) | (false, false) => {}
         }
     }
+    if let Some(window) = affinity.coalesce {
+        let at = at.key("coalesce");
+        let right = "set mode = \"cookie\", or style \"follow\" or \"prefix\" of mode \"app-cookie\", or leave it out";
+        let wrong = "is for sessions that begin with a cookie of ours";
+        checker.require(affinity.begins_with_cookie(), at.clone(), wrong, right);
+        let holds = (1_000..=60_000).contains(&window.as_millis());
+        checker.require(holds, at, format!("{window} is out of range"), "write \"1s\" to \"1m\", as in \"2s\"");
+    }
     if let Some(cookie) = &affinity.app_cookie {
         let at = at.key("app_cookie");
         token(checker, at.key("name"), &cookie.name, "a cookie name", "JSESSIONID");

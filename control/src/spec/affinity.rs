@@ -9,6 +9,11 @@ pub struct Affinity {
     pub mode: Mode,
     pub on_down: OnDown,
     pub on_overload: OnOverload,
+    /// Requests without a session that one client sends within such a time begin one session together. `1s` to `1m`; not
+    /// at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "2s"))]
+    pub coalesce: Option<Span>,
     /// The share of returning requests that is to reach their pin, between 0 and 1; not in mode `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = 0.999))]
@@ -68,6 +73,11 @@ impl Affinity {
     /// Whether there are sealed tokens, wherever they stand.
     pub fn seals(&self) -> bool {
         (self.mode == Mode::Cookie && self.cookie.token == TokenKind::Sealed) || self.follows().is_some()
+    }
+
+    /// Whether a session begins with a cookie that carries our token, which a browser's first requests can't have yet.
+    pub fn begins_with_cookie(&self) -> bool {
+        self.mode == Mode::Cookie || matches!(self.follows(), Some(Follows::Beside | Follows::Cookie))
     }
 
     pub fn follows(&self) -> Option<Follows> {

@@ -13,6 +13,11 @@ pub struct Pool {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1.05, maximum = 10))]
     pub load_bound: Option<f64>,
+    /// How long a backend that has just begun to take new sessions gets fewer of them than by its weight; not at all
+    /// unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "30s"))]
+    pub slow_start: Option<Span>,
     pub affinity: Affinity,
     pub health: HealthCheck,
     pub timeouts: Timeouts,
@@ -50,11 +55,13 @@ pub struct Backend {
     /// 0 to 1000; 0 gets no new sessions.
     #[cfg_attr(feature = "openapi", schema(maximum = 1000))]
     pub weight: u32,
+    /// It gets new sessions only while none of the others can take any: they are down, draining or in maintenance.
+    pub backup: bool,
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { name: String::new(), address: String::new(), weight: 1 }
+        Self { name: String::new(), address: String::new(), weight: 1, backup: false }
     }
 }
 

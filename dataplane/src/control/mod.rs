@@ -3,11 +3,11 @@
 mod link;
 mod plane;
 mod report;
-pub(crate) mod sessions;
 mod slots;
 mod snapshot;
 
 use crate::{Error, worker::FromWorker};
+use affinity::sessions::Touch;
 use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
@@ -15,7 +15,6 @@ use control::{
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use link::{Link, LinkEvent};
 use plane::Plane;
-use sessions::Touch;
 use std::time::{Duration, Instant};
 
 /// What the control thread works with.

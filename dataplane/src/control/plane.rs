@@ -1,6 +1,9 @@
-use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use super::{report::Reporter, slots::SlotBook};
 use crate::worker::{Command, Mailbox, Shared};
-use affinity::table::{Dirty, Table};
+use affinity::{
+    sessions::Sessions,
+    table::{Dirty, Table},
+};
 use control::{
     desired::{Change, Snapshot},
     spec::Affinity,
@@ -125,7 +128,7 @@ impl Plane {
             let before = self.workers[index].table.as_ref();
             let table = match &first {
                 Some(first) => first.copy(before),
-                None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots),
+                None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots, unix_seconds()),
             };
             if self.slots.is_full_for(&table) {
                 return Err(
@@ -184,7 +187,7 @@ impl Plane {
 
     pub(super) fn expire_sessions(&mut self) {
         let Some(table) = self.workers.first().and_then(|seat| seat.table.as_ref()) else { return };
-        let now = u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX);
+        let now = unix_seconds();
         let idle: ahash::AHashMap<u32, u32> = table
             .pools
             .iter()
@@ -208,11 +211,15 @@ impl Plane {
         let table = self.workers.first().and_then(|seat| seat.table.as_ref())?;
         let sessions = &self.sessions;
         let live = |affinity: &Affinity, slot: u32| affinity.has_sessions().then(|| sessions.live(slot));
-        let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, live);
+        let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, unix_seconds(), live);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         Some(stats)
     }
+}
+
+fn unix_seconds() -> u32 {
+    u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX)
 }
 
 pub(super) fn unix_millis() -> u64 {

@@ -4,7 +4,7 @@ use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
 };
-use affinity::{table::Table, token::id_name};
+use affinity::{table::Table, token::id_name, warming::warmth};
 use ahash::AHashMap;
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
@@ -28,15 +28,17 @@ struct Figures {
     in_flight: u64,
     queued: u64,
     live_sessions: Option<u64>,
+    warming: Option<u8>,
 }
 
 impl Reporter {
-    /// `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
+    /// `now` is in Unix seconds. `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
     pub(super) fn report(
         &mut self,
         boards: &[Board],
         gates: &Gates,
         table: &Table,
+        now: u32,
         live: impl Fn(&Affinity, u32) -> Option<u64>,
     ) -> Stats {
         let dataplane: [u64; Dataplane::COUNT] = sum(boards.iter().map(|board| &board.dataplane));
@@ -64,6 +66,7 @@ impl Reporter {
                     in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: live(affinity, backend.slot),
+                    warming: warmth(&pool.settings, backend, now).map(percent),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
                     told.backends.insert(backend.name.clone(), figures.to_stats());
@@ -83,6 +86,7 @@ impl Figures {
             requests_in_flight: self.in_flight,
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
+            warming: self.warming,
         }
     }
 }
@@ -98,6 +102,11 @@ fn seen(boards: &[Board], slot: u32) -> KeyStats {
 
 fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {
     named(TokenAge::ALL.iter().map(|age| age.name()), &sum(of))
+}
+
+/// Of `u64::MAX`.
+fn percent(share: u64) -> u8 {
+    u8::try_from((u128::from(share) * 100) >> 64).unwrap_or(u8::MAX)
 }
 
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {
@@ -135,8 +144,8 @@ mod tests {
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
         let mut told = |snapshot: &Snapshot| {
-            let table = Table::build(snapshot, None, &Dirty::All, &mut slots);
-            reporter.report(&boards, &gates, &table, |_, _| None).pools["shop"].backends.clone()
+            let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
+            reporter.report(&boards, &gates, &table, 0, |_, _| None).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
         assert!(told(&snapshot).is_empty());

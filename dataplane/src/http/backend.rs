@@ -3,7 +3,6 @@ use super::{
     follow::Followed,
     request::Request,
 };
-use crate::control::sessions::Touch;
 use crate::{
     io::Stream,
     worker::{Connection, Queue, Waits, Worker, WorkerView},
@@ -11,7 +10,8 @@ use crate::{
 use affinity::{
     balance::View,
     choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
-    marker,
+    marker::{self, Found},
+    sessions::Touch,
     table::PoolTable,
 };
 use control::{
@@ -65,7 +65,8 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let asked = Asked { pin, key: request.found.key, random, now, force: request.found.forced };
+        let Found { key, forced: force, together, .. } = request.found;
+        let asked = Asked { pin, key, random, now, force, together };
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => {

@@ -53,7 +53,7 @@ pub(super) struct Request {
     pub(super) found: Found,
     /// The slot of the pinned backend, by which it is found again in another table.
     pub(super) pinned: Option<u32>,
-    /// A random number of this request's own: the key of a session that begins with it.
+    /// The key of a session that begins with it: a random number, unless the pool coalesces first requests.
     pub(super) fresh: u64,
 }
 
@@ -133,9 +133,9 @@ pub(super) fn prepare(
         return refuse(Status::ServiceUnavailable);
     };
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
-    let fresh = worker.clock.random();
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
+    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), worker.clock.random());
     let found = match lead.affinity {
         true => marker::find(pool, &carried, worker.clock.unix(), fresh),
         false => Found::free(fresh),

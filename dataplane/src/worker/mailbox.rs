@@ -1,5 +1,6 @@
 use super::{Worker, gates::Gates};
-use crate::{control::sessions::Touch, counters::Board, io::Wakeup};
+use crate::{counters::Board, io::Wakeup};
+use affinity::sessions::Touch;
 use affinity::table::{PoolTable, Table};
 use control::{counters::Dataplane, status::Health};
 use crossbeam_channel::{Receiver, Sender};

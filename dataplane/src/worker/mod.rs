@@ -15,12 +15,11 @@ pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
 
 use crate::{
-    control::sessions::Touch,
     counters::Board,
     http1::FieldIndex,
     io::{Buffers, Listener, Stream, hold_back},
 };
-use affinity::{table::Table, wheel::Turn};
+use affinity::{sessions::Touch, table::Table, wheel::Turn};
 use backends::Backends;
 use clock::Clock;
 use crossbeam_channel::Sender;

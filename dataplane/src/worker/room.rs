@@ -135,16 +135,20 @@ impl<'a> Room<'a> {
         Some(Self { worker, pool, slot, limit })
     }
 
-    /// Whether those that wait for any backend could use this one.
+    /// Whether those that wait for any backend could use this one: a backup only while nobody else takes any.
     fn takes_new(&self) -> bool {
         let (worker, table) = (self.worker, self.worker.table.borrow());
-        let pool = table.pools.iter().find(|pool| pool.slot == self.pool);
-        let backend = pool.and_then(|pool| pool.backends.iter().find(|backend| backend.slot == self.slot));
-        backend.is_some_and(|&Backend { admin_state, health, weight, .. }| {
+        let takes = |&Backend { admin_state, health, weight, slot, .. }: &Backend| {
             admin_state == AdminState::Active
                 && weight > 0
                 && health != Health::Down
-                && !worker.backends.is_marked(self.slot, worker.clock.millis())
+                && !worker.backends.is_marked(slot, worker.clock.millis())
+        };
+        let Some(pool) = table.pools.iter().find(|pool| pool.slot == self.pool) else { return false };
+        let backend = pool.backends.iter().find(|backend| backend.slot == self.slot);
+        backend.is_some_and(|backend| {
+            let others = || pool.backends.iter().any(|other| !other.backup && takes(other));
+            takes(backend) && (!backend.backup || !others())
         })
     }
 }

@@ -8,7 +8,7 @@ use affinity::{
     balance::Calm,
     choose::{Asked, Cause, Choice, Ended, Outcome, Pin, Unserved, choose},
     hash::mix64,
-    marker::{Found, NoPin, Parts, find, is_ignored, marker},
+    marker::{Found, NoPin, Parts, find, fresh_key, is_ignored, marker},
     route::Router,
     table::{Dirty, PoolTable, Slots, Table},
     token::{Expiry, Refused},
@@ -100,7 +100,7 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
         return Ok(answer);
     };
     plan::pool(&snapshot.desired, &pool)?;
-    let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots);
+    let table = Table::build(&alone(snapshot, &pool), None, &Dirty::All, &mut NoSlots, now);
     let pool = table.pool(&pool).expect("the table was made of it");
     let affinity = &pool.settings.affinity;
     if has_affinity && affinity.mode == Mode::SourceIp && question.client.is_none() {
@@ -115,11 +115,12 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let target = question.path.as_deref().unwrap_or("/");
     let method = question.method.as_deref().unwrap_or("GET");
     let request = Parts { cookies: &cookies, headers: &headers, target, method, client };
-    // Any number will do for a session that would begin.
-    let fresh = mix64(u64::from(now));
-    let found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
+    // Any number will do for a session that would begin, unless the client makes it.
+    let fresh = fresh_key(pool, &request, now, mix64(u64::from(now)));
+    let mut found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
+    found.together &= question.client.is_some();
     answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
-    let asked = Asked { force: found.forced, ..asked(found.pin, found.key, now) };
+    let asked = Asked { force: found.forced, together: found.together, ..asked(found.pin, found.key, now) };
     let choice = choose(pool, &asked, &mut Turn::default(), &Calm::default());
     if pool.fails_open {
         answer.why.push("fewer backends are up than `fail_open_below` wants: health does not count".to_owned());
@@ -281,10 +282,18 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     };
     answer.outcome = outcome;
     answer.why.push(why);
+    let is_backup = pool.backends[usize::from(backend)].backup && outcome != "pinned";
+    answer.why.extend(is_backup.then(|| "only backups take new sessions: none of the others can".to_owned()));
     answer.backend = Some(to);
     let follows = pool.settings.affinity.follows();
     answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
     if matches!(outcome, "free" | "new" | "lost") {
+        if found.together {
+            let together = "coalesce: where depends on the client's address, its User-Agent and the time";
+            answer.why.push(together.to_owned());
+            answer.candidates = answer.backend.iter().cloned().collect();
+            return;
+        }
         answer.candidates = candidates(pool, found.key, now);
         answer.backend = answer.backend.take().filter(|_| answer.candidates.len() == 1);
     }
@@ -348,7 +357,7 @@ fn because(cause: Cause) -> &'static str {
 
 /// Any random number will do, but the same for the same question.
 fn asked(pin: Pin, key: u64, now: u32) -> Asked {
-    Asked { pin, key, random: key, now, force: false }
+    Asked { pin, key, random: key, now, force: false, together: false }
 }
 
 /// Who may get a new session, found by choosing again without those that were chosen.
@@ -357,7 +366,10 @@ fn candidates(pool: &PoolTable, key: u64, now: u32) -> Vec<String> {
     while others.tried.len() < NAMED {
         let next = choose(pool, &asked(Pin::Absent, key, now), &mut Turn::default(), &others);
         let Ok(choice) = next else { break };
-        if !others.tried.insert(choice.backend) {
+        // Backups come when there is nobody else, and not when all others were chosen before.
+        let is_backup = |backend: u16| pool.backends[usize::from(backend)].backup;
+        let other_tier = others.tried.first().is_some_and(|first| is_backup(*first) != is_backup(choice.backend));
+        if other_tier || !others.tried.insert(choice.backend) {
             break;
         }
     }

@@ -4,6 +4,9 @@ use control::check::modes::{GONE_STATUSES, HANDLED};
 use control::spec::AffinityHeader;
 use serde_json::{Value, json};
 
+/// From a second to a minute.
+pub(super) const COALESCE: &str = "^(([1-9]|[1-5][0-9])s([1-9][0-9]{0,2}ms)?|1m)$";
+
 /// Adds the rules to those that an affinity has.
 pub(super) fn refine(affinity: &mut Value) {
     let tables = [("app_cookie", "app-cookie"), ("header", "header"), ("query", "query")];
@@ -29,8 +32,17 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
         "then": { "properties": { "target": { "type": "null" } } },
     });
+    let in_cookie = json!({
+        "properties": { "app_cookie": { "properties": { "style": { "enum": ["follow", "prefix"] } }, "required": ["style"] } },
+        "required": ["mode", "app_cookie"],
+    });
+    let coalesce = json!({
+        "if": { "properties": { "coalesce": { "type": "string" } }, "required": ["coalesce"] },
+        "then": { "anyOf": [{ "properties": { "mode": { "const": "cookie" } } }, in_cookie] },
+    });
     let rules = [
         postonly,
+        coalesce,
         target,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
         when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),

@@ -52,7 +52,7 @@ fn shop(affinity: Affinity) -> PoolTable {
 }
 
 fn chosen(pool: &PoolTable, found: &Found, seen: &Seen) -> Result<Choice, Unserved> {
-    let asked = Asked { pin: found.pin, key: found.key, random: 1, now: 0, force: found.forced };
+    let asked = Asked { force: found.forced, ..crate::testing::asked(found.pin, found.key, 1) };
     choose(pool, &asked, &mut Turn::default(), seen)
 }
 
