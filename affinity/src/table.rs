@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    former::Former,
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -73,6 +74,7 @@ pub struct PoolTable {
     /// For each key, the backends by their refs under it.
     refs: Vec<AHashMap<u64, u16>>,
     names: AHashMap<Box<[u8]>, u16>,
+    pub(crate) former: Former,
     generation: u64,
     ring_generation: u64,
 }
@@ -217,6 +219,14 @@ impl PoolTable {
         let settings = state.settings.clone();
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
+        let left = old.into_iter().flat_map(|old| &old.backends).map(|backend| (backend.name.as_str(), backend.slot));
+        let count = snapshot.desired.keys.len();
+        let former = Former::new(
+            old.map(|old| &old.former),
+            left,
+            |name| state.members.contains_key(name),
+            keys.as_ref().map(|keys| (keys, count)),
+        );
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
         Self {
@@ -234,6 +244,7 @@ impl PoolTable {
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
             keys,
             refs,
+            former,
             names: (0..u16::MAX)
                 .zip(&backends)
                 .map(|(index, backend)| (backend.name.as_bytes().into(), index))
@@ -263,9 +274,15 @@ impl PoolTable {
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),
+            former: self.former.clone(),
             generation: self.generation,
             ring_generation: self.ring_generation,
         }
+    }
+
+    /// That of the table for which it was built anew last.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether these are spread as this pool's backends are: by the same rings and wheels.

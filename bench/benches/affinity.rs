@@ -6,6 +6,7 @@ use affinity::{
     balance::Calm,
     choose::{Asked, Outcome, choose},
     cookie::CookieName,
+    free::free_choice,
     hash::mix64,
     marker::{self, Found, Parts},
     ring::Ring,
@@ -155,6 +156,11 @@ fn pinned(c: &mut Criterion) {
                 assert_eq!(marker::marker(pool, &found, choice, 77, NOW), None);
                 choice.backend
             });
+        });
+        // In passing, beside the cells of those that it falls on: all of them in turn.
+        group.bench_function(BenchmarkId::new("free choice", count), |b| {
+            let mut turn = Turn::default();
+            b.iter(|| free_choice(black_box(pool), &mut turn));
         });
         let found: Vec<_> = sessions
             .iter()

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod config;
+pub mod cost;
 pub mod counters;
 pub mod desired;
 pub mod drain;

@@ -1,5 +1,6 @@
 //! What is seen: health, and what a data plane reports of its work.
 
+use crate::cost::Moved;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,6 +51,9 @@ pub struct PoolStats {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,
     pub backends: BTreeMap<String, BackendStats>,
+    /// All of it, in order; absent where it has not changed since the report before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Vec<Moved>>,
     /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
     #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub ages: Counts,

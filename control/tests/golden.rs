@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
+    cost::Moved,
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     spec::{
@@ -175,10 +176,18 @@ fn to_admin() -> Vec<ToAdmin> {
         ..BackendStats::default()
     };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
-    let pool = PoolStats { counts: counts("pinned"), requests_queued: 1, backends, ages: counts("under_1h") };
     let cold = BackendStats { warming: Some(20), ..BackendStats::default() };
     let cold = PoolStats { backends: [("app-3".to_owned(), cold)].into(), ..PoolStats::default() };
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
+    let ledger =
+        vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
+    let pool = PoolStats {
+        counts: counts("pinned"),
+        requests_queued: 1,
+        backends,
+        ledger: Some(ledger),
+        ages: counts("under_1h"),
+    };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,

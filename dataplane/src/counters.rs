@@ -51,7 +51,7 @@ impl InFlight {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     /// Requests with a token that opens.
@@ -59,10 +59,22 @@ pub(crate) struct PoolCells {
     pub(crate) in_flight: InFlight,
 }
 
+impl Default for PoolCells {
+    fn default() -> Self {
+        Self {
+            counts: std::array::from_fn(|_| Count::default()),
+            ages: std::array::from_fn(|_| Count::default()),
+            in_flight: InFlight::default(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
     pub(crate) in_flight: InFlight,
+    /// Requests under way that free balancing would have sent there.
+    pub(crate) free_in_flight: InFlight,
 }
 
 /// What was seen of the tokens of one key.

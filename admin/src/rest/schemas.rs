@@ -58,9 +58,9 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Backend", "address", address()),
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
-        ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
         ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
         ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
+        ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
         ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),
@@ -112,6 +112,11 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["RotateBody"], behind_rules());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
+    correct(schemas);
+}
+
+/// Takes from every field what is derived for it and does not hold.
+fn correct(schemas: &mut Value) {
     for field in fields(schemas) {
         // What is derived says `null` or an empty name where a field may be left out, and knows no unsigned numbers.
         if field.get("default").is_some_and(|default| default.is_null() || default == "") {

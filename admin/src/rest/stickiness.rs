@@ -1,5 +1,8 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
+mod capacity;
+mod ledger;
+
 use super::{
     Shared,
     advice::advice,
@@ -20,7 +23,9 @@ use affinity::{
     imbalance::{Load, imbalance},
 };
 use axum::{extract::State, http::StatusCode, response::Response};
+use capacity::CapacitiesView;
 use control::{
+    cost::Moved,
     counters::{BackendCount, Tells},
     desired::{AdminState, Member, PoolState},
     status::Counts,
@@ -37,11 +42,16 @@ pub(super) struct StickinessView {
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     imbalance: ImbalancesView,
+    /// What free balancing would have given on the same requests; `null` where there was nothing to count.
+    imbalance_if_free: FreeImbalancesView,
+    capacity: CapacitiesView,
     returning: ReturningView,
     /// Why markers that came counted as none, by cause.
     refused: BTreeMap<String, u64>,
     /// Why requests did not reach their pin, by cause.
     left: BTreeMap<String, u64>,
+    /// Sessions that did not stay with their pin: how often, why, from where and to where.
+    ledger: Vec<Moved>,
     backends: Vec<BackendCost>,
     /// Over the last 1, 5 and 60 minutes.
     windows: Vec<WindowView>,
@@ -56,6 +66,15 @@ pub(super) struct StickinessView {
 pub(super) struct ImbalancesView {
     sessions: Option<ImbalanceView>,
     requests: Option<ImbalanceView>,
+    /// By the time that requests were at the backends.
+    busy_time: Option<ImbalanceView>,
+}
+
+/// As if each request had been balanced freely.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FreeImbalancesView {
+    requests: Option<ImbalanceView>,
+    busy_time: Option<ImbalanceView>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,6 +107,10 @@ pub(super) struct BackendCost {
     weight: u32,
     live_sessions: Option<u64>,
     requests: u64,
+    /// What free balancing would have sent it of the same requests.
+    free_requests: u64,
+    /// Time that requests were at the backend, all added up.
+    busy_milliseconds: u64,
     sessions_new: u64,
     sessions_arrived: u64,
     sessions_lost: u64,
@@ -112,7 +135,7 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
     let history = state.history(name);
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
-    let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
+    let imbalance_by = |load: &dyn Fn(&Figures) -> Option<u64>| {
         // Backups are to be idle.
         let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
         let active = rows.iter().filter(|(_, member, _)| bears(member));
@@ -120,19 +143,32 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
             .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
         imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })
     };
+    let by_count = |count: BackendCount| imbalance_by(&|figures| figures.counts.get(count.name()).copied());
+    let actual = ImbalancesView {
+        sessions: imbalance_by(&|figures| figures.live_sessions),
+        requests: by_count(BackendCount::Requests),
+        busy_time: by_count(BackendCount::Busy),
+    };
+    let free = FreeImbalancesView {
+        requests: by_count(BackendCount::FreeRequests),
+        busy_time: by_count(BackendCount::FreeBusy),
+    };
     StickinessView {
         pool: name.to_owned(),
         live_sessions: rows
             .iter()
             .filter_map(|(_, _, figures)| figures.live_sessions)
             .fold(None, |sum, more| Some(sum.unwrap_or(0) + more)),
-        imbalance: ImbalancesView {
-            sessions: imbalance_by(|figures| figures.live_sessions),
-            requests: imbalance_by(|figures| figures.counts.get(BackendCount::Requests.name()).copied()),
-        },
+        capacity: CapacitiesView::new(
+            [actual.requests.as_ref(), actual.busy_time.as_ref()],
+            [free.requests.as_ref(), free.busy_time.as_ref()],
+        ),
+        imbalance: actual,
+        imbalance_if_free: free,
         returning: ReturningView::of(returning(&counts)),
         refused: told(&counts, Tells::Refused),
         left: told(&counts, Tells::Left),
+        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {
@@ -142,6 +178,8 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
                     weight: member.weight,
                     live_sessions: figures.live_sessions,
                     requests: count(BackendCount::Requests),
+                    free_requests: count(BackendCount::FreeRequests),
+                    busy_milliseconds: count(BackendCount::Busy),
                     sessions_new: count(BackendCount::SessionsNew),
                     sessions_arrived: count(BackendCount::SessionsArrived),
                     sessions_lost: count(BackendCount::SessionsLost),

@@ -12,7 +12,8 @@ pub(super) struct SlotBook {
     backends: BTreeMap<(String, String), u32>,
     keys: BTreeMap<u16, u32>,
     next_pool: u32,
-    next_backend: u32,
+    /// Of backends, by their slots.
+    names: Vec<String>,
 }
 
 impl Slots for SlotBook {
@@ -31,8 +32,8 @@ impl Slots for SlotBook {
         if let Some(slot) = self.backends.get(&name) {
             return *slot;
         }
-        let slot = self.next_backend;
-        self.next_backend += 1;
+        let slot = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(backend.to_owned());
         self.backends.insert(name, slot);
         slot
     }
@@ -47,6 +48,11 @@ impl Slots for SlotBook {
 const _: () = assert!(MAX_SLOTS > u16::MAX as u32);
 
 impl SlotBook {
+    /// Also of one that is gone.
+    pub(super) fn backend_name(&self, slot: u32) -> Option<&str> {
+        self.names.get(slot as usize).map(String::as_str)
+    }
+
     /// Whether the table has names beyond what this process can tell apart over its life: [`MAX_SLOTS`] different ones.
     pub(super) fn is_full_for(&self, table: &Table) -> bool {
         let backends = table.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.slot);

@@ -28,10 +28,6 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "mode": { "const": "cookie" } } },
         "else": { "properties": { "cookie": { "properties": { "postonly": { "const": false } } } } },
     });
-    let target = json!({
-        "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
-        "then": { "properties": { "target": { "type": "null" } } },
-    });
     let in_cookie = json!({
         "properties": { "app_cookie": { "properties": { "style": { "enum": ["follow", "prefix"] } }, "required": ["style"] } },
         "required": ["mode", "app_cookie"],
@@ -39,6 +35,10 @@ pub(super) fn refine(affinity: &mut Value) {
     let coalesce = json!({
         "if": { "properties": { "coalesce": { "type": "string" } }, "required": ["coalesce"] },
         "then": { "anyOf": [{ "properties": { "mode": { "const": "cookie" } } }, in_cookie] },
+    });
+    let target = json!({
+        "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
+        "then": { "properties": { "target": { "type": "null" } } },
     });
     let rules = [
         postonly,
