@@ -9,14 +9,14 @@ pub(super) fn sum<'a>(stats: impl Iterator<Item = &'a PoolStats>) -> Vec<Moved> 
     for Moved { kind, cause, from, to, count } in stats.filter_map(|stats| stats.ledger.as_ref()).flatten() {
         *sums.entry((kind, cause, from, to)).or_default() += count;
     }
-    let moved = |((kind, cause, from, to), count): ((&String, &String, &Option<String>, &Option<String>), u64)| Moved {
+    let sums = sums.into_iter().map(|((kind, cause, from, to), count)| Moved {
         kind: kind.clone(),
         cause: cause.clone(),
         from: from.clone(),
         to: to.clone(),
         count,
-    };
-    sums.into_iter().map(moved).collect()
+    });
+    sums.collect()
 }
 
 #[cfg(test)]
