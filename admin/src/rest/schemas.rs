@@ -111,6 +111,7 @@ pub(super) fn refine(schemas: &mut Value) {
         merge(change, json!({ "additionalProperties": false }));
     }
     merge(&mut schemas["HealthCheck"], health_rules());
+    merge(&mut schemas["RotateBody"], behind_rules());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
     correct(schemas);
@@ -181,6 +182,14 @@ fn overload_rules() -> Value {
         { "if": on_overload("queue"), "then": queued },
         { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },
     ] })
+}
+
+/// A key behind the one that seals is the second.
+fn behind_rules() -> Value {
+    json!({
+        "if": { "properties": { "seals": { "const": false } }, "required": ["seals"] },
+        "then": { "properties": { "keep": { "minimum": 2 } } },
+    })
 }
 
 /// What the fields of a drain say of each other.
