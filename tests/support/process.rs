@@ -1,4 +1,4 @@
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, within};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     ffi::OsStr,
@@ -6,6 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// The command under test, with nothing of this process's environment that would change what it does.
@@ -30,8 +31,14 @@ impl Outcome {
     /// Runs it to its end.
     #[track_caller]
     pub fn of(command: Command) -> Self {
+        Self::within(PATIENCE, command)
+    }
+
+    /// The same, for one that may take longer than others.
+    #[track_caller]
+    pub fn within(patience: Duration, command: Command) -> Self {
         let mut running = Running::start(command);
-        let status = running.ended();
+        let status = running.ended_within(patience);
         Self { code: status.code(), stdout: running.stdout(), stderr: running.stderr() }
     }
 }
@@ -78,7 +85,12 @@ impl Running {
     /// Waits for its end and for all that it wrote. What it started may hold its standard error open for a while longer.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
-        eventually("the command ends", || self.has_ended().then_some(()));
+        self.ended_within(PATIENCE)
+    }
+
+    #[track_caller]
+    fn ended_within(&mut self, patience: Duration) -> ExitStatus {
+        within(patience, "the command ends", || self.has_ended().then_some(()));
         eventually("its output ends", || (self.stdout.has_ended() && self.stderr.has_ended()).then_some(()));
         self.status.unwrap()
     }

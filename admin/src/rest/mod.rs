@@ -82,6 +82,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::remove))
+        .routes(routes!(keys::seal))
         .routes(routes!(explain::explain))
         .routes(routes!(preview::preview))
         .routes(routes!(follow::events))

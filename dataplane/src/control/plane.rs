@@ -1,4 +1,5 @@
 use super::{
+    hot::Hottest,
     ledger::Ledger,
     releases::Releases,
     report::{Reporter, Sources},
@@ -34,6 +35,7 @@ pub(super) struct Plane {
     pub(super) sessions: Sessions,
     pub(super) releases: Releases,
     pub(super) ledger: Ledger,
+    pub(super) hottest: Hottest,
 }
 
 struct Seat {
@@ -60,6 +62,7 @@ impl Plane {
             sessions: Sessions::default(),
             releases: Releases::default(),
             ledger: Ledger::default(),
+            hottest: Hottest::default(),
         }
     }
 
@@ -227,6 +230,7 @@ impl Plane {
             sessions: &self.sessions,
             ledger: &self.ledger,
             releases: &self.releases,
+            hottest: &self.hottest,
             slots: &self.slots,
             now: unix_seconds(),
         };

@@ -1,6 +1,6 @@
 //! What the workers have counted, summed.
 
-use super::{ledger::Ledger, releases::Releases, slots::SlotBook};
+use super::{hot::Hottest, ledger::Ledger, releases::Releases, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
@@ -13,8 +13,8 @@ use affinity::{
 };
 use ahash::AHashMap;
 use control::{
-    cost::Moved,
-    counters::{BackendCount, Dataplane, PoolCount},
+    cost::{Moved, RouteStats},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
     token_age::TokenAge,
 };
@@ -35,6 +35,7 @@ pub(super) struct Sources<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) ledger: &'a Ledger,
     pub(super) releases: &'a Releases,
+    pub(super) hottest: &'a Hottest,
     pub(super) slots: &'a SlotBook,
     /// Unix seconds.
     pub(super) now: u32,
@@ -69,6 +70,7 @@ impl Reporter {
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
                 release: from.releases.stats(pool.slot),
+                hot: from.hottest.told(pool.slot),
                 ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
@@ -90,6 +92,7 @@ impl Reporter {
             }
             stats.pools.insert(pool.name.clone(), told);
         }
+        routes(from, table, &mut stats);
         stats
     }
 
@@ -110,6 +113,22 @@ impl Figures {
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
             warming: self.warming,
+        }
+    }
+}
+
+/// Adds the counts of the table's routes to those of their pools.
+fn routes(from: &Sources<'_>, table: &Table, stats: &mut Stats) {
+    for (route, slot) in from.slots.routes(table) {
+        let counts: [u64; RouteCount::COUNT] = sum(from.boards.iter().map(|board| board.route(slot)));
+        let pool = stats.pools.get_mut(&route.pool).filter(|_| counts[RouteCount::Requests as usize] > 0);
+        if let Some(pool) = pool {
+            pool.routes.push(RouteStats {
+                listener: route.listener.clone(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                counts: named(RouteCount::ALL.iter().map(|count| count.name()), &counts),
+            });
         }
     }
 }
@@ -170,7 +189,8 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger, releases) = (Sessions::default(), Ledger::default(), Releases::default());
+        let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
+        let releases = Releases::default();
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
             let from = Sources {
@@ -179,6 +199,7 @@ mod tests {
                 sessions: &sessions,
                 ledger: &ledger,
                 releases: &releases,
+                hottest: &hottest,
                 slots: &slots,
                 now: 0,
             };
@@ -201,7 +222,8 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions, releases) = (Gates::new(Vec::new()), Sessions::default(), Releases::default());
+        let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
+        let releases = Releases::default();
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
@@ -211,6 +233,7 @@ mod tests {
                 sessions: &sessions,
                 ledger,
                 releases: &releases,
+                hottest: &hottest,
                 slots: &slots,
                 now: 0,
             };

@@ -10,6 +10,7 @@ mod handover;
 mod ledger;
 mod mailbox;
 mod room;
+mod samples;
 mod sightings;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
@@ -19,6 +20,7 @@ pub(crate) use handover::{Handed, Handover};
 pub(crate) use ledger::{Ledger, Move, add as add_move};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
+pub(crate) use samples::{Sample, Samples, is_sampled};
 pub(crate) use sightings::{Seen, Sightings};
 
 use crate::{
@@ -69,6 +71,7 @@ pub(crate) struct Worker {
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
     pub(crate) ledger: Ledger,
+    pub(crate) samples: Samples,
     pub(crate) sightings: Sightings,
     handover: Handover,
     seats: Seats,
@@ -158,6 +161,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         backends: Backends::default(),
         touches: Touches::new(start.handover.clone()),
         ledger: Ledger::default(),
+        samples: Samples::default(),
         sightings: Sightings::new(start.handover.clone()),
         handover: start.handover,
         seats: Seats::default(),
@@ -203,6 +207,7 @@ impl Worker {
     fn hand_over(&self) {
         self.touches.flush();
         self.ledger.flush(&self.handover);
+        self.samples.flush(&self.handover);
         self.sightings.flush(self.board());
     }
 

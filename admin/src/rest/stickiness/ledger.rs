@@ -9,17 +9,14 @@ pub(super) fn sum<'a>(stats: impl Iterator<Item = &'a PoolStats>) -> Vec<Moved> 
     for Moved { kind, cause, from, to, count } in stats.filter_map(|stats| stats.ledger.as_ref()).flatten() {
         *sums.entry((kind, cause, from, to)).or_default() += count;
     }
-    let mut all = Vec::with_capacity(sums.len());
-    for ((kind, cause, from, to), count) in sums {
-        all.push(Moved {
-            kind: String::clone(kind),
-            cause: String::clone(cause),
-            from: Option::clone(from),
-            to: Option::clone(to),
-            count,
-        });
-    }
-    all
+    let sums = sums.into_iter().map(|((kind, cause, from, to), count)| Moved {
+        kind: kind.clone(),
+        cause: cause.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        count,
+    });
+    sums.collect()
 }
 
 #[cfg(test)]
