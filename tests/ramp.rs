@@ -116,10 +116,13 @@ fn carts_in_memory_stop_it_within_a_few_hundred_requests_and_the_cohort_finds_th
     let finding = &stopped["stopped"]["finding"];
     assert_eq!((&finding["signal"], &finding["shown"]["control"]), (&json!("denied"), &json!(0)), "{stopped}");
     assert!(finding["p_value"].as_f64().unwrap() <= 0.01 && finding["shown"]["released"].as_u64().unwrap() >= 5);
-    for user in &mut users {
+    // The stop is shown a moment before the workers act on it; from then on all are where they were.
+    let at_home = |user: &mut User| {
         let home = user.home.clone();
-        assert!(user.look(&address, 2).iter().all(|seen| *seen == (200, home.clone())), "{home}");
-    }
+        user.look(&address, 2).iter().all(|seen| *seen == (200, home.clone()))
+    };
+    eventually("the workers act on the stop", || users.iter_mut().all(at_home).then_some(()));
+    assert!(users.iter_mut().all(at_home));
     eventually("it is counted", || (instance.pool_count("released") > 0).then_some(()));
     assert_eq!(instance.metric("steadfast_pool_release_verdict{pool=\"shop\"}"), 2);
     assert_eq!(instance.metric("steadfast_pool_release_share{pool=\"shop\"}"), 0);
@@ -180,8 +183,12 @@ fn carts_that_are_shared_let_it_run_to_its_end_over_the_death_of_either_process(
     assert_eq!(end["passed"].as_array().unwrap().len(), 2, "{end}");
 
     let mut ada = User::log_in(&address, "ada");
-    let seen: std::collections::BTreeSet<_> = ada.look(&address, 12).into_iter().collect();
-    assert!(seen.len() > 1 && seen.iter().all(|(status, _)| *status == 200), "balanced freely: {seen:?}");
+    // The step is shown a moment before the workers act on it.
+    eventually("she is balanced freely", || {
+        let seen: std::collections::BTreeSet<_> = ada.look(&address, 12).into_iter().collect();
+        assert!(seen.iter().all(|(status, _)| *status == 200), "{seen:?}");
+        (seen.len() > 1).then_some(())
+    });
     let (status, told) = instance.api("POST", "/v1/explain", Some(json!({ "cookie": ada.jar.join("; ") })));
     assert_eq!((status, &told["outcome"], &told["pinned_to"]), (200, &json!("released"), &json!(ada.home)), "{told}");
     assert_eq!(told["candidates"], json!(["a", "b", "c"]));

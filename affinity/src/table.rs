@@ -263,11 +263,7 @@ impl PoolTable {
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
-            release: snapshot
-                .desired
-                .releases
-                .get(name)
-                .and_then(|release| ReleaseTable::new(release, &settings.affinity)),
+            release: ReleaseTable::of(&snapshot.desired.releases, name, &settings.affinity),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
