@@ -4,6 +4,7 @@ use crate::{
     cookie::CookieName,
     foreign::{Foreign, Known},
     former::Former,
+    release::ReleaseTable,
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -65,6 +66,8 @@ pub struct PoolTable {
     pub fails_open: bool,
     /// The weights of those that take new sessions, as far as checks know; without the backups.
     pub usable_weight: u64,
+    /// Absent where no session is released.
+    pub release: Option<ReleaseTable>,
     /// Some have begun to take new sessions not so long ago that all may be warm by now.
     pub warms: bool,
     /// Absent where the affinity has no cookie.
@@ -260,6 +263,11 @@ impl PoolTable {
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
+            release: snapshot
+                .desired
+                .releases
+                .get(name)
+                .and_then(|release| ReleaseTable::new(release, &settings.affinity)),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
@@ -293,6 +301,7 @@ impl PoolTable {
             fails_open: self.fails_open,
             warms: self.warms,
             usable_weight: self.usable_weight,
+            release: self.release.clone(),
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             app_cookie: self.app_cookie.clone(),

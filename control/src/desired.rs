@@ -2,6 +2,7 @@
 
 pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
+    release::Release,
     spec::{Backend, Key, Listener, Pool},
     status::Health,
 };
@@ -15,6 +16,9 @@ pub struct Desired {
     pub pools: BTreeMap<String, PoolState>,
     /// The first seals, all open.
     pub keys: Vec<Key>,
+    /// By pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub releases: BTreeMap<String, Release>,
 }
 
 /// A pool with its members. `settings.backends` is empty: members are kept here, by name.
@@ -140,6 +144,13 @@ pub enum Change {
         name: String,
         observed: Observed,
     },
+    PutRelease {
+        pool: String,
+        release: Box<Release>,
+    },
+    RemoveRelease {
+        pool: String,
+    },
 }
 
 impl Desired {
@@ -149,7 +160,16 @@ impl Desired {
             Change::Listeners { listeners } => self.listeners = listeners,
             Change::Keys { keys } => self.keys = keys,
             Change::PutPool { name, pool } => drop(self.pools.insert(name, *pool)),
-            Change::RemovePool { name } => drop(self.pools.remove(&name)),
+            Change::RemovePool { name } => {
+                self.pools.remove(&name);
+                self.releases.remove(&name);
+            }
+            Change::PutRelease { pool, release } => {
+                if self.pools.contains_key(&pool) {
+                    self.releases.insert(pool, *release);
+                }
+            }
+            Change::RemoveRelease { pool } => drop(self.releases.remove(&pool)),
             Change::PutSettings { name, settings } => {
                 if let Some(pool) = self.pools.get_mut(&name) {
                     pool.settings = *settings;
@@ -189,7 +209,12 @@ impl Snapshot {
                     members.retain(|member, _| pool.members.contains_key(member));
                 }
             }
-            Change::Listeners { .. } | Change::Keys { .. } | Change::PutSettings { .. } | Change::PutMember { .. } => {}
+            Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::PutSettings { .. }
+            | Change::PutMember { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. } => {}
         }
     }
 

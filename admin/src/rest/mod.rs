@@ -15,6 +15,10 @@ mod operation;
 mod pools;
 mod preview;
 pub(crate) mod problem;
+mod release;
+#[cfg(test)]
+mod release_tests;
+mod release_view;
 mod request;
 mod schemas;
 mod stickiness;
@@ -65,6 +69,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::list))
         .routes(routes!(pools::read, pools::put, pools::remove))
         .routes(routes!(stickiness::read))
+        .routes(routes!(release::read, release::put, release::remove))
         .routes(routes!(backends::list))
         .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
         .routes(routes!(admin_state::drain))

@@ -8,6 +8,7 @@ use crate::{
 use control::{
     desired::{Change, Observed, Snapshot},
     message::{ToDataplane, to_line},
+    release::ReleaseState,
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, sync::Arc};
@@ -114,7 +115,11 @@ impl Shared {
             }
             Change::RemoveMember { pool, name } => drop(touched.remove(&(pool.clone(), name.clone()))),
             Change::RemovePool { name } => touched.retain(|(pool, _)| pool != name),
-            Change::PutPool { .. } | Change::Listeners { .. } | Change::Keys { .. } => {}
+            Change::PutPool { .. }
+            | Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. } => {}
         }
     }
 
@@ -160,6 +165,23 @@ impl Shared {
                 });
                 (Kind::Health, data)
             }
+            Change::PutRelease { pool, release } => {
+                let known = self.snapshot.desired.releases.get(pool).filter(|known| known.id == release.id);
+                let change = match release.state {
+                    ReleaseState::Stopped => "stopped",
+                    ReleaseState::Finished => "finished",
+                    ReleaseState::Running if known.is_some() => "stepped",
+                    ReleaseState::Running => "began",
+                };
+                let data = json!({
+                    "pool": pool, "change": change, "percent": f64::from(release.basis_points()) / 100.0,
+                    "reason": release.stopped.as_ref().map(|stopped| &stopped.reason), "generation": generation,
+                });
+                (Kind::Release, data)
+            }
+            Change::RemoveRelease { pool } => {
+                (Kind::Release, json!({ "pool": pool, "change": "ended", "generation": generation }))
+            }
             Change::Listeners { .. } => return None,
         })
     }
@@ -189,6 +211,8 @@ impl Step<'_> {
             | Change::PutSettings { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
             | Change::Observe { .. } => {}
         }
         let sessions = |pool: &str, name: &str| figures(shared.peers.iter(), pool, name).live_sessions;
