@@ -249,6 +249,7 @@ impl PoolTable {
         let former = former(old, state, keys.as_ref().map(|keys| (keys, snapshot.desired.keys.len())));
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
+        let release = snapshot.desired.releases.get(name);
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
@@ -256,11 +257,7 @@ impl PoolTable {
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
-            release: snapshot
-                .desired
-                .releases
-                .get(name)
-                .and_then(|release| ReleaseTable::new(release, &settings.affinity)),
+            release: release.and_then(|release| ReleaseTable::new(release, &settings.affinity)),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
