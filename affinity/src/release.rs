@@ -14,7 +14,6 @@ use control::{
     release::{Release, Watch},
     spec::{Affinity, AppCookie},
 };
-use std::collections::BTreeMap;
 
 /// Keeps the cohort apart from the places of its keys on the ring and from who moves first in a drain. Frozen: another
 /// value changes who is released.
@@ -38,9 +37,8 @@ pub struct ReleaseTable {
 }
 
 impl ReleaseTable {
-    /// Of the pool of this name; `None` where nobody is released.
-    pub fn of(releases: &BTreeMap<String, Release>, pool: &str, affinity: &Affinity) -> Option<Self> {
-        let release = releases.get(pool)?;
+    /// `None` where nobody is released.
+    pub fn new(release: &Release, affinity: &Affinity) -> Option<Self> {
         let share = release.basis_points();
         if share == 0 || affinity.why_not_released().is_some() {
             return None;

@@ -246,16 +246,10 @@ impl PoolTable {
         let settings = state.settings.clone();
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
-        let left = old.into_iter().flat_map(|old| &old.backends).map(|backend| (backend.name.as_str(), backend.slot));
-        let count = snapshot.desired.keys.len();
-        let former = Former::new(
-            old.map(|old| &old.former),
-            left,
-            |name| state.members.contains_key(name),
-            keys.as_ref().map(|keys| (keys, count)),
-        );
+        let former = former(old, state, keys.as_ref().map(|keys| (keys, snapshot.desired.keys.len())));
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
+        let release = snapshot.desired.releases.get(name);
         Self {
             name: name.to_owned(),
             slot: slots.pool(name),
@@ -263,7 +257,7 @@ impl PoolTable {
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
-            release: ReleaseTable::of(&snapshot.desired.releases, name, &settings.affinity),
+            release: release.and_then(|release| ReleaseTable::new(release, &settings.affinity)),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
@@ -383,6 +377,12 @@ fn fails_open(health: &HealthCheck, backends: &[Backend]) -> bool {
     health.fail_open
         && up < health.fail_open_below * others.len() as f64
         && !backups.iter().any(|backup| is_up(backup) && backup.address.is_some())
+}
+
+/// Those that the pool before had, and this one has no more.
+fn former(old: Option<&PoolTable>, state: &PoolState, keys: Option<(&PoolKeys, usize)>) -> Former {
+    let left = old.into_iter().flat_map(|old| &old.backends).map(|backend| (backend.name.as_str(), backend.slot));
+    Former::new(old.map(|old| &old.former), left, |name| state.members.contains_key(name), keys)
 }
 
 fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {

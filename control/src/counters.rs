@@ -130,8 +130,8 @@ impl PoolCount {
             | Self::ExpiredIdle => Tells::Refused,
             Self::Requests
             | Self::Unpinned
-            | Self::Uncompared
             | Self::Adopted
+            | Self::Uncompared
             | Self::Queued
             | Self::QueueFull
             | Self::QueueTimeouts

@@ -130,6 +130,42 @@ fn named() -> Vec<Change> {
     settings.into_iter().chain([Change::Listeners { listeners }]).collect()
 }
 
+/// A drain that closes what is left, and the maintenance that it leads to.
+fn closing() -> Vec<Change> {
+    let drain = Drain { then: Some(Then::Close), since: 9, ..Drain::default() };
+    let over = Member { admin_state: AdminState::Maintenance, ..drained(drain) };
+    let put = |member| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member };
+    vec![put(drained(drain)), put(over)]
+}
+
+/// Every kind of cookie that is adopted.
+fn adopting() -> Vec<Change> {
+    let kinds = [
+        AdoptFrom::Haproxy,
+        AdoptFrom::HaproxyDynamic,
+        AdoptFrom::Nginx,
+        AdoptFrom::IngressNginx,
+        AdoptFrom::IngressNginxPersistent,
+        AdoptFrom::Traefik,
+        AdoptFrom::Envoy,
+        AdoptFrom::Opaque,
+    ];
+    let adopt = |from| Adopt { from: Some(from), cookie: from.name().to_owned(), ..Adopt::default() };
+    let all = Adopt {
+        from: Some(AdoptFrom::HaproxyDynamic),
+        cookie: "SERVERID".into(),
+        key: Some(Secret("k".into())),
+        service: Some("shop-web-80".into()),
+        values: [("s1".to_owned(), "app-1".to_owned())].into(),
+        delete: true,
+        path: "/app".into(),
+        domain: Some("example.com".into()),
+    };
+    let affinity = Affinity { adopt: kinds.map(adopt).into_iter().chain([all]).collect(), ..Affinity::default() };
+    let settings = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
+    vec![Change::PutSettings { name: "shop".into(), settings }]
+}
+
 /// A release that has just begun.
 fn begun() -> Release {
     let steps = [0.25, 10.0, 100.0].map(|step| Percent::new(step).unwrap()).into();
@@ -176,42 +212,6 @@ fn release_stats() -> Stats {
     let release = ReleaseStats { id: 77, stages, requests: two, latency, cached: two, hits: one, sampled: 3 };
     let pool = PoolStats { release: Some(release), ..PoolStats::default() };
     Stats { pools: [("shop".to_owned(), pool)].into(), ..Stats::default() }
-}
-
-/// A drain that closes what is left, and the maintenance that it leads to.
-fn closing() -> Vec<Change> {
-    let drain = Drain { then: Some(Then::Close), since: 9, ..Drain::default() };
-    let over = Member { admin_state: AdminState::Maintenance, ..drained(drain) };
-    let put = |member| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member };
-    vec![put(drained(drain)), put(over)]
-}
-
-/// Every kind of cookie that is adopted.
-fn adopting() -> Vec<Change> {
-    let kinds = [
-        AdoptFrom::Haproxy,
-        AdoptFrom::HaproxyDynamic,
-        AdoptFrom::Nginx,
-        AdoptFrom::IngressNginx,
-        AdoptFrom::IngressNginxPersistent,
-        AdoptFrom::Traefik,
-        AdoptFrom::Envoy,
-        AdoptFrom::Opaque,
-    ];
-    let adopt = |from| Adopt { from: Some(from), cookie: from.name().to_owned(), ..Adopt::default() };
-    let all = Adopt {
-        from: Some(AdoptFrom::HaproxyDynamic),
-        cookie: "SERVERID".into(),
-        key: Some(Secret("k".into())),
-        service: Some("shop-web-80".into()),
-        values: [("s1".to_owned(), "app-1".to_owned())].into(),
-        delete: true,
-        path: "/app".into(),
-        domain: Some("example.com".into()),
-    };
-    let affinity = Affinity { adopt: kinds.map(adopt).into_iter().chain([all]).collect(), ..Affinity::default() };
-    let settings = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
-    vec![Change::PutSettings { name: "shop".into(), settings }]
 }
 
 fn observed() -> Observed {

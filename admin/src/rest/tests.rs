@@ -207,7 +207,7 @@ async fn what_is_wrong_is_named_with_what_would_be_right() {
         (post(drain), r#"{"mode":"migrate","deadline":"1m","share":1.5}"#, field("/share"), "0.0 to 1.0"),
         (post(drain), r#"{"mode":"retire","share":0.5,"deadline":"1m"}"#, field("/share"), "migrate"),
         (post(drain), r#"{"share":1}"#, field("/share"), "migrate"),
-        (post(drain), r#"{"then":"close"}"#, field("/then"), "`leave`"),
+        (post(drain), r#"{"then":"flee"}"#, field("/then"), "`leave`"),
         (post(drain), r#"{"deadline":"soon"}"#, field("/deadline"), "250ms"),
         (post(drain), r#"{"deadline":"0s"}"#, field("/deadline"), "/maintenance"),
         (post(drain), r#"{"deadline":"400d"}"#, field("/deadline"), "365d"),

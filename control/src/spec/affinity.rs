@@ -70,6 +70,11 @@ impl Affinity {
         self.sets_cookie()
     }
 
+    /// Whether clients carry what says where their session is.
+    pub fn is_carried(&self) -> bool {
+        !matches!(self.mode, Mode::None | Mode::SourceIp)
+    }
+
     /// Why a release can let none of its sessions go, and what can be done; `None` where it can.
     pub fn why_not_released(&self) -> Option<(&'static str, &'static str)> {
         match self.mode {
@@ -86,11 +91,6 @@ impl Affinity {
             )),
             Mode::Cookie | Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp => None,
         }
-    }
-
-    /// Whether clients carry what says where their session is.
-    pub fn is_carried(&self) -> bool {
-        !matches!(self.mode, Mode::None | Mode::SourceIp)
     }
 
     /// Whether there is a cookie of ours.

@@ -234,8 +234,8 @@ impl Control {
     fn take(&mut self, handed: Handed) {
         match handed {
             Handed::Seen(touches) => touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch)),
-            Handed::Sighted(seen) => self.plane.releases.note(&seen),
             Handed::Sampled(samples) => samples.into_iter().for_each(|sample| self.plane.hottest.add(sample)),
+            Handed::Sighted(seen) => self.plane.releases.note(&seen),
             Handed::Moved(moves) => moves.into_iter().for_each(|(moved, count)| self.plane.ledger.add(moved, count)),
         }
     }

@@ -229,8 +229,8 @@ impl Plane {
             gates: &self.shared.gates,
             sessions: &self.sessions,
             ledger: &self.ledger,
-            releases: &self.releases,
             hottest: &self.hottest,
+            releases: &self.releases,
             slots: &self.slots,
             now: unix_seconds(),
         };

@@ -34,8 +34,8 @@ pub(super) struct Sources<'a> {
     pub(super) gates: &'a Gates,
     pub(super) sessions: &'a Sessions,
     pub(super) ledger: &'a Ledger,
-    pub(super) releases: &'a Releases,
     pub(super) hottest: &'a Hottest,
+    pub(super) releases: &'a Releases,
     pub(super) slots: &'a SlotBook,
     /// Unix seconds.
     pub(super) now: u32,
@@ -69,8 +69,8 @@ impl Reporter {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
-                release: from.releases.stats(pool.slot),
                 hot: from.hottest.told(pool.slot),
+                release: from.releases.stats(pool.slot),
                 ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
@@ -189,8 +189,8 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
-        let releases = Releases::default();
+        let (sessions, ledger) = (Sessions::default(), Ledger::default());
+        let (hottest, releases) = (Hottest::default(), Releases::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
             let from = Sources {
@@ -198,8 +198,8 @@ mod tests {
                 gates: &gates,
                 sessions: &sessions,
                 ledger: &ledger,
-                releases: &releases,
                 hottest: &hottest,
+                releases: &releases,
                 slots: &slots,
                 now: 0,
             };
@@ -222,8 +222,8 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
-        let releases = Releases::default();
+        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let (hottest, releases) = (Hottest::default(), Releases::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
@@ -232,8 +232,8 @@ mod tests {
                 gates: &gates,
                 sessions: &sessions,
                 ledger,
-                releases: &releases,
                 hottest: &hottest,
+                releases: &releases,
                 slots: &slots,
                 now: 0,
             };

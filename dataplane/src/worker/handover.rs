@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 pub(crate) enum Handed {
     Seen(Vec<Touch>),
     Moved(Vec<(Move, u64)>),
-    Sighted(Vec<Seen>),
     Sampled(Vec<Sample>),
+    Sighted(Vec<Seen>),
 }
 
 /// The worker's end of a bounded channel.
