@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Keys,
     Dataplane,
     Drain,
+    Rebalance,
     /// Stands for events that are no longer kept.
     Missed,
 }
@@ -38,6 +39,7 @@ impl Kind {
             Self::Keys => "keys",
             Self::Dataplane => "dataplane",
             Self::Drain => "drain",
+            Self::Rebalance => "rebalance",
             Self::Missed => "missed",
         }
     }

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod imbalance;
 pub mod marker;
 pub mod preview;
+pub mod rebalance;
 pub mod ring;
 pub mod route;
 pub mod set_cookie;

@@ -16,7 +16,7 @@ pub use rules::is_ignored;
 pub use told::{Told, told_by_cookie};
 
 use crate::{
-    choose::{Choice, Outcome, Pin},
+    choose::{Asked, Choice, Outcome, Pin},
     drain,
     hash::{mix64, name_hash},
     table::PoolTable,
@@ -53,6 +53,15 @@ impl Found {
     /// What is found where affinity does not hold: nothing is read, and nothing is set.
     pub fn free(fresh: u64) -> Self {
         Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false, together: false }
+    }
+}
+
+impl Found {
+    /// What is asked of [`choose`](crate::choose::choose) for this request, whose pin is `pin` by the table of this moment.
+    pub fn asked(&self, pin: Pin, random: u64, now: u32) -> Asked {
+        let Self { key, token, forced: force, together, may_mark, .. } = *self;
+        let idle = token.filter(|_| may_mark).map(|(_, token)| now.saturating_sub(token.last_seen));
+        Asked { pin, key, random, now, force, together, idle }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    rebalance::Rebalancing,
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -54,6 +55,8 @@ pub struct PoolTable {
     pub usable_weight: u64,
     /// Some have begun to take new sessions not so long ago that all may be warm by now.
     pub warms: bool,
+    /// Absent where no sessions are to move for an even load.
+    pub rebalancing: Option<Rebalancing>,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -209,6 +212,10 @@ impl PoolTable {
             slot: slots.pool(name),
             fails_open,
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
+            rebalancing: snapshot.rebalances.get(name).map(|round| {
+                let longest_idle = settings.affinity.cookie.live_for().as_secs_u32();
+                Rebalancing::of(round, &backends, longest_idle)
+            }),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
@@ -241,6 +248,7 @@ impl PoolTable {
             backups: self.backups.as_ref().map(|own| own.copy(same_ring.and_then(|old| old.backups.as_ref()))),
             fails_open: self.fails_open,
             warms: self.warms,
+            rebalancing: self.rebalancing.clone(),
             usable_weight: self.usable_weight,
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),

@@ -2,6 +2,7 @@
 
 pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
+    rebalance::Rebalance,
     spec::{Backend, Key, Listener, Pool},
     status::Health,
 };
@@ -102,6 +103,9 @@ pub struct Snapshot {
     /// By pool and backend; what is absent is `unknown`.
     #[serde(default)]
     pub observed: BTreeMap<String, BTreeMap<String, Observed>>,
+    /// By pool. Not stored: it ends with the admin process, and with a change of its pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rebalances: BTreeMap<String, Rebalance>,
 }
 
 /// One step from a generation to the next.
@@ -140,6 +144,11 @@ pub enum Change {
         name: String,
         observed: Observed,
     },
+    /// A round of rebalancing begins, or all of it ends.
+    Rebalance {
+        pool: String,
+        round: Option<Rebalance>,
+    },
 }
 
 impl Desired {
@@ -165,7 +174,7 @@ impl Desired {
                     pool.members.remove(&name);
                 }
             }
-            Change::Observe { .. } => {}
+            Change::Observe { .. } | Change::Rebalance { .. } => {}
         }
     }
 }
@@ -174,7 +183,12 @@ impl Snapshot {
     /// Applies a change; what was observed of members that go is forgotten, so that it can't fall on a namesake.
     pub fn apply(&mut self, change: &Change) {
         self.desired.apply(change);
+        self.end_rebalance(change);
         match change {
+            Change::Rebalance { pool, round: Some(round) } if self.desired.pools.contains_key(pool) => {
+                self.rebalances.insert(pool.clone(), round.clone());
+            }
+            Change::Rebalance { .. } => {}
             Change::Observe { pool, name, observed } => {
                 self.observed.entry(pool.clone()).or_default().insert(name.clone(), *observed);
             }
@@ -190,6 +204,19 @@ impl Snapshot {
                 }
             }
             Change::Listeners { .. } | Change::Keys { .. } | Change::PutSettings { .. } | Change::PutMember { .. } => {}
+        }
+    }
+
+    /// It was planned for the pool as it was.
+    fn end_rebalance(&mut self, change: &Change) {
+        match change {
+            Change::PutPool { name: pool, .. }
+            | Change::RemovePool { name: pool }
+            | Change::PutSettings { name: pool, .. }
+            | Change::PutMember { pool, .. }
+            | Change::RemoveMember { pool, .. }
+            | Change::Rebalance { pool, round: None } => drop(self.rebalances.remove(pool)),
+            Change::Rebalance { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
         }
     }
 

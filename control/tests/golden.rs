@@ -6,6 +6,7 @@
 use control::{
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
+    rebalance::Rebalance,
     spec::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
         HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
@@ -43,8 +44,18 @@ fn drains() -> Vec<Change> {
     drains.map(put).into_iter().chain([named]).collect()
 }
 
-/// Members that are not as all others.
-fn members() -> Vec<Change> {
+fn rebalance() -> Rebalance {
+    Rebalance {
+        since: 1_790_000_000_000,
+        until: 1_790_000_060_000,
+        idle_first: true,
+        from: [("app-1".to_owned(), Share::new(0.25).unwrap())].into(),
+        to: [("app-3".to_owned(), 40)].into(),
+    }
+}
+
+/// How load is spread: members and settings that are not as all others, and what is spread anew.
+fn spread() -> Vec<Change> {
     let backup = Member { backup: true, ..member() };
     let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
     let affinity = Affinity { coalesce: Some(Span::from_secs(2)), ..Affinity::default() };
@@ -53,6 +64,8 @@ fn members() -> Vec<Change> {
         Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup },
         Change::PutSettings { name: "shop".into(), settings },
         Change::PutSettings { name: "shop".into(), settings: coalesces },
+        Change::Rebalance { pool: "shop".into(), round: Some(rebalance()) },
+        Change::Rebalance { pool: "shop".into(), round: None },
     ]
 }
 
@@ -153,14 +166,16 @@ fn to_dataplane() -> Vec<ToDataplane> {
     ];
     vec![
         ToDataplane::Hello { protocol: PROTOCOL, version: "0.1.0".into() },
-        ToDataplane::Snapshot { snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all }) },
+        ToDataplane::Snapshot {
+            snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all, ..Snapshot::default() }),
+        },
         ToDataplane::Snapshot { snapshot: Box::default() },
         ToDataplane::Delta { base: 41, generation: 42, changes },
         ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: members() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
     ]
 }
 

@@ -47,10 +47,17 @@ impl InFlight {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     pub(crate) in_flight: InFlight,
+}
+
+/// Arrays of more than 32 have no default of their own.
+impl Default for PoolCells {
+    fn default() -> Self {
+        Self { counts: std::array::from_fn(|_| Count::default()), in_flight: InFlight::default() }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     output,
 };
-use args::{Action, Backend, Ctl, Explain, How};
+use args::{Action, Backend, Ctl, Explain, How, Rebalance};
 use client::{Client, PATIENCE, segment};
 use progress::Waited;
 use serde_json::{Value, json};
@@ -91,6 +91,15 @@ struct Call {
 }
 
 impl Call {
+    fn rebalance(rebalance: &Rebalance) -> Self {
+        let path = format!("/v1/pools/{}/rebalance", segment(&rebalance.pool));
+        match (rebalance.progress, rebalance.cancel) {
+            (true, _) => Self::read(path, show::rebalance),
+            (false, true) => Self { method: "DELETE", ..Self::read(path, show::rebalance) },
+            (false, false) => Self { body: Some(rebalance.to_body()), ..Self::post(&path, show::rebalance) },
+        }
+    }
+
     fn of(action: &Action) -> Self {
         match action {
             Action::Status => Self::read("/v1/status".to_owned(), show::status),
@@ -99,6 +108,7 @@ impl Call {
             Action::Stickiness { pool } => {
                 Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
             }
+            Action::Rebalance(rebalance) => Self::rebalance(rebalance),
             Action::Add { backend, address, weight, backup } => {
                 let mut body = json!({ "address": address, "backup": backup });
                 if let Some(weight) = weight {

@@ -31,13 +31,22 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// When there is none in time.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, ask)
+}
+
+/// The same, for what takes its time.
+///
+/// # Panics
+/// When there is none in time.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not happen that {what}");
+        assert!(Instant::now() < deadline, "in {limit:?} it did not happen that {what}");
         thread::park_timeout(Duration::from_millis(5));
     }
 }

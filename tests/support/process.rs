@@ -1,4 +1,4 @@
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, within};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     ffi::OsStr,
@@ -6,6 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// The command under test, with nothing of this process's environment that would change what it does.
@@ -30,7 +31,14 @@ impl Outcome {
     /// Runs it to its end.
     #[track_caller]
     pub fn of(command: Command) -> Self {
+        Self::within(PATIENCE, command)
+    }
+
+    /// The same, for one that takes its time.
+    #[track_caller]
+    pub fn within(limit: Duration, command: Command) -> Self {
         let mut running = Running::start(command);
+        within(limit, "the command ends", || running.has_ended().then_some(()));
         let status = running.ended();
         Self { code: status.code(), stdout: running.stdout(), stderr: running.stderr() }
     }

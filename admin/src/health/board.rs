@@ -86,7 +86,9 @@ impl Board {
                 (name, None)
             }
             Change::PutMember { pool, name, .. } | Change::RemoveMember { pool, name } => (pool, Some(name)),
-            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => return,
+            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. } => {
+                return;
+            }
         };
         match (snapshot.desired.pools.get(name), member) {
             (None, _) => self.remove_pool(name),

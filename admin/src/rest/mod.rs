@@ -13,6 +13,7 @@ mod operation;
 mod pools;
 mod preview;
 pub(crate) mod problem;
+mod rebalance;
 mod request;
 mod schemas;
 mod stickiness;
@@ -62,6 +63,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::list))
         .routes(routes!(pools::read, pools::put, pools::remove))
         .routes(routes!(stickiness::read))
+        .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
         .routes(routes!(backends::list))
         .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
         .routes(routes!(admin_state::drain))

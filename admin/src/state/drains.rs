@@ -50,7 +50,8 @@ impl Drains {
             | Change::PutSettings { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
-            | Change::Observe { .. } => {}
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => {}
         }
     }
 

@@ -6,6 +6,8 @@ pub(crate) mod drains;
 pub(crate) mod file;
 pub(crate) mod plan;
 pub(crate) mod precondition;
+pub(crate) mod rebalance;
+mod rebalancing;
 pub(crate) mod refusal;
 pub(crate) mod shared;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(crate) enum Refusal {
     },
     /// The pool's sessions can't be drained like that, and what can be done.
     CantDrain(String),
+    /// The pool's sessions can't be moved for an even load, and what can be done.
+    CantRebalance(String),
     Wrong(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),

@@ -1,4 +1,4 @@
-use super::drains::Drains;
+use super::{drains::Drains, rebalance::Watched};
 use crate::{
     control_server::peers::{Peers, figures},
     events::Kind,
@@ -9,7 +9,10 @@ use control::{
     message::{ToDataplane, to_line},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What this process knows at this moment. Behind one lock that is never held while waiting.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) board: Board,
     pub(crate) drains: Drains,
+    /// The last one of each pool.
+    pub(crate) rebalances: BTreeMap<String, Watched>,
     /// The store knows that generations up to here may have been given out.
     pub(crate) bound: u64,
     /// Why the last write to the store failed; absent where it did not.
@@ -36,6 +41,7 @@ impl Shared {
             peers: Peers::default(),
             board: Board::default(),
             drains: Drains::default(),
+            rebalances: BTreeMap::new(),
             bound,
             store_problem: None,
             reports_asked: None,
@@ -108,7 +114,7 @@ impl Shared {
             }
             Change::RemoveMember { pool, name } => drop(touched.remove(&(pool.clone(), name.clone()))),
             Change::RemovePool { name } => touched.retain(|(pool, _)| pool != name),
-            Change::PutPool { .. } | Change::Listeners { .. } | Change::Keys { .. } => {}
+            Change::PutPool { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Rebalance { .. } => {}
         }
     }
 
@@ -154,7 +160,7 @@ impl Shared {
                 });
                 (Kind::Health, data)
             }
-            Change::Listeners { .. } => return None,
+            Change::Listeners { .. } | Change::Rebalance { .. } => return None,
         })
     }
 }
@@ -182,7 +188,8 @@ impl Step<'_> {
             | Change::PutSettings { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
-            | Change::Observe { .. } => {}
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => {}
         }
         let sessions = |pool: &str, name: &str| figures(shared.peers.iter(), pool, name).live_sessions;
         shared.drains.follow(&change, &shared.snapshot, self.generation, sessions);

@@ -188,7 +188,7 @@ impl Tables<'_> {
             Change::RemoveMember { pool, name } => {
                 self.members.remove((pool.as_str(), name.as_str()))?;
             }
-            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
+            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. } => {}
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Choice, Ended, Outcome, Pin, Unserved, choose},
-    marker::{self, Found},
+    choose::{Choice, Ended, Outcome, Pin, Unserved, choose},
+    marker,
     table::PoolTable,
 };
 use control::{
@@ -65,8 +65,7 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let Found { key, forced: force, together, .. } = request.found;
-        let asked = Asked { pin, key, random, now, force, together };
+        let asked = request.found.asked(pin, random, now);
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => {
@@ -151,6 +150,7 @@ impl Target {
                 Cause::Down => PoolCount::RepinnedDown,
                 Cause::Maintenance => PoolCount::RepinnedMaintenance,
                 Cause::Migrated => PoolCount::RepinnedMigrate,
+                Cause::Rebalanced => PoolCount::RepinnedRebalance,
                 Cause::Deadline => PoolCount::RepinnedDeadline,
                 Cause::Removed => PoolCount::RepinnedRemoved,
                 Cause::Draining => PoolCount::RepinnedDraining,
@@ -199,10 +199,10 @@ fn count_of(ended: Ended) -> PoolCount {
         Ended::Incarnation => PoolCount::EndedIncarnation,
         Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
         Ended::Left(Cause::Maintenance | Cause::Deadline) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room or by migration.
-        Ended::Left(Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated) => {
-            PoolCount::EndedDown
-        }
+        // Nobody that can't move leaves for want of room, by migration or for an even load.
+        Ended::Left(
+            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Rebalanced,
+        ) => PoolCount::EndedDown,
     }
 }
 
