@@ -120,6 +120,7 @@ fn affinity(cookie: Cookie) -> Affinity {
         on_down: OnDown::Repin,
         on_overload: OnOverload::Stay,
         coalesce: Some(Span::from_secs(1)),
+        target: Some(0.5),
         cookie,
         source_ip: SourceIp::default(),
         app_cookie: Some(AppCookie { name: name(), style: AppCookieStyle::Hash, path_parameter: Some(name()) }),

@@ -45,6 +45,9 @@ fn known_traffic_has_known_figures() {
     let requests = &told["imbalance"]["requests"];
     let near = |value: &Value, wanted: f64| (value.as_f64().unwrap() - wanted).abs() < 1e-9;
     assert!(near(&requests["max_over_mean"], 1.6) && near(&requests["gini"], 0.3), "{requests}");
+    assert_eq!(told["imbalance_if_free"]["requests"], json!({ "max_over_mean": 1.0, "gini": 0.0 }));
+    let capacity = &told["capacity"]["requests"];
+    assert!(near(&capacity["usable"], 0.625) && near(&capacity["taken"], 0.375), "{capacity}");
     assert_eq!(told["returning"], json!({ "requests": 8, "pinned": 8, "share": 1.0 }));
 
     let (status, answer) = instance.api("POST", "/v1/pools/shop/backends/b/maintenance", None);

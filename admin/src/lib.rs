@@ -1,10 +1,12 @@
 //! The admin process: REST, health checks, the store, metrics, and the server of the control channel.
 
+mod advice;
 mod clock;
 mod control_server;
 mod error;
 mod events;
 mod health;
+mod history;
 mod keys;
 mod listen;
 mod rest;

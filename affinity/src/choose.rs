@@ -83,7 +83,7 @@ pub enum Outcome {
 }
 
 /// Why a pinned backend can't be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     Down,
     Maintenance,
@@ -102,13 +102,41 @@ pub enum Cause {
     Overload,
 }
 
+impl Cause {
+    pub const ALL: [Self; 8] = [
+        Self::Down,
+        Self::Maintenance,
+        Self::Deadline,
+        Self::Migrated,
+        Self::Removed,
+        Self::Draining,
+        Self::Retry,
+        Self::Overload,
+    ];
+
+    /// As reports call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Maintenance => "maintenance",
+            Self::Deadline => "drain_deadline",
+            Self::Migrated => "migrate",
+            Self::Rebalanced => "rebalance",
+            Self::Removed => "removed",
+            Self::Draining => "draining",
+            Self::Retry => "retry",
+            Self::Overload => "overload",
+        }
+    }
+}
+
 /// Why no backend was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unserved {
     /// None is usable.
     NoBackend,
     /// The session's own is not usable, and `on_down` is `fail`.
-    PinnedDown,
+    PinnedDown(Cause),
     /// There are some that could, but none has room: the session's own, where it is to wait for that, or any.
     Full { home: Option<u16> },
     /// The session is gone, and whoever began it has to begin another one.
@@ -364,7 +392,7 @@ impl<V: View> Chooser<'_, V> {
             }
         }
         if !may_leave {
-            return Err(Unserved::PinnedDown);
+            return Err(Unserved::PinnedDown(cause));
         }
         if self.stays() && self.all().any(|index| self.takes_new(index)) {
             // What can't move waits for nobody's room.

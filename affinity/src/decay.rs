@@ -70,6 +70,11 @@ impl Series {
         self.samples.push(sample);
     }
 
+    /// The sessions that were live last; `None` before the first sample.
+    pub fn last(&self) -> Option<u64> {
+        self.samples.last().map(|sample| sample.live)
+    }
+
     /// `at_start` is how many sessions there were when the drain began.
     ///
     /// # Errors

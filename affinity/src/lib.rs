@@ -1,17 +1,22 @@
-//! The decisions: token, ring, choose, balance. Pure: no I/O, no clock, no randomness.
+//! The decisions: token, ring, choose, balance, sketches. Pure: no I/O, no clock, no randomness.
 
 pub mod balance;
+pub mod burn;
 pub mod choose;
 pub mod cookie;
 pub mod decay;
 pub mod drain;
+mod former;
+pub mod free;
 pub mod hash;
 pub mod imbalance;
+pub mod ledger;
 pub mod marker;
 pub mod preview;
 pub mod rebalance;
 pub mod ring;
 pub mod route;
+pub mod sessions;
 pub mod set_cookie;
 pub mod table;
 pub mod token;

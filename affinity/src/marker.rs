@@ -20,13 +20,13 @@ use crate::{
     drain,
     hash::{mix64, name_hash},
     table::PoolTable,
-    token::{Expiry, Refused, SEALED_LEN, Token, expired},
+    token::{Expiry, Opened, Refused, SEALED_LEN, Token, expired},
 };
 use control::{
     check::is_name,
     spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::ControlFlow};
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +39,8 @@ pub struct Found {
     pub key: u64,
     /// The token that opened, with the index of the key that sealed it.
     token: Option<(usize, Token)>,
+    /// The slot of the backend that the marker names, where that is no pin: it was removed, or the session is over.
+    pub was_at: Option<u32>,
     /// Why the marker that came counts as none; the last reason where several came.
     pub refused: Option<NoPin>,
     /// The response may carry a new or a changed marker.
@@ -52,7 +54,22 @@ pub struct Found {
 impl Found {
     /// What is found where affinity does not hold: nothing is read, and nothing is set.
     pub fn free(fresh: u64) -> Self {
-        Self { pin: Pin::Free, key: fresh, token: None, refused: None, may_mark: false, forced: false, together: false }
+        let pin = Pin::Free;
+        Self {
+            pin,
+            key: fresh,
+            token: None,
+            was_at: None,
+            refused: None,
+            may_mark: false,
+            forced: false,
+            together: false,
+        }
+    }
+
+    /// Of the token that opened: the index of the key that sealed it, and when its session began, in Unix seconds.
+    pub fn opened(&self) -> Option<(usize, u32)> {
+        self.token.map(|(key_index, token)| (key_index, token.issued_at))
     }
 }
 
@@ -66,9 +83,11 @@ impl Found {
 }
 
 /// Why a marker counts as none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoPin {
     Refused(Refused),
+    /// It is a token of another pool; see [`is_of_another`].
+    OtherPool,
     Expired(Expiry),
 }
 
@@ -95,16 +114,16 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
     let pin = if may_mark { Pin::Absent } else { Pin::Free };
     let together = may_mark && affinity.coalesce.is_some();
-    let absent = Found { pin, key: fresh, token: None, refused: None, may_mark, forced, together };
+    let absent = Found { pin, key: fresh, token: None, was_at: None, refused: None, may_mark, forced, together };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let pin = find_plain(pool, own_cookies(pool, request), absent.pin);
-            let begins = pin == Pin::Absent && together;
-            let key = if begins { fresh } else { address_key(request.client(), affinity.source_ip) };
-            Found { pin, key, ..absent }
+            let address = address_key(request.client(), affinity.source_ip);
+            let found = find_plain(pool, own_cookies(pool, request), Found { key: address, ..absent });
+            let begins = found.pin == Pin::Absent && together;
+            if begins { Found { key: fresh, ..found } } else { found }
         }
         Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
@@ -128,49 +147,73 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
 }
 
+/// How many other pools are asked whether a token is theirs.
+const OTHERS: usize = 64;
+
+/// Whether a cookie that this pool's keys refused opens with those of another one: two pools set cookies of one name, or
+/// a route was led elsewhere. Asked of what was refused alone, for it costs a MAC for each pool.
+pub fn is_of_another<'p>(
+    pool: &PoolTable,
+    others: impl Iterator<Item = &'p PoolTable>,
+    request: &impl Carried,
+    now: u32,
+) -> bool {
+    let mut others =
+        others.filter(|other| other.slot != pool.slot).filter_map(|other| other.keys.as_ref()).take(OTHERS);
+    others.any(|keys| own_cookies(pool, request).any(|value| keys.open(value, now).is_ok()))
+}
+
 /// The values of our own cookie.
 fn own_cookies<'r>(pool: &'r PoolTable, request: &'r impl Carried) -> impl Iterator<Item = &'r [u8]> {
     request.cookies().flat_map(|header| pool.cookie.iter().flat_map(|name| name.find(header)))
 }
 
 /// The first backend that is named and there. What no backend can be called counts as no cookie.
-fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absent: Pin) -> Pin {
-    let mut pin = absent;
+fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absent: Found) -> Found {
+    let mut found = absent;
     for value in names {
         if let Some(backend) = pool.by_name(value) {
-            return Pin::At { backend, incarnation: None };
+            return Found { pin: Pin::At { backend, incarnation: None }, ..absent };
         }
         if str::from_utf8(value).is_ok_and(is_name) {
-            pin = Pin::Gone;
+            found = Found { pin: Pin::Gone, was_at: pool.former.by_name(value), ..absent };
         }
     }
-    pin
+    found
 }
 
 /// The first token that opens.
-fn find_sealed<'h>(pool: &PoolTable, tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+fn find_sealed<'h>(pool: &PoolTable, mut tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
     let Some(keys) = &pool.keys else { return absent };
     let mut found = absent;
-    for value in tokens {
+    // From within, the nested iterators are plain loops.
+    let opens = tokens.try_for_each(|value| {
         let opened = match keys.open(value, now) {
             Ok(opened) => opened,
             Err(refused) => {
-                found.refused = Some(NoPin::Refused(refused));
-                continue;
+                (found.refused, found.was_at) = (Some(NoPin::Refused(refused)), None);
+                return ControlFlow::Continue(());
             }
         };
         if let Some(expiry) = expired(&opened.token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
+            let here = pool.by_ref(opened.key_index, opened.token.backend_ref);
+            let here = here.map(|backend| pool.backends[usize::from(backend)].slot);
             found.refused = Some(NoPin::Expired(expiry));
-            continue;
+            found.was_at = here.or_else(|| pool.former.by_ref(opened.key_index, opened.token.backend_ref));
+            return ControlFlow::Continue(());
         }
-        let pin = match pool.by_ref(opened.key_index, opened.token.backend_ref) {
-            Some(backend) => Pin::At { backend, incarnation: Some(opened.token.incarnation) },
-            None => Pin::Gone,
+        ControlFlow::Break(opened)
+    });
+    if let ControlFlow::Break(Opened { key_index, token }) = opens {
+        (found.pin, found.was_at) = match pool.by_ref(key_index, token.backend_ref) {
+            Some(backend) => (Pin::At { backend, incarnation: Some(token.incarnation) }, None),
+            None => (Pin::Gone, pool.former.by_ref(key_index, token.backend_ref)),
         };
-        let token = Some((opened.key_index, opened.token));
-        return Found { pin, key: opened.token.session_key, token, refused: None, ..absent };
+        found.key = token.session_key;
+        found.token = Some((key_index, token));
+        found.refused = None;
     }
     found
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    former::Former,
     rebalance::Rebalancing,
     ring::Ring,
     route::Router,
@@ -29,6 +30,15 @@ pub struct Table {
     pub generation: u64,
     pub listeners: Vec<ListenerTable>,
     pub pools: Vec<Arc<PoolTable>>,
+    /// The keys by their index.
+    pub keys: Vec<KeySlot>,
+}
+
+/// Where workers keep what they have seen of the tokens of a key. Keys that share an id share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySlot {
+    pub id: u16,
+    pub slot: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +77,7 @@ pub struct PoolTable {
     /// For each key, the backends by their refs under it.
     refs: Vec<AHashMap<u64, u16>>,
     names: AHashMap<Box<[u8]>, u16>,
+    pub(crate) former: Former,
     generation: u64,
     ring_generation: u64,
 }
@@ -100,10 +111,11 @@ pub struct Backend {
     pub slot: u32,
 }
 
-/// Numbers for pools and backends that stay the same from table to table, for as long as these exist.
+/// Numbers for pools, backends and keys that stay the same from table to table, for as long as these exist.
 pub trait Slots {
     fn pool(&mut self, pool: &str) -> u32;
     fn backend(&mut self, pool: &str, backend: &str) -> u32;
+    fn key(&mut self, id: u16) -> u32;
 }
 
 /// What differs from the table before.
@@ -148,7 +160,11 @@ impl Table {
                 router: Router::new(&listener.routes, listener.pool.as_deref(), index),
             })
             .collect();
-        Self { generation: snapshot.generation, listeners, pools }
+        let keys = desired.keys.iter().map(|key| {
+            let id = MasterKey::new(key.0).id();
+            KeySlot { id, slot: slots.key(id) }
+        });
+        Self { generation: snapshot.generation, listeners, pools, keys: keys.collect() }
     }
 
     /// The same table for another worker, with memory of its own except for what it has in `before` already.
@@ -160,7 +176,8 @@ impl Table {
                 _ => Arc::new(pool.copy(old.map(AsRef::as_ref))),
             }
         });
-        Self { generation: self.generation, listeners: self.listeners.clone(), pools: pools.collect() }
+        let (listeners, keys) = (self.listeners.clone(), self.keys.clone());
+        Self { generation: self.generation, listeners, pools: pools.collect(), keys }
     }
 
     pub fn pool(&self, name: &str) -> Option<&Arc<PoolTable>> {
@@ -205,6 +222,14 @@ impl PoolTable {
         let settings = state.settings.clone();
         let keys = pool_keys(name, &settings, &snapshot.desired.keys);
         let refs = refs(keys.as_ref(), snapshot.desired.keys.len(), &backends);
+        let left = old.into_iter().flat_map(|old| &old.backends).map(|backend| (backend.name.as_str(), backend.slot));
+        let count = snapshot.desired.keys.len();
+        let former = Former::new(
+            old.map(|old| &old.former),
+            left,
+            |name| state.members.contains_key(name),
+            keys.as_ref().map(|keys| (keys, count)),
+        );
         let cookie = &settings.affinity.cookie;
         let fails_open = fails_open(&settings.health, &backends);
         Self {
@@ -226,6 +251,7 @@ impl PoolTable {
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
             keys,
             refs,
+            former,
             names: (0..u16::MAX)
                 .zip(&backends)
                 .map(|(index, backend)| (backend.name.as_bytes().into(), index))
@@ -256,9 +282,15 @@ impl PoolTable {
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),
+            former: self.former.clone(),
             generation: self.generation,
             ring_generation: self.ring_generation,
         }
+    }
+
+    /// That of the table for which it was built anew last.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Whether these are spread as this pool's backends are: by the same rings and wheels.

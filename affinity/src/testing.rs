@@ -85,6 +85,10 @@ impl Slots for SlotsByName {
     fn backend(&mut self, pool: &str, backend: &str) -> u32 {
         name_hash(format!("{pool}/{backend}")) as u32
     }
+
+    fn key(&mut self, id: u16) -> u32 {
+        id.into()
+    }
 }
 
 /// What a worker knows beyond its table, by index.

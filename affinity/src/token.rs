@@ -33,9 +33,16 @@ const ISSUED_AT: usize = SESSION_KEY + 8;
 const LAST_SEEN: usize = ISSUED_AT + 4;
 const MAC: usize = LAST_SEEN + 4;
 const RAW_LEN: usize = MAC + 16;
+/// The decoder wants room for whole groups of four characters.
+const ROOM: usize = RAW_LEN + 1;
 
 // Cookies of 64 characters at most are promised.
 const _: () = assert!(SEALED_LEN == (RAW_LEN * 8).div_ceil(6) && SEALED_LEN <= 64);
+
+/// A key's id as people read and write it.
+pub fn id_name(id: u16) -> String {
+    format!("{id:04x}")
+}
 
 /// One of the shared secrets. Each is derived from further, per pool and purpose, and seals nothing itself.
 #[derive(Clone)]
@@ -131,7 +138,7 @@ impl PoolKeys {
     /// Writes the token under the first key. Allocates nothing.
     pub fn seal(&self, token: &Token, out: &mut [u8; SEALED_LEN]) {
         let key = &self.keys[0];
-        let mut raw = [0; RAW_LEN];
+        let mut raw = [0; ROOM];
         raw[0] = VERSION;
         raw[KEY_ID..BACKEND_REF].copy_from_slice(&key.id.to_be_bytes());
         raw[BACKEND_REF..INCARNATION].copy_from_slice(&token.backend_ref.to_be_bytes());
@@ -140,14 +147,15 @@ impl PoolKeys {
         raw[ISSUED_AT..LAST_SEEN].copy_from_slice(&token.issued_at.to_be_bytes());
         raw[LAST_SEEN..MAC].copy_from_slice(&token.last_seen.to_be_bytes());
         let mac = key.mac(&raw);
-        raw[MAC..].copy_from_slice(&mac);
-        let written = URL_SAFE_NO_PAD.encode_slice(raw, out).expect("the lengths are asserted above");
+        raw[MAC..RAW_LEN].copy_from_slice(&mac);
+        let written = URL_SAFE_NO_PAD.encode_slice(&raw[..RAW_LEN], out).expect("the lengths are asserted above");
         debug_assert_eq!(written, SEALED_LEN);
     }
 
     /// Reads a text that a client sent; `now` is in Unix seconds. Allocates nothing, and compares MACs in constant time.
     pub fn open(&self, text: &[u8], now: u32) -> Result<Opened, Refused> {
-        let raw = decode(text)?;
+        let mut raw = [0; ROOM];
+        decode(text, &mut raw)?;
         let id = u16::from_be_bytes(field(&raw, KEY_ID));
         let claimed = u128::from_ne_bytes(field(&raw, MAC));
         let mut refused = Refused::UnknownKey;
@@ -162,27 +170,28 @@ impl PoolKeys {
     }
 }
 
-fn decode(text: &[u8]) -> Result<[u8; RAW_LEN], Refused> {
+// Decoded in place: a copy here would read what the decoder has only just written in pieces, which processors can't forward
+// from their store buffers, and would wait for each of them.
+fn decode(text: &[u8], raw: &mut [u8; ROOM]) -> Result<(), Refused> {
     if text.len() < SEALED_LEN {
         return Err(Refused::Short);
     }
     if text.len() > SEALED_LEN {
         return Err(Refused::Long);
     }
-    // The decoder wants room for whole groups of four characters. It refuses trailing bits that are not zero.
-    let mut room = [0; RAW_LEN + 1];
-    match URL_SAFE_NO_PAD.decode_slice(text, &mut room) {
-        Ok(RAW_LEN) if room[0] == VERSION => Ok(field(&room, 0)),
+    // It refuses trailing bits that are not zero.
+    match URL_SAFE_NO_PAD.decode_slice(text, raw) {
+        Ok(RAW_LEN) if raw[0] == VERSION => Ok(()),
         Ok(_) | Err(_) => Err(Refused::Malformed),
     }
 }
 
-fn field<const N: usize>(raw: &[u8], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| raw[at + i])
+fn field<const N: usize>(raw: &[u8; ROOM], at: usize) -> [u8; N] {
+    *raw[at..].first_chunk().expect("fields end before the token does")
 }
 
 impl Token {
-    fn read(raw: &[u8; RAW_LEN]) -> Self {
+    fn read(raw: &[u8; ROOM]) -> Self {
         Self {
             backend_ref: u64::from_be_bytes(field(raw, BACKEND_REF)),
             incarnation: u32::from_be_bytes(field(raw, INCARNATION)),
@@ -217,7 +226,8 @@ impl PoolKey {
         }
     }
 
-    fn mac(&self, raw: &[u8; RAW_LEN]) -> [u8; 16] {
+    #[inline]
+    fn mac(&self, raw: &[u8; ROOM]) -> [u8; 16] {
         Sip128::new_with_key(&self.mac).hash(&raw[..MAC]).as_bytes()
     }
 }
@@ -230,6 +240,11 @@ impl MasterKey {
     /// What names this key in tokens, logs and reports; the same on every node, and tells nothing of the secret.
     pub fn id(&self) -> u16 {
         u16::from_be_bytes(self.derive("steadfast 2026-11 token key id", ""))
+    }
+
+    /// [`Self::id`] as people read and write it: four hexadecimal digits.
+    pub fn name(&self) -> String {
+        id_name(self.id())
     }
 
     // The secret has a fixed length, so that no two pairs of secret and pool run together to the same bytes.

@@ -71,13 +71,24 @@ impl Wheel {
         None
     }
 
-    /// The next in turn that is usable.
+    /// The next in turn that is usable. Where none is, the turn stays as it was: others may be asked after these, in the
+    /// same turn.
     pub fn next(&self, turn: &mut Turn, usable: impl Fn(u16) -> bool) -> Option<u16> {
+        let mut next = *turn;
+        let found = self.next_of(&mut next, self.turn.len(), usable)?;
+        *turn = next;
+        Some(found)
+    }
+
+    /// The same, where at most so many places are looked at. Where none of them is usable, the turn goes on behind them.
+    pub fn next_of(&self, turn: &mut Turn, most: usize, usable: impl Fn(u16) -> bool) -> Option<u16> {
         let length = self.turn.len();
         let from = if (turn.0 as usize) < length { turn.0 as usize } else { 0 };
-        let place = (from..length).chain(0..from).find(|place| usable(self.turn[*place]))?;
-        turn.0 = u32::try_from(place + 1).unwrap_or(0);
-        Some(self.turn[place])
+        let mut looked_at = (from..length).chain(0..from).take(most);
+        let place = looked_at.find(|place| usable(self.turn[*place]));
+        let last = place.unwrap_or_else(|| (from + most.min(length).saturating_sub(1)) % length.max(1));
+        turn.0 = u32::try_from(last + 1).unwrap_or(0);
+        place.map(|place| self.turn[place])
     }
 
     /// One of the usable, drawn by weight.

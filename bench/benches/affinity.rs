@@ -6,17 +6,15 @@ use affinity::{
     balance::Calm,
     choose::{Asked, Outcome, choose},
     cookie::CookieName,
+    free::free_choice,
     hash::mix64,
     marker::{self, Found, Parts},
     ring::Ring,
-    table::{Dirty, PoolTable, Slots, Table},
+    table::PoolTable,
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
     wheel::Turn,
 };
-use control::{
-    desired::{PoolState, SEED_INCARNATION, Snapshot},
-    spec::{Backend, Key, Pool},
-};
+use control::spec::Pool;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn token(c: &mut Criterion) {
@@ -92,50 +90,42 @@ fn ring(c: &mut Criterion) {
 
 const NOW: u32 = 1_790_000_000;
 
-struct Counted(u32);
-
-impl Slots for Counted {
-    fn pool(&mut self, _: &str) -> u32 {
-        0
-    }
-
-    fn backend(&mut self, _: &str, _: &str) -> u32 {
-        self.0 += 1;
-        self.0
-    }
+/// The `Cookie` fields of sessions all over the pool: so many that what is kept of backends is not all in the cache of a core.
+/// They lie one behind the other and are gone through in order, so that their own bytes are at hand when they are read, as
+/// those of a head are that was parsed just before.
+struct Sessions {
+    text: Vec<u8>,
+    len: usize,
 }
 
-fn table(backends: usize) -> Table {
-    let backends = (0..backends).map(|i| Backend {
-        name: format!("app-{i}"),
-        address: format!("10.0.{}.{}:8080", i / 256, i % 256),
-        ..Backend::default()
-    });
-    let pool = Pool { name: "shop".to_owned(), backends: backends.collect(), ..Pool::default() };
-    let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
-    snapshot.desired.keys = vec![Key([7; 32])];
-    snapshot.desired.pools.insert("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION));
-    Table::build(&snapshot, None, &Dirty::All, &mut Counted(0), 0)
-}
+impl Sessions {
+    fn of(pool: &PoolTable) -> Self {
+        let keys = pool.keys.as_ref().expect("the pool seals");
+        let mut text = Vec::new();
+        let mut len = 0;
+        for i in 0..16_384 {
+            let backend = &pool.backends[mix64(i) as usize % pool.backends.len()];
+            let token = Token {
+                backend_ref: keys.backend_ref(0, &backend.name),
+                incarnation: backend.incarnation,
+                session_key: mix64(!i),
+                issued_at: NOW - 600,
+                last_seen: NOW - 60,
+            };
+            let mut sealed = [0; SEALED_LEN];
+            keys.seal(&token, &mut sealed);
+            let start = text.len();
+            text.extend_from_slice(b"theme=dark; lb-affinity=");
+            text.extend_from_slice(&sealed);
+            text.extend_from_slice(b"; cart=17");
+            len = text.len() - start;
+        }
+        Self { text, len }
+    }
 
-/// The `Cookie` fields of sessions all over the pool, as many as are not all in the cache of a core.
-fn sessions(pool: &PoolTable) -> Vec<Vec<u8>> {
-    let keys = pool.keys.as_ref().expect("the pool seals");
-    let sessions = (0..16_384).map(|i| {
-        let backend = &pool.backends[mix64(i) as usize % pool.backends.len()];
-        let token = Token {
-            backend_ref: keys.backend_ref(0, &backend.name),
-            incarnation: backend.incarnation,
-            session_key: mix64(!i),
-            issued_at: NOW - 600,
-            last_seen: NOW - 60,
-        };
-        let mut text = [0; SEALED_LEN];
-        keys.seal(&token, &mut text);
-        let text = str::from_utf8(&text).expect("base64 is ASCII");
-        format!("theme=dark; lb-affinity={text}; cart=17").into_bytes()
-    });
-    sessions.collect()
+    fn iter(&self) -> std::slice::ChunksExact<'_, u8> {
+        self.text.chunks_exact(self.len)
+    }
 }
 
 fn asked(found: &Found) -> Asked {
@@ -148,12 +138,12 @@ fn pinned(c: &mut Criterion) {
     let mut group = c.benchmark_group("pinned");
     let client = [198, 51, 100, 23].into();
     for count in [3, 10_000] {
-        let table = table(count);
+        let table = bench::table(Pool::default(), count);
         let pool = &table.pools[0];
-        let sessions = sessions(pool);
+        let sessions = Sessions::of(pool);
         let mut turns = sessions.iter().cycle();
         let mut find = || {
-            let cookies = &[turns.next().map_or(&[][..], Vec::as_slice)];
+            let cookies = &[turns.next().unwrap_or_default()];
             marker::find(pool, &Parts::with_cookies(black_box(cookies), client), NOW, 77)
         };
         group.bench_function(BenchmarkId::new("find", count), |b| b.iter(&mut find));
@@ -166,6 +156,11 @@ fn pinned(c: &mut Criterion) {
                 assert_eq!(marker::marker(pool, &found, choice, 77, NOW), None);
                 choice.backend
             });
+        });
+        // In passing, beside the cells of those that it falls on: all of them in turn.
+        group.bench_function(BenchmarkId::new("free choice", count), |b| {
+            let mut turn = Turn::default();
+            b.iter(|| free_choice(black_box(pool), &mut turn));
         });
         let found: Vec<_> = sessions
             .iter()
@@ -184,7 +179,7 @@ fn begun(c: &mut Criterion) {
     let calm = Calm::default();
     let mut group = c.benchmark_group("begun");
     for count in [3, 10_000] {
-        let table = table(count);
+        let table = bench::table(Pool::default(), count);
         let pool = &table.pools[0];
         let found = marker::find(pool, &Parts::with_cookies(&[], [198, 51, 100, 23].into()), NOW, 77);
         let mut line = Vec::with_capacity(256);

@@ -48,7 +48,8 @@ counters! {
         Unpinned "unpinned" "Requests without a marker: new sessions, in a pool with affinity.",
         TokenMalformed "token_malformed" "Tokens refused for their form.",
         TokenUnknownKey "token_unknown_key" "Tokens sealed with a key that is not in the list.",
-        TokenBadMac "token_bad_mac" "Tokens whose MAC is wrong: forged, damaged, or another pool's.",
+        TokenBadMac "token_bad_mac" "Tokens whose MAC is wrong: forged or damaged.",
+        TokenOtherPool "token_other_pool" "Tokens of another pool.",
         TokenFuture "token_future" "Tokens from the future: clocks differ by more than the allowance.",
         ExpiredLifetime "expired_lifetime" "Sessions ended by their lifetime.",
         ExpiredIdle "expired_idle" "Sessions ended by their idle timeout.",
@@ -117,6 +118,7 @@ impl PoolCount {
             Self::TokenMalformed
             | Self::TokenUnknownKey
             | Self::TokenBadMac
+            | Self::TokenOtherPool
             | Self::TokenFuture
             | Self::ExpiredLifetime
             | Self::ExpiredIdle => Tells::Refused,
@@ -152,6 +154,9 @@ counters! {
         SessionsLost "sessions_lost" "Sessions of the backend that had to leave it, their state lost.",
         BytesToBackend "bytes_to_backend" "Bytes sent to the backend.",
         BytesFromBackend "bytes_from_backend" "Bytes received from the backend.",
+        Busy "busy_milliseconds" "Time that requests were at the backend, all added up.",
+        FreeRequests "free_requests" "Requests that the backend would have been sent, had each been balanced freely.",
+        FreeBusy "free_busy_milliseconds" "Time that these would have been at the backend.",
     }
 }
 

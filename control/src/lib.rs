@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod config;
+pub mod cost;
 pub mod counters;
 pub mod desired;
 pub mod drain;
@@ -10,5 +11,6 @@ pub mod message;
 pub mod rebalance;
 pub mod spec;
 pub mod status;
+pub mod token_age;
 
 pub use check::{Path, Problem};

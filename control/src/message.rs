@@ -41,6 +41,9 @@ pub enum ToAdmin {
         pid: u32,
         workers: u16,
         generation: u64,
+        /// When it began to count, in Unix milliseconds; 0 where it does not say so.
+        #[serde(default)]
+        started: u64,
     },
     /// Every worker acts on `generation` or a later one.
     Applied {

@@ -1,5 +1,6 @@
 //! What is seen: health, and what a data plane reports of its work.
 
+use crate::cost::Moved;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,9 @@ pub struct Stats {
     pub dataplane: Counts,
     pub open_connections: u64,
     pub pools: BTreeMap<String, PoolStats>,
+    /// By the names of keys; see [`KeyStats`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, KeyStats>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,6 +51,22 @@ pub struct PoolStats {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,
     pub backends: BTreeMap<String, BackendStats>,
+    /// All of it, in order; absent where it has not changed since the report before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Vec<Moved>>,
+    /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub ages: Counts,
+}
+
+/// What was seen of the tokens that one key has sealed, in all pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyStats {
+    /// Requests with such a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
+    pub ages: Counts,
+    /// When the last of them came, in Unix seconds; absent where none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
+    cost::Moved,
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     rebalance::Rebalance,
@@ -11,7 +12,7 @@ use control::{
         Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
         HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
     },
-    status::{BackendStats, Health, PoolStats, Stats},
+    status::{BackendStats, Health, KeyStats, PoolStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -44,17 +45,18 @@ fn drains() -> Vec<Change> {
     drains.map(put).into_iter().chain([named]).collect()
 }
 
-fn rebalance() -> Rebalance {
-    Rebalance {
+fn rebalances() -> Vec<Change> {
+    let round = Rebalance {
         since: 1_790_000_000_000,
         until: 1_790_000_060_000,
         idle_first: true,
         from: [("app-1".to_owned(), Share::new(0.25).unwrap())].into(),
         to: [("app-3".to_owned(), 40)].into(),
-    }
+    };
+    [Some(round), None].map(|round| Change::Rebalance { pool: "shop".into(), round }).into()
 }
 
-/// How load is spread: members and settings that are not as all others, and what is spread anew.
+/// How load is spread: members and settings that are not as all others.
 fn spread() -> Vec<Change> {
     let backup = Member { backup: true, ..member() };
     let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
@@ -64,8 +66,6 @@ fn spread() -> Vec<Change> {
         Change::PutMember { pool: "shop".into(), name: "app-3".into(), member: backup },
         Change::PutSettings { name: "shop".into(), settings },
         Change::PutSettings { name: "shop".into(), settings: coalesces },
-        Change::Rebalance { pool: "shop".into(), round: Some(rebalance()) },
-        Change::Rebalance { pool: "shop".into(), round: None },
     ]
 }
 
@@ -117,6 +117,7 @@ fn named() -> Vec<Change> {
     let query = Some(AffinityQuery { name: "room".into() });
     let posted = Affinity {
         cookie: Cookie { postonly: true, ..Cookie::default() },
+        target: Some(0.999),
         ignore: vec![rule.clone()],
         force: vec![rule],
         ..Affinity::default()
@@ -176,6 +177,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
         ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
     ]
 }
 
@@ -192,15 +194,32 @@ fn to_admin() -> Vec<ToAdmin> {
     let cold = BackendStats { warming: Some(20), ..BackendStats::default() };
     let cold = PoolStats { backends: [("app-3".to_owned(), cold)].into(), ..PoolStats::default() };
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
+    let ledger =
+        vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
+    let pool = PoolStats {
+        counts: counts("pinned"),
+        requests_queued: 1,
+        backends,
+        ledger: Some(ledger),
+        ages: counts("under_1h"),
+    };
     let stats = Stats {
         at: 1_790_000_000_123,
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
-        pools: [("shop".to_owned(), PoolStats { counts: counts("pinned"), requests_queued: 1, backends })].into(),
+        pools: [("shop".to_owned(), pool)].into(),
+        keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
     vec![
-        ToAdmin::Hello { protocol: PROTOCOL, version: "0.1.0".into(), pid: 4_711, workers: 8, generation: 41 },
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_711,
+            workers: 8,
+            generation: 41,
+            started: 1_789_999_999_000,
+        },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
         ToAdmin::Stats { stats: Box::new(stats) },

@@ -1,7 +1,10 @@
 //! Counters that each worker writes alone and the control thread reads at any time. A worker's own cache lines: no lock,
 //! no atomic read-modify-write, nothing shared is written.
 
-use control::counters::{BackendCount, Dataplane, PoolCount};
+use control::{
+    counters::{BackendCount, Dataplane, PoolCount},
+    token_age::TokenAge,
+};
 use std::sync::{
     OnceLock,
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -27,6 +30,7 @@ pub(crate) struct Board {
     pub(crate) dataplane: [Count; Dataplane::COUNT],
     pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
+    keys: Chunks<KeyCells>,
 }
 
 /// Requests under way, with one writer.
@@ -50,13 +54,18 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
+    /// Requests with a token that opens.
+    pub(crate) ages: [Count; TokenAge::COUNT],
     pub(crate) in_flight: InFlight,
 }
 
-/// Arrays of more than 32 have no default of their own.
 impl Default for PoolCells {
     fn default() -> Self {
-        Self { counts: std::array::from_fn(|_| Count::default()), in_flight: InFlight::default() }
+        Self {
+            counts: std::array::from_fn(|_| Count::default()),
+            ages: std::array::from_fn(|_| Count::default()),
+            in_flight: InFlight::default(),
+        }
     }
 }
 
@@ -64,6 +73,22 @@ impl Default for PoolCells {
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
     pub(crate) in_flight: InFlight,
+    /// Requests under way that free balancing would have sent there.
+    pub(crate) free_in_flight: InFlight,
+}
+
+/// What was seen of the tokens of one key.
+#[derive(Debug, Default)]
+pub(crate) struct KeyCells {
+    pub(crate) ages: [Count; TokenAge::COUNT],
+    last_seen: AtomicU32,
+}
+
+impl KeyCells {
+    /// When the last came, in Unix seconds; 0 where none has.
+    pub(crate) fn last_seen(&self) -> u32 {
+        self.last_seen.load(Relaxed)
+    }
 }
 
 /// Slots are numbers below this.
@@ -89,7 +114,7 @@ impl<T: Default> Chunks<T> {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new() }
+        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new(), keys: Chunks::new() }
     }
 
     pub(crate) fn count(&self, what: Dataplane) {
@@ -102,6 +127,20 @@ impl Board {
 
     pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
         self.pool(slot).counts[what as usize].add(1);
+    }
+
+    pub(crate) fn key(&self, slot: u32) -> &KeyCells {
+        self.keys.at(slot)
+    }
+
+    /// A token that opens came at `now`, of a session that began at `issued_at`, both in Unix seconds. `key` is where those
+    /// of its key are counted.
+    pub(crate) fn count_token(&self, pool: u32, key: u32, issued_at: u32, now: u32) {
+        let age = TokenAge::of(now.saturating_sub(issued_at)) as usize;
+        self.pool(pool).ages[age].add(1);
+        let key = self.key(key);
+        key.ages[age].add(1);
+        key.last_seen.store(now, Relaxed);
     }
 
     pub(crate) fn backend(&self, slot: u32) -> &BackendCells {

@@ -14,7 +14,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, atomic::AtomicU64},
 };
-use worker::{Gates, Mailbox, Shared, Start};
+use worker::{Gates, Handover, Mailbox, Shared, Start};
 
 /// What a data plane is started with.
 pub struct Options {
@@ -71,7 +71,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let count = worker_count(options.config.global.workers).max(1);
     let boards = (0..count).map(|_| counters::Board::new()).collect();
     let (events, hears) = crossbeam_channel::unbounded();
-    let (touched, sessions) = crossbeam_channel::bounded(64);
+    let (handover, handed) = Handover::new(64);
     let (failed, failures) = crossbeam_channel::bounded(count + 1);
     let largest = options.config.listeners.iter().map(|listener| listener.limits.head_bytes as usize).max();
     let ends: Vec<_> = (0..count).map(|_| Mailbox::new()).collect::<Result<_, _>>().map_err(Error::Start)?;
@@ -85,7 +85,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             shared: Arc::clone(&shared),
             inbox,
             events: events.clone(),
-            sessions: touched.clone(),
+            handover: handover.clone(),
             sockets,
             seed: getrandom::u64().map_err(|error| Error::Start(IoError::other(error)))?,
             buffer_size: largest.unwrap_or(0).max(MIN_BUFFER),
@@ -98,7 +98,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         workers: mailboxes,
         shared,
         events: hears,
-        sessions,
+        handed,
         signals,
         ready: options.ready,
     };

@@ -101,10 +101,34 @@ pub(crate) enum Action {
     Explain(Explain),
     /// Read the configuration file again.
     Reload,
-    /// Make a new key for affinity tokens; the old ones still open what they sealed.
+    /// The keys of the affinity tokens: what was seen of them, and whether an old one may go.
+    Keys {
+        #[command(subcommand)]
+        change: Option<KeyChange>,
+    },
+    /// The same as `keys rotate`.
+    #[command(hide = true)]
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyChange {
+    /// Make a new key that seals; the old ones still open what they sealed.
+    Rotate {
+        /// Keys in all, the new one among them, 1 to 16; older ones are dropped. [default: 3]
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+    },
+    /// Take a key away: its tokens open no more.
+    Remove {
+        /// What the key is called.
+        key: String,
+        /// Also where tokens of it may be left: their sessions begin anew.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -181,15 +181,22 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<u16> {
 fn refusal(status: u16, answer: &Value, text: &str) -> Failure {
     let field = |value: &Value, key: &str| value[key].as_str().map(str::to_owned);
     let detail = field(answer, "detail").or_else(|| field(answer, "title"));
-    let mut message = format!("refused with {status}: {}", detail.unwrap_or_else(|| text.trim().to_owned()));
-    for error in answer["errors"].as_array().into_iter().flatten() {
-        let part = |key| field(error, key).filter(|part| !part.is_empty());
-        let parts: Vec<_> = [part("detail"), part("right")].into_iter().flatten().collect();
-        let pointer =
-            part("pointer").or_else(|| part("parameter")).map(|pointer| format!("{pointer}: ")).unwrap_or_default();
-        write!(message, "\n  {pointer}{}", parts.join("; ")).expect("a String takes all");
-    }
-    Failure::general(message)
+    let detail = detail.unwrap_or_else(|| text.trim().to_owned());
+    let errors: Vec<_> = answer["errors"].as_array().into_iter().flatten().map(told).collect();
+    let lines = match errors.as_slice() {
+        // The detail says the one that there is, without what would be right.
+        [one] if one.starts_with(&detail) => one.clone(),
+        errors => errors.iter().fold(detail, |text, error| text + "\n  " + error),
+    };
+    Failure::general(format!("refused with {status}: {lines}"))
+}
+
+/// What is wrong with one field: where, what, and what would be right.
+fn told(error: &Value) -> String {
+    let part = |key: &str| error[key].as_str().filter(|part| !part.is_empty());
+    let parts: Vec<_> = [part("detail"), part("right")].into_iter().flatten().collect();
+    let at = part("pointer").or_else(|| part("parameter")).map(|at| format!("{at}: ")).unwrap_or_default();
+    at + &parts.join("; ")
 }
 
 /// One segment of a path, with what has a meaning there encoded.
@@ -219,6 +226,18 @@ mod tests {
             "refused with 422: the backend can't be used\n  /address: is missing; write \"host:port\"\n  timeout: x";
         assert_eq!(failure.to_string(), text);
         assert_eq!(refusal(502, &Value::Null, "no\n").to_string(), "refused with 502: no");
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_field_is_told_once() {
+        let one = json!({
+            "detail": "/weight: 5000 is out of range",
+            "errors": [{"pointer": "/weight", "detail": "5000 is out of range", "right": "write 0 to 1000"}],
+        });
+        let text = "refused with 422: /weight: 5000 is out of range; write 0 to 1000";
+        assert_eq!(refusal(422, &one, "").to_string(), text);
+        let apart = json!({ "detail": "it is not there", "errors": [{"pointer": "/a", "detail": "b", "right": ""}] });
+        assert_eq!(refusal(404, &apart, "").to_string(), "refused with 404: it is not there\n  /a: b");
     }
 
     #[test]

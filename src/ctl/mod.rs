@@ -2,18 +2,20 @@
 
 pub(crate) mod args;
 mod client;
+mod keys;
 mod progress;
 mod rolling;
 mod show;
 mod stickiness;
 mod table;
+mod windows;
 
 use crate::{
     config::{self, Purpose},
     failure::Failure,
     output,
 };
-use args::{Action, Backend, Ctl, Explain, How, Rebalance};
+use args::{Action, Backend, Ctl, Explain, How, KeyChange, Rebalance};
 use client::{Client, PATIENCE, segment};
 use progress::Waited;
 use serde_json::{Value, json};
@@ -140,13 +142,27 @@ impl Call {
                 Self { body: Some(change.to_body()), ..Self::post(&path, show::preview) }
             }
             Action::Reload => Self::post("/v1/reload", show::written),
-            Action::RotateKeys => Self::post("/v1/keys/rotate", show::written),
+            Action::Keys { change: None } => Self::read("/v1/keys".to_owned(), keys::show),
+            Action::Keys { change: Some(change) } => Self::of_keys(change),
+            Action::RotateKeys => Self::of_keys(&KeyChange::Rotate { keep: None }),
             // Many calls rather than one, the first of which this is.
             Action::RollingRestart(rolling) => {
                 Self::read(format!("/v1/pools/{}/backends", segment(&rolling.pool)), show::backends)
             }
             // Followed rather than called.
             Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
+        }
+    }
+
+    fn of_keys(change: &KeyChange) -> Self {
+        match change {
+            KeyChange::Rotate { keep } => {
+                Self { body: keep.map(|keep| json!({ "keep": keep })), ..Self::post("/v1/keys/rotate", show::written) }
+            }
+            KeyChange::Remove { key, force } => {
+                let path = format!("/v1/keys/{}{}", segment(key), if *force { "?force=true" } else { "" });
+                Self { method: "DELETE", ..Self::read(path, show::written) }
+            }
         }
     }
 

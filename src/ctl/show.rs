@@ -95,8 +95,12 @@ pub(super) fn written(answer: &Value) -> String {
         let (weight, state) = (weight(backend), state(backend));
         push(&mut text, format_args!("{name}: {address}, weight {weight}, {state}, {health}\n"));
     }
-    if let [Some(keys), Some(dropped)] = ["keys", "dropped"].map(|key| answer[key].as_u64()) {
-        push(&mut text, format_args!("{keys} keys open tokens, {dropped} no longer does\n"));
+    match ["keys", "dropped"].map(|key| answer[key].as_u64()) {
+        [Some(keys), Some(dropped)] => {
+            push(&mut text, format_args!("{keys} keys open tokens, {dropped} no longer does\n"))
+        }
+        [Some(keys), None] => push(&mut text, format_args!("keys that open tokens now: {keys}\n")),
+        [None, _] => {}
     }
     let generation = cell(&answer["generation"]);
     match (answer["applied"].as_bool(), answer["workers"].as_u64()) {

@@ -1,8 +1,12 @@
 //! What stickiness costs, for people.
 
+mod imbalance;
+mod ledger;
+
 use super::{
     show::{cell, list},
     table::Table,
+    windows,
 };
 use serde_json::Value;
 
@@ -15,12 +19,7 @@ pub(super) fn show(answer: &Value) -> String {
         None => "nobody has returned".to_owned(),
     };
     let sessions = answer["live_sessions"].as_u64().map_or_else(|| "unknown".to_owned(), |live| live.to_string());
-    let mut imbalance = Table::new(["imbalance by", "max/mean", "gini"]);
-    for by in ["sessions", "requests"] {
-        let found = &answer["imbalance"][by];
-        let figure = |key: &str| found[key].as_f64().map_or_else(String::new, |figure| format!("{figure:.3}"));
-        imbalance.row([by.to_owned(), figure("max_over_mean"), figure("gini")]);
-    }
+    let imbalance = imbalance::show(answer);
     let mut causes = Table::new(["not pinned because", "requests"]);
     for (cause, count) in ["left", "refused"].iter().filter_map(|kind| answer[*kind].as_object()).flatten() {
         if count.as_u64() != Some(0) {
@@ -32,7 +31,8 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{backends}")
+    let (ledger, windows) = (ledger::show(answer), windows::show(answer));
+    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}{windows}")
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
             "left": {"spilled": 0, "repinned_down": 2}, "refused": {"token_future": 0}, "backends": []});
         let text = super::show(&answer);
         assert!(text.starts_with("live sessions: unknown; nobody has returned\n"), "{text}");
-        for row in [&["sessions", "-", "-"][..], &["requests", "1.500", "0.250"], &["repinned_down", "2"]] {
+        for row in [&["requests", "1.500", "0.250", "-", "-", "-"][..], &["repinned_down", "2"]] {
             assert!(text.lines().any(|line| line.split_whitespace().eq(row.iter().copied())), "{row:?} in {text}");
         }
         assert!(!text.contains("spilled") && !text.contains("token_future"), "{text}");

@@ -60,9 +60,11 @@ async fn greeting(lines: &mut Lines) -> Result<(Peer, u64), String> {
         ToAdmin::Hello { generation, .. } if generation >= MAX_GENERATION => {
             Err(format!("it claims generation {generation}"))
         }
-        ToAdmin::Hello { version, pid, workers, generation, .. } => {
+        ToAdmin::Hello { version, pid, workers, generation, started, .. } => {
             let connected_since = clock::unix_millis();
-            Ok((Peer { pid, workers, version, connected_since, ..Peer::default() }, generation))
+            let is_fresh = generation == 0;
+            let peer = Peer { pid, workers, version, started, is_fresh, connected_since, ..Peer::default() };
+            Ok((peer, generation))
         }
         ToAdmin::Applied { .. } | ToAdmin::Rejected { .. } | ToAdmin::Stats { .. } | ToAdmin::Failing { .. } => {
             Err("its first line is no hello".to_owned())

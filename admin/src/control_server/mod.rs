@@ -9,6 +9,7 @@ use crate::{
     clock,
     error::Error,
     events::Kind,
+    history::PlaneId,
     state::{State, shared::Shared},
 };
 use affinity::decay::Sample;
@@ -134,9 +135,12 @@ impl State {
     }
 
     fn set_stats(&self, id: u64, report: Stats) {
+        let now = self.clock.millis();
         let mut shared = self.lock();
-        let snapshot = Arc::clone(&shared.snapshot);
-        if let Some(peer) = shared.peers.peer_mut(id) {
+        let Shared { snapshot, peers, history, .. } = &mut *shared;
+        if let Some(peer) = peers.peer_mut(id) {
+            let plane = PlaneId { pid: peer.pid, started: peer.started };
+            history.take(plane, peer.is_fresh, &report, &snapshot.desired, now);
             merge(Arc::make_mut(&mut peer.stats), report, &snapshot.desired);
             peer.reported_at = Some(clock::unix_millis());
         }

@@ -21,6 +21,10 @@ pub(crate) struct Peer {
     pub(crate) pid: u32,
     pub(crate) workers: u16,
     pub(crate) version: String,
+    /// When it began to count, in Unix milliseconds; 0 where it does not say so.
+    pub(crate) started: u64,
+    /// It served nothing yet when it connected.
+    pub(crate) is_fresh: bool,
     /// Unix milliseconds.
     pub(crate) connected_since: u64,
     /// What every worker of it acts on, 0 before it said so on this connection.
@@ -137,14 +141,17 @@ impl Peers {
 
 /// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
 pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
-    let Stats { at, generation, dataplane, open_connections, pools } = report;
+    let Stats { at, generation, dataplane, open_connections, pools, keys } = report;
     (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
     known.dataplane = dataplane;
+    known.keys = keys;
     for (name, report) in pools {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
         pool.counts = report.counts;
         pool.requests_queued = report.requests_queued;
+        pool.ledger = report.ledger.or(pool.ledger.take());
+        pool.ages = report.ages;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
     }
 }

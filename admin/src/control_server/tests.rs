@@ -61,7 +61,7 @@ impl Plane {
     async fn greet(path: &Path, generation: u64) -> (Self, Snapshot) {
         let mut plane = Self::connect(path).await;
         let version = "0.0.0-test".to_owned();
-        plane.say(&ToAdmin::Hello { protocol: PROTOCOL, version, pid: 42, workers: 3, generation }).await;
+        plane.say(&ToAdmin::Hello { protocol: PROTOCOL, version, pid: 42, workers: 3, generation, started: 1 }).await;
         let ToDataplane::Hello { protocol: PROTOCOL, .. } = plane.hear().await else { panic!("no hello") };
         let ToDataplane::Snapshot { snapshot } = plane.hear().await else { panic!("no snapshot") };
         (plane, *snapshot)
@@ -115,6 +115,7 @@ fn report(generation: u64, backends: &[(&str, u64)]) -> ToAdmin {
         dataplane: [("requests".to_owned(), 9)].into(),
         open_connections: 4,
         pools: [("shop".to_owned(), pool)].into(),
+        ..Stats::default()
     };
     ToAdmin::Stats { stats: Box::new(stats) }
 }
@@ -190,7 +191,14 @@ async fn a_write_that_is_not_applied_says_why() {
 async fn what_is_no_data_plane_is_turned_away_and_disturbs_nobody() {
     let admin = Admin::start().await;
     let (mut good, snapshot) = Plane::greet(&admin.path, 0).await;
-    let hello = |protocol, generation| ToAdmin::Hello { protocol, version: "9".into(), pid: 1, workers: 1, generation };
+    let hello = |protocol, generation| ToAdmin::Hello {
+        protocol,
+        version: "9".into(),
+        pid: 1,
+        workers: 1,
+        generation,
+        started: 1,
+    };
     let long = vec![b'x'; 64 << 10];
     for first in [
         to_line(&hello(PROTOCOL + 1, 0)),

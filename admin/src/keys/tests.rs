@@ -7,7 +7,10 @@ const B: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 #[test]
 fn reads_keys_and_names_wrong_lines_without_showing_them() {
-    assert_eq!(parse(&format!("# ours\n{A}\n\n  {B} \n")).unwrap(), [Key([0; 32]), Key([1; 32])]);
+    let entry = |byte, added| Entry { key: Key([byte; 32]), added };
+    assert_eq!(parse(&format!("# ours\n{A}\n\n  {B} \n")).unwrap(), [entry(0, None), entry(1, None)]);
+    let dated = format!("# added 1790000000\n# ours\n{A}\n# added lately\n{B}\n");
+    assert_eq!(parse(&dated).unwrap(), [entry(0, Some(1_790_000_000)), entry(1, None)]);
     let many: String =
         (0..=MAX_KEYS).map(|key| format!("{}\n", Key([u8::try_from(key).unwrap(); 32]).to_base64())).collect();
     for (text, wrong) in [
@@ -29,7 +32,7 @@ fn makes_a_file_that_is_its_owners_alone_and_reads_it_again() {
     let path = folder.path().join("state/secret/keys");
     let keys = load_or_create(&path).unwrap();
     assert_eq!(keys.len(), 1);
-    assert_ne!(keys[0], Key([0; 32]));
+    assert!(keys[0].key != Key([0; 32]) && keys[0].added.is_some());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     assert_eq!(load_or_create(&path).unwrap(), keys);
@@ -43,7 +46,7 @@ fn makes_a_file_that_is_its_owners_alone_and_reads_it_again() {
 
 #[test]
 fn rotation_keeps_the_newest() {
-    let keys: Vec<_> = (0..4).map(|byte| Key([byte; 32])).collect();
+    let keys: Vec<_> = (0..4).map(|byte| Entry { key: Key([byte; 32]), added: None }).collect();
     for (keep, kept) in [(1, 0), (2, 1), (3, 2), (9, 4)] {
         let rotated = rotated(&keys, keep).unwrap();
         assert_eq!(rotated[1..], keys[..kept], "{keep}");
@@ -69,4 +72,16 @@ fn a_file_that_others_can_read_or_write_is_refused() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(matches!(load_or_create(&path), Err(Error::File { .. } | Error::Refused { .. })));
+}
+
+#[test]
+fn of_two_that_make_the_file_at_once_one_does_and_the_other_reads_it() {
+    let folder = Folder::new();
+    let path = folder.path().join("keys");
+    let made = [random().unwrap(), random().unwrap()];
+    write(&path, &made[..1], Over::Nothing).unwrap();
+    let late = write(&path, &made[1..], Over::Nothing).unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(load_or_create(&path).unwrap(), made[..1]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 }

@@ -3,8 +3,10 @@
 use super::{App, Shared};
 use crate::{
     control_server::peers::{Figures, add, figures},
+    history::{keys, windows::Window},
     state::View,
 };
+use affinity::burn::Returning;
 use axum::{
     extract::State,
     http::header,
@@ -14,8 +16,9 @@ use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     desired::{AdminState, Member},
     status::{Counts, Health},
+    token_age::TokenAge,
 };
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// Counters and gauges. Counters are summed over the connected data planes.
 #[utoipa::path(
@@ -37,7 +40,7 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: std::fmt::Arguments<'_>, value: u64) {
+    fn sample(&mut self, name: &str, labels: std::fmt::Arguments<'_>, value: impl Display) {
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
@@ -68,7 +71,9 @@ fn render(view: &View, app: &App) -> String {
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
     dataplane_counters(&mut page, view);
+    key_counters(&mut page, view);
     pool_counters(&mut page, view);
+    affinity_gauges(&mut page, view, app);
     let rows: Vec<_> = rows(view).collect();
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
@@ -99,6 +104,17 @@ fn dataplane_counters(page: &mut Page, view: &View) {
     }
 }
 
+fn key_counters(page: &mut Page, view: &View) {
+    let name = "steadfast_key_tokens_total";
+    page.family(name, "counter", "Requests with a token that the key opened, by the age of their session.");
+    for key in view.snapshot.desired.keys.iter().map(keys::name) {
+        for age in TokenAge::ALL.map(TokenAge::name) {
+            let told = view.peers.iter().filter_map(|peer| peer.stats.keys.get(&key)?.ages.get(age));
+            page.sample(name, format_args!("{{key=\"{key}\",age=\"{age}\"}}"), told.sum::<u64>());
+        }
+    }
+}
+
 fn pool_counters(page: &mut Page, view: &View) {
     let sums: Vec<_> = view
         .snapshot
@@ -117,7 +133,7 @@ fn pool_counters(page: &mut Page, view: &View) {
     page.family(name, "gauge", "Requests that wait for any backend with room.");
     for pool in view.snapshot.desired.pools.keys() {
         let queued = view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)).map(|stats| stats.requests_queued);
-        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), queued.sum());
+        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), queued.sum::<u64>());
     }
     for count in PoolCount::ALL {
         let name = format!("steadfast_pool_{}_total", count.name());
@@ -126,6 +142,33 @@ fn pool_counters(page: &mut Page, view: &View) {
             page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), value(sum, count.name()));
         }
     }
+}
+
+/// How pools do against their targets.
+fn affinity_gauges(page: &mut Page, view: &View, app: &App) {
+    let pools: Vec<_> =
+        view.snapshot.desired.pools.iter().map(|(name, pool)| (name, pool, app.state.history(name))).collect();
+    let name = "steadfast_pool_affinity_target";
+    page.family(name, "gauge", "The share of returning requests that is to reach their pin.");
+    for (pool, state, _) in &pools {
+        if let Some(target) = state.settings.affinity.target {
+            page.sample(name, format_args!("{{pool=\"{pool}\"}}"), target);
+        }
+    }
+    let mut over_windows = |name: &str, help: &str, read: fn(Returning, Option<f64>) -> Option<f64>| {
+        page.family(name, "gauge", help);
+        for (pool, state, history) in &pools {
+            for window in Window::ALL {
+                if let Some(value) = read(history.returning(window), state.settings.affinity.target) {
+                    page.sample(name, format_args!("{{pool=\"{pool}\",window=\"{}\"}}", window.name()), value);
+                }
+            }
+        }
+    };
+    let help = "The share of returning requests that reached their pin in the last minutes.";
+    over_windows("steadfast_pool_affinity_share", help, |returning, _| returning.share());
+    let help = "How many times faster than the target allows returning requests missed their pin in the last minutes.";
+    over_windows("steadfast_pool_affinity_burn_rate", help, |returning, target| returning.burn_rate(target?));
 }
 
 fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {

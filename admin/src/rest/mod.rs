@@ -1,12 +1,14 @@
 //! The REST API, its description, and what else is served over HTTP.
 
 mod admin_state;
+mod advice;
 mod backends;
 mod document;
 mod drain_view;
 mod explain;
 mod follow;
 pub(crate) mod guard;
+mod keys;
 mod metrics;
 mod openapi;
 mod operation;
@@ -20,6 +22,7 @@ mod stickiness;
 #[cfg(test)]
 mod tests;
 mod views;
+mod windows;
 
 use crate::{Load, state::State};
 use axum::{
@@ -73,7 +76,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(admin_state::health))
         .routes(routes!(operation::status))
         .routes(routes!(operation::reload))
-        .routes(routes!(operation::rotate))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::remove))
         .routes(routes!(explain::explain))
         .routes(routes!(preview::preview))
         .routes(routes!(follow::events))

@@ -5,8 +5,9 @@ use super::{
     problem::{FieldProblem, Problem},
     request::{MaybeJson, Nothing},
     views::Receipt,
+    windows::burning,
 };
-use crate::{clock, keys::MAX_KEYS, rest::guard::Token, state::View};
+use crate::{clock, rest::guard::Token, state::View};
 use axum::{
     extract::State,
     http::StatusCode,
@@ -17,7 +18,7 @@ use control::{
     desired::{AdminState, PoolState},
     status::Health,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -82,7 +83,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
         generation: view.snapshot.generation,
         source: source_name(app.state.source()).to_owned(),
         dataplanes: dataplanes.collect(),
-        problems: problems(&view, &pools),
+        problems: problems(&view, &pools).into_iter().chain(burning(&app.state, &view)).collect(),
         pools,
     };
     json(StatusCode::OK, &body)
@@ -183,46 +184,6 @@ impl App {
         }
         Ok((self.receipt(written).await, warnings))
     }
-}
-
-/// What to keep when keys rotate.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RotateBody {
-    /// Keys in all, the new one among them. With 1, every session of today ends at once.
-    #[schema(minimum = 1, maximum = 16)]
-    keep: usize,
-}
-
-impl Default for RotateBody {
-    fn default() -> Self {
-        Self { keep: 3 }
-    }
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RotateReceipt {
-    #[serde(flatten)]
-    receipt: Receipt,
-    /// Keys that open tokens now.
-    keys: usize,
-    /// Keys that no longer do.
-    dropped: usize,
-}
-
-/// Puts a new random key first: it seals from now on, and the ones before it still open. Keys are never shown.
-#[utoipa::path(
-    post, path = "/v1/keys/rotate", tag = "operation", request_body = Option<RotateBody>,
-    responses((status = 200, body = RotateReceipt))
-)]
-pub(super) async fn rotate(State(app): Shared, MaybeJson(body): MaybeJson<RotateBody>) -> Result<Response, Problem> {
-    if !(1..=MAX_KEYS).contains(&body.keep) {
-        let right = format!("write 1 to {MAX_KEYS}");
-        return Err(Problem::field("/keep", format!("{} is out of range", body.keep), right));
-    }
-    let (written, keys, dropped) = app.state.rotate_keys(body.keep).await?;
-    let receipt = app.receipt(written).await;
-    Ok(json(StatusCode::OK, &RotateReceipt { receipt, keys, dropped }))
 }
 
 /// This process is alive.

@@ -112,6 +112,11 @@ impl From<Refusal> for Problem {
                 let detail = format!("there is no listener `{listener}`{}", those_there_are("listeners", &known));
                 Self::new(StatusCode::NOT_FOUND, "no-such-listener", "No such listener", detail)
             }
+            Refusal::NoKey { key, known } => {
+                let detail = format!("there is no key `{key}`{}", those_there_are("keys", &known));
+                Self::new(StatusCode::NOT_FOUND, "no-such-key", "No such key", detail)
+            }
+            Refusal::KeyInUse(reason) => conflict("key-in-use", "The key is in use", reason),
             Refusal::Precondition { current } => {
                 let detail = current.map_or_else(
                     || "it is not there".to_owned(),

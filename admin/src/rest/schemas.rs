@@ -60,6 +60,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("BackendPatch", "address", address()),
         ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
         ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
+        ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
         ("Cookie", "name", token.clone()),
         ("Cookie", "path", json!({ "pattern": COOKIE_PATH })),
         ("Cookie", "domain", json!({ "pattern": DOMAIN })),

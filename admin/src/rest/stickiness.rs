@@ -1,14 +1,32 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
-use super::{Shared, json, pools::PoolPath, problem::Problem, request::Path};
-use crate::{
-    control_server::peers::{Figures, add, figures},
-    state::{View, plan},
+mod capacity;
+mod ledger;
+
+use super::{
+    Shared,
+    advice::advice,
+    json,
+    pools::PoolPath,
+    problem::Problem,
+    request::Path,
+    windows::{TargetView, WindowView, target, windows},
 };
-use affinity::imbalance::{Load, imbalance};
+use crate::{
+    advice::Advice,
+    control_server::peers::{Figures, add, figures},
+    history::{returning, told},
+    state::{State as Owner, View, plan},
+};
+use affinity::{
+    burn::Returning,
+    imbalance::{Load, imbalance},
+};
 use axum::{extract::State, http::StatusCode, response::Response};
+use capacity::CapacitiesView;
 use control::{
-    counters::{BackendCount, PoolCount, Tells},
+    cost::Moved,
+    counters::{BackendCount, Tells},
     desired::{AdminState, Member, PoolState},
     status::Counts,
 };
@@ -16,19 +34,31 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What stickiness costs a pool. Figures are sums over the connected data planes since these started.
+/// What stickiness costs a pool. Figures are sums over the connected data planes since these started, except those of
+/// `windows` and `target`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StickinessView {
     pool: String,
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     imbalance: ImbalancesView,
+    /// What free balancing would have given on the same requests; `null` where there was nothing to count.
+    imbalance_if_free: FreeImbalancesView,
+    capacity: CapacitiesView,
     returning: ReturningView,
     /// Why markers that came counted as none, by cause.
     refused: BTreeMap<String, u64>,
     /// Why requests did not reach their pin, by cause.
     left: BTreeMap<String, u64>,
+    /// Sessions that did not stay with their pin: how often, why, from where and to where.
+    ledger: Vec<Moved>,
     backends: Vec<BackendCost>,
+    /// Over the last 1, 5 and 60 minutes.
+    windows: Vec<WindowView>,
+    /// `null` where the pool has none.
+    target: Option<TargetView>,
+    /// What the figures say about the pool's settings; empty where they say nothing.
+    advice: Vec<Advice>,
 }
 
 /// How unevenly the load lies on the backends that are active, per weight; `null` where there is none.
@@ -36,6 +66,15 @@ pub(super) struct StickinessView {
 pub(super) struct ImbalancesView {
     sessions: Option<ImbalanceView>,
     requests: Option<ImbalanceView>,
+    /// By the time that requests were at the backends.
+    busy_time: Option<ImbalanceView>,
+}
+
+/// As if each request had been balanced freely.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FreeImbalancesView {
+    requests: Option<ImbalanceView>,
+    busy_time: Option<ImbalanceView>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,12 +95,22 @@ pub(super) struct ReturningView {
     share: Option<f64>,
 }
 
+impl ReturningView {
+    pub(super) fn of(returning: Returning) -> Self {
+        Self { requests: returning.requests, pinned: returning.pinned, share: returning.share() }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BackendCost {
     name: String,
     weight: u32,
     live_sessions: Option<u64>,
     requests: u64,
+    /// What free balancing would have sent it of the same requests.
+    free_requests: u64,
+    /// Time that requests were at the backend, all added up.
+    busy_milliseconds: u64,
     sessions_new: u64,
     sessions_arrived: u64,
     sessions_lost: u64,
@@ -75,24 +124,18 @@ pub(super) struct BackendCost {
 pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
     let view = app.state.view();
     let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
-    Ok(json(StatusCode::OK, &report(&view, &path.pool, pool)))
+    Ok(json(StatusCode::OK, &report(&app.state, &view, &path.pool, pool)))
 }
 
-fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
+fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let mut counts = Counts::new();
     for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
         add(&mut counts, &stats.counts);
     }
-    let of = |tells: Tells| -> BTreeMap<_, _> {
-        let causes = PoolCount::ALL.iter().filter(|cause| cause.tells() == tells);
-        causes.map(|cause| (cause.name().to_owned(), value(&counts, cause.name()))).collect()
-    };
-    let left = of(Tells::Left);
-    let pinned = of(Tells::Reached).values().sum::<u64>();
-    let returning = pinned + left.values().sum::<u64>();
+    let history = state.history(name);
     let rows: Vec<_> =
         pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
-    let imbalance_by = |load: fn(&Figures) -> Option<u64>| {
+    let imbalance_by = |load: &dyn Fn(&Figures) -> Option<u64>| {
         // Backups are to be idle.
         let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
         let active = rows.iter().filter(|(_, member, _)| bears(member));
@@ -100,23 +143,32 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
             .map(|(_, member, figures)| Load { load: real(load(figures).unwrap_or(0)), weight: member.weight.into() });
         imbalance(loads).map(|found| ImbalanceView { max_over_mean: found.max_over_mean, gini: found.gini })
     };
+    let by_count = |count: BackendCount| imbalance_by(&|figures| figures.counts.get(count.name()).copied());
+    let actual = ImbalancesView {
+        sessions: imbalance_by(&|figures| figures.live_sessions),
+        requests: by_count(BackendCount::Requests),
+        busy_time: by_count(BackendCount::Busy),
+    };
+    let free = FreeImbalancesView {
+        requests: by_count(BackendCount::FreeRequests),
+        busy_time: by_count(BackendCount::FreeBusy),
+    };
     StickinessView {
         pool: name.to_owned(),
         live_sessions: rows
             .iter()
             .filter_map(|(_, _, figures)| figures.live_sessions)
             .fold(None, |sum, more| Some(sum.unwrap_or(0) + more)),
-        imbalance: ImbalancesView {
-            sessions: imbalance_by(|figures| figures.live_sessions),
-            requests: imbalance_by(|figures| figures.counts.get(BackendCount::Requests.name()).copied()),
-        },
-        returning: ReturningView {
-            requests: returning,
-            pinned,
-            share: (returning > 0).then(|| real(pinned) / real(returning)),
-        },
-        refused: of(Tells::Refused),
-        left,
+        capacity: CapacitiesView::new(
+            [actual.requests.as_ref(), actual.busy_time.as_ref()],
+            [free.requests.as_ref(), free.busy_time.as_ref()],
+        ),
+        imbalance: actual,
+        imbalance_if_free: free,
+        returning: ReturningView::of(returning(&counts)),
+        refused: told(&counts, Tells::Refused),
+        left: told(&counts, Tells::Left),
+        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {
@@ -126,12 +178,17 @@ fn report(view: &View, name: &str, pool: &PoolState) -> StickinessView {
                     weight: member.weight,
                     live_sessions: figures.live_sessions,
                     requests: count(BackendCount::Requests),
+                    free_requests: count(BackendCount::FreeRequests),
+                    busy_milliseconds: count(BackendCount::Busy),
                     sessions_new: count(BackendCount::SessionsNew),
                     sessions_arrived: count(BackendCount::SessionsArrived),
                     sessions_lost: count(BackendCount::SessionsLost),
                 }
             })
             .collect(),
+        windows: windows(&history),
+        target: target(pool, &history),
+        advice: advice(state, view, (name, pool), &counts, &history),
     }
 }
 

@@ -416,7 +416,7 @@ async fn keys_rotate_and_are_never_shown() {
         );
         assert_eq!((&keys()[1..], keys().len()), (&before[..count - 1], count));
         assert!(keys().iter().all(|key| !answer.text.contains(&key.to_base64())), "{}", answer.text);
-        assert_eq!(crate::keys::load(&path).unwrap(), keys());
+        assert!(crate::keys::load(&path).unwrap().iter().map(|entry| &entry.key).eq(&keys()));
     }
     assert!(!keys().contains(&first[0]));
     std::fs::write(&path, "broken").unwrap();

@@ -4,6 +4,7 @@
 pub(crate) mod drain_plan;
 pub(crate) mod drains;
 pub(crate) mod file;
+pub(crate) mod keyring;
 pub(crate) mod plan;
 pub(crate) mod precondition;
 pub(crate) mod rebalance;
@@ -19,6 +20,7 @@ use crate::{
     control_server::peers::Peer,
     error::Error,
     events::{Events, Kind},
+    history::PoolHistory,
     keys,
     store::Store,
 };
@@ -100,7 +102,7 @@ impl State {
     /// The store or the keys can't be read or written.
     pub(crate) fn start(config: Config) -> Result<Arc<Self>, Error> {
         let keys_path = config.global.keys_path();
-        let keys = keys::load_or_create(&keys_path)?;
+        let entries = keys::load_or_create(&keys_path)?;
         let store = Store::open(&config.global.store_path())?;
         let stored = store.load()?;
         let clock = clock::Monotonic::start();
@@ -109,10 +111,11 @@ impl State {
         let desired = Desired { pools, ..Desired::default() };
         let plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
         let mut writer = Writer::new(store, &config, stored.sections);
-        let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?);
+        let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?, clock::unix_millis());
         let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
-        let changes = restored.chain(plan.changes).chain([Change::Keys { keys }]).collect();
+        let changes = restored.chain(plan.changes).chain([keyring::change(&entries)]).collect();
         shared.publish(changes, clock.millis());
+        shared.added = keyring::added(&entries);
         Ok(Arc::new(Self {
             writer: tokio::sync::Mutex::new(writer),
             shared: Mutex::new(shared),
@@ -142,6 +145,11 @@ impl State {
             drains: shared.drains.clone(),
             store_problem: shared.store_problem.clone(),
         }
+    }
+
+    /// What this process has followed of a pool.
+    pub(crate) fn history(&self, pool: &str) -> PoolHistory {
+        self.lock().history.of(pool, self.clock.millis())
     }
 
     /// Returns once this process is to stop.
@@ -187,7 +195,7 @@ impl State {
             .detached(|state| async move {
                 let mut writer = state.writer.lock().await;
                 let path = state.keys_path.clone();
-                let keys = off_the_runtime(move || keys::load(&path)).await??;
+                let entries = off_the_runtime(move || keys::load(&path)).await??;
                 let mut plan = state.plan(&writer, |current| {
                     let desired = &current.snapshot.desired;
                     let restart = file::needs_restart(&desired.listeners, &config.listeners);
@@ -196,35 +204,15 @@ impl State {
                     }
                     Ok(file::plan(desired, current.sections, &config, current.incarnation))
                 })?;
-                if state.lock().snapshot.desired.keys != keys {
-                    plan.changes.push(Change::Keys { keys });
-                }
-                state.commit(&mut writer, plan).await
+                plan.changes.extend(keyring::news(&state.lock().snapshot.desired.keys, &entries));
+                let written = state.commit(&mut writer, plan).await?;
+                state.lock().added = keyring::added(&entries);
+                Ok(written)
             })
             .await?;
         let data = json!({ "generation": written.generation, "changed": written.changed, "warnings": warnings });
         self.events.emit(Kind::Reload, &data);
         Ok((written, warnings))
-    }
-
-    /// A new key that seals, before the newest ones that the keys file has: `keep` in all. How many were dropped.
-    pub(crate) async fn rotate_keys(self: &Arc<Self>, keep: usize) -> Result<(Written, usize, usize), Refusal> {
-        self.detached(move |state| async move {
-            let mut writer = state.writer.lock().await;
-            let path = state.keys_path.clone();
-            let (keys, dropped) = off_the_runtime(move || {
-                let known = keys::load(&path)?;
-                let keys = keys::rotated(&known, keep)?;
-                keys::save(&path, &keys)?;
-                let dropped = (known.len() + 1).saturating_sub(keys.len());
-                Ok::<_, Error>((keys, dropped))
-            })
-            .await??;
-            let count = keys.len();
-            let written = state.commit(&mut writer, vec![Change::Keys { keys }].into()).await?;
-            Ok((written, count, dropped))
-        })
-        .await
     }
 
     fn plan<P>(&self, writer: &Writer, plan: P) -> Result<Plan, Refusal>

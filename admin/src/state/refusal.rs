@@ -13,6 +13,10 @@ pub(crate) enum Refusal {
         backend: String,
         known: Vec<String>,
     },
+    NoKey {
+        key: String,
+        known: Vec<String>,
+    },
     NoListener {
         listener: String,
         known: Vec<String>,
@@ -32,6 +36,8 @@ pub(crate) enum Refusal {
     CantDrain(String),
     /// The pool's sessions can't be moved for an even load, and what can be done.
     CantRebalance(String),
+    /// Sessions need the key, and what can be done.
+    KeyInUse(String),
     Wrong(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),

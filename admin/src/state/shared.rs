@@ -1,8 +1,9 @@
-use super::{drains::Drains, rebalance::Watched};
+use super::{drains::Drains, keyring::Added, rebalance::Watched};
 use crate::{
     control_server::peers::{Peers, figures},
     events::Kind,
     health::board::Board,
+    history::History,
 };
 use control::{
     desired::{Change, Observed, Snapshot},
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) drains: Drains,
     /// The last one of each pool.
     pub(crate) rebalances: BTreeMap<String, Watched>,
+    pub(crate) history: History,
+    pub(crate) added: Added,
     /// The store knows that generations up to here may have been given out.
     pub(crate) bound: u64,
     /// Why the last write to the store failed; absent where it did not.
@@ -35,13 +38,16 @@ pub(crate) struct Shared {
 pub(crate) type Told = (Kind, Value);
 
 impl Shared {
-    pub(crate) fn new(generation: u64, bound: u64) -> Self {
+    /// `began` is when this process did, in Unix milliseconds.
+    pub(crate) fn new(generation: u64, bound: u64, began: u64) -> Self {
         Self {
             snapshot: Arc::new(Snapshot { generation, ..Snapshot::default() }),
             peers: Peers::default(),
             board: Board::default(),
             drains: Drains::default(),
             rebalances: BTreeMap::new(),
+            history: History::new(began),
+            added: Added::new(),
             bound,
             store_problem: None,
             reports_asked: None,
@@ -180,6 +186,7 @@ impl Step<'_> {
         self.told.extend(shared.describe(&change, self.generation));
         Arc::make_mut(&mut shared.snapshot).apply(&change);
         shared.board.follow(&change, &shared.snapshot, self.now);
+        shared.history.follow(&change, self.now);
         match &change {
             Change::RemovePool { name } => shared.peers.forget(name, None),
             Change::RemoveMember { pool, name } => shared.peers.forget(pool, Some(name)),

@@ -176,7 +176,7 @@ fn told(pool: &PoolTable, pin: &str, seen: &Seen, choice: Result<Choice, Unserve
     let Choice { backend, outcome } = match choice {
         Ok(choice) => choice,
         Err(Unserved::NoBackend) => return "nobody".to_owned(),
-        Err(Unserved::PinnedDown) => return "refused".to_owned(),
+        Err(Unserved::PinnedDown(_)) => return "refused".to_owned(),
         Err(full @ Unserved::Full { .. }) => return format!("{full:?}"),
         Err(Unserved::Ended(ended)) => return format!("{ended:?}"),
     };
@@ -345,7 +345,7 @@ proptest! {
                 prop_assert_eq!(other, choice, "another worker or node decides otherwise");
             }
             let Ok(Choice { backend, outcome }) = choice else {
-                prop_assert!(nobody_takes_new || choice == Err(Unserved::PinnedDown) && settings.affinity.on_down == OnDown::Fail);
+                prop_assert!(nobody_takes_new || matches!(choice, Err(Unserved::PinnedDown(_))) && settings.affinity.on_down == OnDown::Fail);
                 if let Pin::At { backend, incarnation: Some(1) | None } = pin {
                     prop_assert!(!usable(backend));
                 }

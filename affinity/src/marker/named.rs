@@ -58,8 +58,9 @@ pub(super) fn suffixed<'r>(pool: &PoolTable, mut names: impl Iterator<Item = &'r
         let known = ends().find_map(|(session, end)| Some((session, pool.by_name(end)?)));
         if known.is_none() {
             let gone = ends().next().filter(|(_, end)| str::from_utf8(end).is_ok_and(is_name));
-            if let Some((session, _)) = gone {
-                found = Found { pin: Pin::Gone, key: name_key(session), ..absent };
+            if let Some((session, end)) = gone {
+                let was_at = pool.former.by_name(end);
+                found = Found { pin: Pin::Gone, key: name_key(session), was_at, ..absent };
             }
         }
         known

@@ -27,11 +27,13 @@ fn sealed(keys: &PoolKeys, token: &Token) -> [u8; SEALED_LEN] {
 
 /// Seals anything as a token of `keys`, whether or not a token would be like that.
 fn forge(keys: &PoolKeys, change: impl Fn(&mut [u8; RAW_LEN])) -> [u8; SEALED_LEN] {
-    let mut raw = decode(&sealed(keys, &TOKEN)).unwrap();
-    change(&mut raw);
-    let mac = keys.keys[0].mac(&raw);
-    raw[MAC..].copy_from_slice(&mac);
-    encode(&raw)
+    let mut room = [0; ROOM];
+    decode(&sealed(keys, &TOKEN), &mut room).unwrap();
+    let raw = room.first_chunk_mut().unwrap();
+    change(raw);
+    let mac = keys.keys[0].mac(&room);
+    room[MAC..RAW_LEN].copy_from_slice(&mac);
+    encode(room.first_chunk().unwrap())
 }
 
 fn encode(raw: &[u8; RAW_LEN]) -> [u8; SEALED_LEN] {
@@ -56,7 +58,9 @@ fn format_is_frozen() {
 #[test]
 fn every_flipped_bit_is_refused() {
     let keys = pool("shop", &[key(1)]);
-    let raw = decode(&sealed(&keys, &TOKEN)).unwrap();
+    let mut room = [0; ROOM];
+    decode(&sealed(&keys, &TOKEN), &mut room).unwrap();
+    let raw: [u8; RAW_LEN] = *room.first_chunk().unwrap();
     for bit in 0..RAW_LEN * 8 {
         let mut flipped = raw;
         flipped[bit / 8] ^= 1 << (bit % 8);

@@ -80,6 +80,13 @@ pub(super) fn modes(checker: &mut Checker, at: &Path, affinity: &Affinity) {
     let postonly = affinity.cookie.postonly && affinity.mode != Mode::Cookie;
     let wrong = "is read in mode \"cookie\" alone";
     checker.require(!postonly, at.key("cookie").key("postonly"), wrong, "set mode = \"cookie\", or leave it out");
+    if let Some(target) = affinity.target {
+        let right = "write a share above 0 and below 1, as in 0.999";
+        let at = at.key("target");
+        checker.require(target > 0.0 && target < 1.0, at.clone(), format!("{target} is out of range"), right);
+        let wrong = "mode \"none\" has no pins that could be reached";
+        checker.require(affinity.mode != Mode::None, at, wrong, "choose another mode, or leave it out");
+    }
     if let Some(follows) = affinity.follows() {
         following(checker, at, affinity, follows);
     }

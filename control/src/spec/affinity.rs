@@ -14,6 +14,10 @@ pub struct Affinity {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "2s"))]
     pub coalesce: Option<Span>,
+    /// The share of returning requests that is to reach their pin, between 0 and 1; not in mode `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = 0.999))]
+    pub target: Option<f64>,
     /// Read in mode `cookie`.
     pub cookie: Cookie,
     /// Read in mode `source-ip`.

@@ -1,13 +1,16 @@
 //! The control thread: hears the admin process, builds tables, hands them to the workers, reports what they count.
 
+mod ledger;
 mod link;
 mod plane;
 mod report;
-pub(crate) mod sessions;
 mod slots;
 mod snapshot;
 
-use crate::{Error, worker::FromWorker};
+use crate::{
+    Error,
+    worker::{FromWorker, Handed},
+};
 use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
@@ -15,7 +18,6 @@ use control::{
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use link::{Link, LinkEvent};
 use plane::Plane;
-use sessions::Touch;
 use std::time::{Duration, Instant};
 
 /// What the control thread works with.
@@ -25,7 +27,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Vec<std::sync::Arc<crate::worker::Mailbox>>,
     pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
     pub(crate) events: Receiver<FromWorker>,
-    pub(crate) sessions: Receiver<Vec<Touch>>,
+    pub(crate) handed: Receiver<Handed>,
     pub(crate) signals: Receiver<()>,
     pub(crate) ready: Box<dyn FnOnce() + Send>,
 }
@@ -40,7 +42,7 @@ const ADMIN_FIRST: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where a second signal, or the deadline of the drain, ended it before.
 pub(crate) fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { global, version, workers, shared, events, sessions, signals, ready } = parts;
+    let Parts { global, version, workers, shared, events, handed, signals, ready } = parts;
     let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
     let mut control = Control {
         plane: Plane::new(workers, shared),
@@ -48,8 +50,9 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         ready: Some(ready),
         version,
         count,
+        started: plane::unix_millis(),
         global,
-        sessions: sessions.clone(),
+        handed: handed.clone(),
         unsaved: false,
         reporting: false,
     };
@@ -70,7 +73,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
                 Ok(event) => control.hear_admin(event),
                 Err(_) => hears = never(),
             },
-            recv(sessions) -> touches => touches.into_iter().for_each(|touches| control.touch(touches)),
+            recv(handed) -> handed => handed.into_iter().for_each(|handed| control.take(handed)),
             recv(ticks) -> _ => control.tick(),
             recv(start) -> _ => control.serve_by_snapshot(),
             recv(drain_over) -> _ => return Err(Error::DrainDeadline),
@@ -93,8 +96,10 @@ struct Control {
     ready: Option<Box<dyn FnOnce() + Send>>,
     version: &'static str,
     count: u16,
+    /// Unix milliseconds.
+    started: u64,
     global: Global,
-    sessions: Receiver<Vec<Touch>>,
+    handed: Receiver<Handed>,
     /// Something that was observed is not in the snapshot on disk yet.
     unsaved: bool,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
@@ -137,6 +142,7 @@ impl Control {
                     pid: std::process::id(),
                     workers: self.count,
                     generation: self.plane.generation(),
+                    started: self.started,
                 };
                 if link.send(&hello) {
                     self.plane.tell_anew();
@@ -215,14 +221,17 @@ impl Control {
         }
     }
 
-    fn touch(&mut self, touches: Vec<Touch>) {
-        touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch));
+    fn take(&mut self, handed: Handed) {
+        match handed {
+            Handed::Seen(touches) => touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch)),
+            Handed::Moved(moves) => moves.into_iter().for_each(|(moved, count)| self.plane.ledger.add(moved, count)),
+        }
     }
 
     fn report(&mut self) {
         // What the workers handed over before they said so may still be in the channel.
-        while let Ok(touches) = self.sessions.try_recv() {
-            self.touch(touches);
+        while let Ok(handed) = self.handed.try_recv() {
+            self.take(handed);
         }
         if let Some(stats) = self.plane.report() {
             self.send(&ToAdmin::Stats { stats: Box::new(stats) });

@@ -1,9 +1,15 @@
-use super::{report::Reporter, sessions::Sessions, slots::SlotBook};
+use super::{
+    ledger::Ledger,
+    report::{Reporter, Sources},
+    slots::SlotBook,
+};
 use crate::worker::{Command, Mailbox, Shared};
-use affinity::table::{Dirty, Table};
+use affinity::{
+    sessions::Sessions,
+    table::{Dirty, Table},
+};
 use control::{
     desired::{Change, Snapshot},
-    spec::Affinity,
     status::Stats,
 };
 use std::{
@@ -25,6 +31,7 @@ pub(super) struct Plane {
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
     pub(super) sessions: Sessions,
+    pub(super) ledger: Ledger,
 }
 
 struct Seat {
@@ -49,6 +56,7 @@ impl Plane {
             draining: false,
             acknowledged: 0,
             sessions: Sessions::default(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -207,9 +215,15 @@ impl Plane {
     /// The figures of this moment; `None` before there is a table.
     pub(super) fn report(&mut self) -> Option<Stats> {
         let table = self.workers.first().and_then(|seat| seat.table.as_ref())?;
-        let sessions = &self.sessions;
-        let live = |affinity: &Affinity, slot: u32| affinity.has_sessions().then(|| sessions.live(slot));
-        let mut stats = self.reporter.report(&self.shared.boards, &self.shared.gates, table, unix_seconds(), live);
+        let sources = Sources {
+            boards: &self.shared.boards,
+            gates: &self.shared.gates,
+            sessions: &self.sessions,
+            ledger: &self.ledger,
+            slots: &self.slots,
+            now: unix_seconds(),
+        };
+        let mut stats = self.reporter.report(&sources, table);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         Some(stats)
@@ -220,7 +234,7 @@ fn unix_seconds() -> u32 {
     u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX)
 }
 
-fn unix_millis() -> u64 {
+pub(super) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,15 +1,22 @@
 //! What the workers have counted, summed.
 
+use super::{ledger::Ledger, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
 };
-use affinity::{table::Table, warming::warmth};
+use affinity::{
+    sessions::Sessions,
+    table::{PoolTable, Table},
+    token::id_name,
+    warming::warmth,
+};
 use ahash::AHashMap;
 use control::{
+    cost::Moved,
     counters::{BackendCount, Dataplane, PoolCount},
-    spec::Affinity,
-    status::{BackendStats, Counts, PoolStats, Stats},
+    status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
+    token_age::TokenAge,
 };
 
 /// Sums the workers' boards, and remembers what it has told of each backend, so that of thousands only those are told
@@ -17,6 +24,19 @@ use control::{
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     told: AHashMap<u32, Figures>,
+    /// By pool slot: which table's pool, and what of the ledger.
+    ledgers: AHashMap<u32, (u64, u64)>,
+}
+
+/// Where figures come from.
+pub(super) struct Sources<'a> {
+    pub(super) boards: &'a [Board],
+    pub(super) gates: &'a Gates,
+    pub(super) sessions: &'a Sessions,
+    pub(super) ledger: &'a Ledger,
+    pub(super) slots: &'a SlotBook,
+    /// Unix seconds.
+    pub(super) now: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +51,13 @@ struct Figures {
 }
 
 impl Reporter {
-    /// `now` is in Unix seconds. `live` tells the live sessions of a backend by its slot, for a pool of that affinity.
-    pub(super) fn report(
-        &mut self,
-        boards: &[Board],
-        gates: &Gates,
-        table: &Table,
-        now: u32,
-        live: impl Fn(&Affinity, u32) -> Option<u64>,
-    ) -> Stats {
+    pub(super) fn report(&mut self, from: &Sources<'_>, table: &Table) -> Stats {
+        let Sources { boards, gates, sessions, now, .. } = *from;
         let dataplane: [u64; Dataplane::COUNT] = sum(boards.iter().map(|board| &board.dataplane));
         let open = dataplane[Dataplane::Accepted as usize].saturating_sub(dataplane[Dataplane::Closed as usize]);
         let mut stats = Stats {
             dataplane: named(Dataplane::ALL.iter().map(|count| count.name()), &dataplane),
+            keys: table.keys.iter().map(|key| (id_name(key.id), seen(boards, key.slot))).collect(),
             open_connections: open,
             ..Stats::default()
         };
@@ -52,9 +66,11 @@ impl Reporter {
             let mut told = PoolStats {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
+                ledger: self.ledger(from, pool),
+                ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
-            let affinity = &pool.settings.affinity;
+            let has_sessions = pool.settings.affinity.has_sessions();
             for backend in &pool.backends {
                 let cells = || boards.iter().map(|board| board.backend(backend.slot));
                 let figures = Figures {
@@ -62,7 +78,7 @@ impl Reporter {
                     counts: sum(cells().map(|cells| &cells.counts)),
                     in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
-                    live_sessions: live(affinity, backend.slot),
+                    live_sessions: has_sessions.then(|| sessions.live(backend.slot)),
                     warming: warmth(&pool.settings, backend, now).map(percent),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
@@ -73,6 +89,14 @@ impl Reporter {
             stats.pools.insert(pool.name.clone(), told);
         }
         stats
+    }
+
+    /// The ledger of a pool, where it is news. A pool that was removed and added anew is told of even if nothing has
+    /// changed: what was told before was forgotten with it.
+    fn ledger(&mut self, from: &Sources<'_>, pool: &PoolTable) -> Option<Vec<Moved>> {
+        let now = (pool.generation(), from.ledger.version(pool.slot));
+        let before = self.ledgers.insert(pool.slot, now);
+        (before != Some(now)).then(|| from.ledger.told(pool.slot, from.slots)).filter(|told| !told.is_empty())
     }
 }
 
@@ -93,6 +117,19 @@ fn percent(share: u64) -> u8 {
     u8::try_from((u128::from(share) * 100) >> 64).unwrap_or(u8::MAX)
 }
 
+/// What was seen of the tokens of one key.
+fn seen(boards: &[Board], slot: u32) -> KeyStats {
+    let last_seen = boards.iter().map(|board| board.key(slot).last_seen()).max();
+    KeyStats {
+        ages: by_age(boards.iter().map(|board| &board.key(slot).ages)),
+        last_seen: last_seen.filter(|seconds| *seconds > 0),
+    }
+}
+
+fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {
+    named(TokenAge::ALL.iter().map(|age| age.name()), &sum(of))
+}
+
 fn sum<'a, const N: usize>(of: impl Iterator<Item = &'a [Count; N]>) -> [u64; N] {
     let mut total = [0u64; N];
     for counts in of {
@@ -111,8 +148,12 @@ fn named<'a>(names: impl Iterator<Item = &'a str>, counts: &[u64]) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::slots::SlotBook;
-    use affinity::table::Dirty;
+    use crate::worker::Move;
+    use affinity::{
+        choose::Cause,
+        ledger::{Entry, Kind, Reason},
+        table::{Dirty, Slots},
+    };
     use control::{
         desired::{Change, Member, PoolState, Snapshot},
         spec::Backend,
@@ -127,9 +168,12 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
+        let (sessions, ledger) = (Sessions::default(), Ledger::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
-            reporter.report(&boards, &gates, &table, 0, |_, _| None).pools["shop"].backends.clone()
+            let from =
+                Sources { boards: &boards, gates: &gates, sessions: &sessions, ledger: &ledger, slots: &slots, now: 0 };
+            reporter.report(&from, &table).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
         assert!(told(&snapshot).is_empty());
@@ -140,5 +184,30 @@ mod tests {
         snapshot.apply(&Change::PutMember { pool, name, member: member(2) });
         assert_eq!(told(&snapshot)["a"].counts["requests"], 1, "what counts up never runs backwards");
         assert!(told(&snapshot).is_empty());
+    }
+
+    #[test]
+    fn the_ledger_is_told_when_it_changes_and_to_whoever_forgot_it() {
+        let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
+        let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
+        snapshot.apply(&put);
+        let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
+        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let a = slots.backend("shop", "a");
+        let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
+            let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
+            let from = Sources { boards: &[], gates: &gates, sessions: &sessions, ledger, slots: &slots, now: 0 };
+            let told = reporter.report(&from, &table).pools["shop"].ledger.clone();
+            told.map(|moves| moves.iter().map(|moved| (moved.from.clone(), moved.count)).collect::<Vec<_>>())
+        };
+        assert_eq!([told(&snapshot, &ledger), told(&snapshot, &ledger)], [None, None]);
+        let entry = Entry { kind: Kind::Repinned, reason: Reason::Left(Cause::Removed) };
+        ledger.add(Move { pool: 0, entry, from: Some(a), to: None }, 2);
+        let known = Some(vec![(Some("a".to_owned()), 2)]);
+        assert_eq!([told(&snapshot, &ledger), told(&snapshot, &ledger)], [known.clone(), None]);
+        snapshot.apply(&Change::RemovePool { name: "shop".to_owned() });
+        snapshot.apply(&put);
+        snapshot.generation += 1;
+        assert_eq!([told(&snapshot, &ledger), told(&snapshot, &ledger)], [known, None]);
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers for pools and backends under which workers keep what outlives a table.
+//! Numbers for pools, backends and keys under which workers keep what outlives a table.
 
 use crate::counters::MAX_SLOTS;
 use affinity::table::{Slots, Table};
@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 pub(super) struct SlotBook {
     pools: BTreeMap<String, u32>,
     backends: BTreeMap<(String, String), u32>,
+    keys: BTreeMap<u16, u32>,
     next_pool: u32,
-    next_backend: u32,
+    /// Of backends, by their slots.
+    names: Vec<String>,
 }
 
 impl Slots for SlotBook {
@@ -30,14 +32,27 @@ impl Slots for SlotBook {
         if let Some(slot) = self.backends.get(&name) {
             return *slot;
         }
-        let slot = self.next_backend;
-        self.next_backend += 1;
+        let slot = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(backend.to_owned());
         self.backends.insert(name, slot);
         slot
     }
+
+    fn key(&mut self, id: u16) -> u32 {
+        let next = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        *self.keys.entry(id).or_insert(next)
+    }
 }
 
+// There are fewer ids of keys than slots.
+const _: () = assert!(MAX_SLOTS > u16::MAX as u32);
+
 impl SlotBook {
+    /// Also of one that is gone.
+    pub(super) fn backend_name(&self, slot: u32) -> Option<&str> {
+        self.names.get(slot as usize).map(String::as_str)
+    }
+
     /// Whether the table has names beyond what this process can tell apart over its life: [`MAX_SLOTS`] different ones.
     pub(super) fn is_full_for(&self, table: &Table) -> bool {
         let backends = table.pools.iter().flat_map(|pool| &pool.backends).map(|backend| backend.slot);

@@ -1,22 +1,22 @@
 use super::{
     failure::{Failure, Kind},
-    follow::Followed,
     request::Request,
+    settle,
 };
-use crate::control::sessions::Touch;
 use crate::{
     io::Stream,
     worker::{Connection, Queue, Waits, Worker, WorkerView},
 };
 use affinity::{
     balance::View,
-    choose::{Choice, Ended, Outcome, Pin, Unserved, choose},
+    choose::{Choice, Outcome, Pin, Unserved, choose},
+    free::free_choice,
     marker,
     table::PoolTable,
 };
 use control::{
-    counters::{BackendCount, PoolCount},
-    spec::{OnDown, OnOverload},
+    counters::BackendCount,
+    spec::{Mode, OnDown, OnOverload},
     status::Health,
 };
 use std::{io, net::SocketAddr};
@@ -35,6 +35,8 @@ pub(super) struct Target {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
     generation: u64,
+    /// Where its pool stands in that table.
+    pool_index: usize,
     pub(super) outcome: Outcome,
     /// The slot of the backend that the session leaves or spills from.
     pub(super) from: Option<u32>,
@@ -45,10 +47,10 @@ pub(super) struct Target {
     /// The response decides on the session's marker.
     pub(super) follows: bool,
     /// Sessions have keys by which they are counted.
-    has_sessions: bool,
+    pub(super) has_sessions: bool,
     /// A session that moves is marked anew. Where not, a request that goes elsewhere binds nothing, and is home again as soon
     /// as it can be.
-    marks: bool,
+    pub(super) marks: bool,
 }
 
 impl Target {
@@ -59,9 +61,10 @@ impl Target {
     pub(super) fn choose(worker: &Worker, request: &Request, tried: &[u32], waits: Waits) -> Result<Self, Unchosen> {
         let table = worker.table.borrow();
         // A pool that was removed meanwhile serves nobody.
-        let Some(pool) = table.pools.iter().find(|pool| pool.slot == request.pool.slot) else {
+        let Some(pool_index) = table.pools.iter().position(|pool| pool.slot == request.pool.slot) else {
             return Err(Unchosen::Nobody(Unserved::NoBackend));
         };
+        let pool = &table.pools[pool_index];
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
@@ -73,7 +76,7 @@ impl Target {
                 let stays = pool.settings.affinity.on_overload == OnOverload::Stay && choice.outcome == Outcome::Pinned;
                 let is_down = pool.backends[usize::from(choice.backend)].health == Health::Down;
                 let beyond = stays || request.found.forced || is_down || view.is_marked_down(choice.backend);
-                let target = Self::of(worker, pool, request, choice, beyond);
+                let target = Self::of(worker, (pool_index, pool), request, choice, beyond);
                 target.ok_or(Unchosen::Nobody(Unserved::NoBackend))
             }
             Err(Unserved::Full { home }) => Err(Unchosen::Full(match home {
@@ -81,18 +84,19 @@ impl Target {
                 None => Queue::Pool(pool.slot),
             })),
             Err(unserved) => {
-                let what = match unserved {
-                    Unserved::NoBackend | Unserved::Full { .. } => PoolCount::NoBackend,
-                    Unserved::PinnedDown => PoolCount::FailedDown,
-                    Unserved::Ended(ended) => count_of(ended),
-                };
-                worker.board().count_pool(pool.slot, what);
+                settle::unserved(worker, request, unserved);
                 Err(Unchosen::Nobody(unserved))
             }
         }
     }
 
-    fn of(worker: &Worker, pool: &PoolTable, request: &Request, choice: Choice, beyond: bool) -> Option<Self> {
+    fn of(
+        worker: &Worker,
+        (pool_index, pool): (usize, &PoolTable),
+        request: &Request,
+        choice: Choice,
+        beyond: bool,
+    ) -> Option<Self> {
         let backend = &pool.backends[usize::from(choice.backend)];
         let affinity = &pool.settings.affinity;
         let marker = || marker::marker(pool, &request.found, choice, request.fresh, worker.clock.unix());
@@ -113,6 +117,7 @@ impl Target {
             slot: backend.slot,
             address: backend.address?,
             generation: worker.generation.get(),
+            pool_index,
             outcome: choice.outcome,
             from,
             set_cookie,
@@ -123,86 +128,20 @@ impl Target {
         })
     }
 
+    /// The slot of the backend that free balancing would have sent this request to, had its pool no affinity; `None` where
+    /// it has none. To be asked once for each request that is sent.
+    pub(super) fn free_choice(&self, worker: &Worker) -> Option<u32> {
+        let table = worker.table.borrow();
+        let pool = table.pools.get(self.pool_index).filter(|pool| pool.settings.affinity.mode != Mode::None)?;
+        let chosen = worker.with_local(pool.slot, |local| free_choice(pool, &mut local.free));
+        Some(chosen.map_or(self.slot, |index| pool.backends[usize::from(index)].slot))
+    }
+
     /// Whether this was chosen by the table that the worker has by now. What was chosen by an older one must be chosen
     /// anew: once a drain is answered as applied, no new session may reach the backend.
     pub(super) fn is_current(&self, worker: &Worker) -> bool {
         worker.catch_up();
         self.generation == worker.generation.get()
-    }
-
-    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
-    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
-        use affinity::choose::Cause;
-        let (board, pool) = (worker.board(), request.pool.slot);
-        let (outcome, binds) =
-            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
-        let session = match outcome {
-            Outcome::Free => None,
-            Outcome::New => Some(PoolCount::Unpinned),
-            Outcome::Pinned => Some(PoolCount::Pinned),
-            // Where nothing may be set, what is counted here would be counted again and again.
-            Outcome::Lost if !binds => None,
-            Outcome::Lost => Some(PoolCount::LostIncarnation),
-            Outcome::Spilled { cause: Cause::Overload, .. } => Some(PoolCount::SpilledOverload),
-            Outcome::Spilled { .. } => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } if !binds && cause != Cause::Draining => Some(PoolCount::Spilled),
-            Outcome::Repinned { cause, .. } => Some(match cause {
-                Cause::Down => PoolCount::RepinnedDown,
-                Cause::Maintenance => PoolCount::RepinnedMaintenance,
-                Cause::Migrated => PoolCount::RepinnedMigrate,
-                Cause::Rebalanced => PoolCount::RepinnedRebalance,
-                Cause::Deadline => PoolCount::RepinnedDeadline,
-                Cause::Removed => PoolCount::RepinnedRemoved,
-                Cause::Draining => PoolCount::RepinnedDraining,
-                Cause::Retry => PoolCount::RepinnedRetry,
-                Cause::Overload => PoolCount::RepinnedOverload,
-            }),
-        };
-        if let Some(what) = session {
-            board.count_pool(pool, what);
-        }
-        match outcome {
-            Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
-            Outcome::Repinned { .. } if binds => {
-                board.count_backend(self.slot, BackendCount::SessionsArrived);
-            }
-            Outcome::Free
-            | Outcome::New
-            | Outcome::Lost
-            | Outcome::Pinned
-            | Outcome::Spilled { .. }
-            | Outcome::Repinned { .. } => {}
-        }
-        match (self.from, outcome) {
-            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
-                board.count_backend(from, BackendCount::SessionsLost);
-            }
-            _ => {}
-        }
-        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
-        let key = match outcome {
-            Outcome::Free => None,
-            Outcome::Lost if !binds => None,
-            Outcome::New | Outcome::Lost => Some(request.fresh),
-            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
-        };
-        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
-            worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
-        }
-    }
-}
-
-fn count_of(ended: Ended) -> PoolCount {
-    use affinity::choose::Cause;
-    match ended {
-        Ended::Unreadable => PoolCount::EndedUnreadable,
-        Ended::Incarnation => PoolCount::EndedIncarnation,
-        Ended::Left(Cause::Removed) => PoolCount::EndedRemoved,
-        Ended::Left(Cause::Maintenance | Cause::Deadline) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room, by migration or for an even load.
-        Ended::Left(
-            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Rebalanced,
-        ) => PoolCount::EndedDown,
     }
 }
 

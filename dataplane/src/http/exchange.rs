@@ -168,20 +168,22 @@ fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
     }
 }
 
-/// Counts a request in while it is at a backend.
-struct UnderWay<'a>([&'a InFlight; 2]);
+/// Counts a request in while it is at a backend, and where free balancing would have sent it.
+struct UnderWay<'a>([Option<&'a InFlight>; 3]);
 
 impl<'a> UnderWay<'a> {
-    fn enter(worker: &'a Worker, pool: u32, slot: u32) -> Self {
-        let both = [&worker.board().pool(pool).in_flight, &worker.board().backend(slot).in_flight];
-        both.into_iter().for_each(InFlight::enter);
-        Self(both)
+    fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
+        let board = worker.board();
+        let free = free.map(|slot| &board.backend(slot).free_in_flight);
+        let all = [Some(&board.pool(pool).in_flight), Some(&board.backend(slot).in_flight), free];
+        all.into_iter().flatten().for_each(InFlight::enter);
+        Self(all)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.into_iter().for_each(InFlight::leave);
+        self.0.into_iter().flatten().for_each(InFlight::leave);
     }
 }
 
@@ -202,9 +204,13 @@ async fn attempt(
         keep(worker, request, target.slot, backend);
         return Attempt::Outdated;
     }
-    let _under_way = UnderWay::enter(worker, request.pool.slot, target.slot);
+    let free = target.free_choice(worker);
+    let _under_way = UnderWay::enter(worker, request.pool.slot, target.slot, free);
     let board = worker.board();
     board.count_backend(target.slot, BackendCount::Requests);
+    if let Some(free) = free {
+        board.count_backend(free, BackendCount::FreeRequests);
+    }
     if reused {
         board.count_backend(target.slot, BackendCount::Reused);
     }
@@ -283,7 +289,7 @@ fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
 async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
     tracing::debug!(?unserved, "request not served");
     let reply = match unserved {
-        Unserved::NoBackend | Unserved::PinnedDown | Unserved::Full { .. } => {
+        Unserved::NoBackend | Unserved::PinnedDown(_) | Unserved::Full { .. } => {
             Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
         }
         Unserved::Ended(_) => Reply::closing(request.pool.gone),

@@ -10,6 +10,7 @@ mod failure;
 mod follow;
 mod queue;
 mod request;
+mod settle;
 mod upload;
 
 use crate::{

@@ -6,7 +6,7 @@ use crate::{
 use affinity::{
     choose::Pin,
     marker::{self, Found, NoPin},
-    table::PoolTable,
+    table::{PoolTable, Table},
     token::{Expiry, Refused},
 };
 use control::{
@@ -137,10 +137,15 @@ pub(super) fn prepare(
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
     let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), worker.clock.random());
     let found = match lead.affinity {
-        true => marker::find(pool, &carried, worker.clock.unix(), fresh),
+        true => find(worker, &table, pool, &carried, fresh),
         false => Found::free(fresh),
     };
     count_refused(worker, pool, &found);
+    if let Some((key, issued_at)) = found.opened()
+        && let Some(key) = table.keys.get(key)
+    {
+        worker.board().count_token(pool.slot, key.slot, issued_at, worker.clock.unix());
+    }
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
         forwarding: &settings.forwarding,
@@ -166,6 +171,25 @@ pub(super) fn prepare(
         found,
         fresh,
     })
+}
+
+/// Reads the pin. Whose a token is that this pool did not seal is asked of the others.
+fn find(worker: &Worker, table: &Table, pool: &PoolTable, carried: &carried::Head<'_, '_>, fresh: u64) -> Found {
+    let now = worker.clock.unix();
+    let mut found = marker::find(pool, carried, now, fresh);
+    if found.refused == Some(NoPin::Refused(Refused::BadMac))
+        && marker::is_of_another(pool, table.pools.iter().map(AsRef::as_ref), carried, now)
+    {
+        found.refused = Some(NoPin::OtherPool);
+    }
+    found
+}
+
+impl Request {
+    /// The slot of the backend that its marker names, be it a pin or not.
+    pub(super) fn was_at(&self) -> Option<u32> {
+        self.pinned.or(self.found.was_at)
+    }
 }
 
 fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
@@ -209,6 +233,7 @@ fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
         Some(NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed)) => PoolCount::TokenMalformed,
         Some(NoPin::Refused(Refused::UnknownKey)) => PoolCount::TokenUnknownKey,
         Some(NoPin::Refused(Refused::BadMac)) => PoolCount::TokenBadMac,
+        Some(NoPin::OtherPool) => PoolCount::TokenOtherPool,
         Some(NoPin::Refused(Refused::Future)) => PoolCount::TokenFuture,
     };
     worker.board().count_pool(pool.slot, what);

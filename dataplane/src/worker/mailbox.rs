@@ -1,6 +1,13 @@
-use super::{Worker, gates::Gates};
-use crate::{control::sessions::Touch, counters::Board, io::Wakeup};
-use affinity::table::{PoolTable, Table};
+use super::{
+    Worker,
+    gates::Gates,
+    handover::{Handed, Handover},
+};
+use crate::{counters::Board, io::Wakeup};
+use affinity::{
+    sessions::Touch,
+    table::{PoolTable, Table},
+};
 use control::{counters::Dataplane, status::Health};
 use crossbeam_channel::{Receiver, Sender};
 use std::{
@@ -137,7 +144,7 @@ impl Worker {
             match command {
                 Command::Apply(table) => self.apply(table),
                 Command::Flush => {
-                    self.touches.flush();
+                    self.hand_over();
                     self.tell(FromWorker::Flushed { worker: self.id });
                 }
                 Command::Room { ticket, slot } => self.room_for(ticket, slot),
@@ -203,14 +210,14 @@ pub(crate) struct Touches {
     /// The last that was noted at each place, so that a busy session is not noted for each of its requests.
     recent: std::cell::RefCell<Box<[Touch]>>,
     waiting: std::cell::RefCell<Vec<Touch>>,
-    reports: Sender<Vec<Touch>>,
+    reports: Handover,
 }
 
 const RECENT: usize = 4_096;
 const BATCH: usize = 4_096;
 
 impl Touches {
-    pub(super) fn new(reports: Sender<Vec<Touch>>) -> Self {
+    pub(super) fn new(reports: Handover) -> Self {
         let recent = vec![Touch::default(); RECENT].into_boxed_slice();
         Self { recent: recent.into(), waiting: Vec::with_capacity(BATCH).into(), reports }
     }
@@ -235,12 +242,11 @@ impl Touches {
         if waiting.is_empty() {
             return;
         }
-        match self.reports.try_send(std::mem::take(&mut *waiting)) {
-            Ok(()) => waiting.reserve(BATCH),
-            Err(error) => {
-                *waiting = error.into_inner();
-                waiting.truncate(4 * BATCH);
-            }
+        if let Err(Handed::Seen(back)) = self.reports.give(Handed::Seen(std::mem::take(&mut *waiting))) {
+            *waiting = back;
+            waiting.truncate(4 * BATCH);
+        } else {
+            waiting.reserve(BATCH);
         }
     }
 }
@@ -273,28 +279,35 @@ mod tests {
         worker.join().unwrap();
     }
 
+    fn seen(taken: &Receiver<Handed>) -> usize {
+        match taken.recv() {
+            Ok(Handed::Seen(touches)) => touches.len(),
+            other => panic!("sessions are handed over, and no {other:?}"),
+        }
+    }
+
     #[test]
     fn sessions_that_nobody_takes_wait_in_bounded_memory() {
-        let (reports, taken) = crossbeam_channel::bounded(1);
+        let (reports, taken) = Handover::new(1);
         let touches = Touches::new(reports);
         for key in 0..100 * BATCH as u64 {
             touches.note(Touch { key, pool: 0, backend: 0, at: 1 });
         }
         assert!(touches.waiting.borrow().len() <= 4 * BATCH);
-        assert_eq!(taken.recv().unwrap().len(), BATCH);
+        assert_eq!(seen(&taken), BATCH);
         touches.flush();
-        assert_eq!((taken.recv().unwrap().len(), touches.waiting.borrow().len()), (4 * BATCH, 0));
+        assert_eq!((seen(&taken), touches.waiting.borrow().len()), (4 * BATCH, 0));
     }
 
     #[test]
     fn a_busy_session_is_noted_once_a_second() {
-        let (reports, taken) = crossbeam_channel::bounded(1);
+        let (reports, taken) = Handover::new(1);
         let touches = Touches::new(reports);
         let touch = Touch { key: 7, pool: 0, backend: 0, at: 1 };
         for touch in [touch, touch, Touch { at: 2, ..touch }, Touch { backend: 1, at: 2, ..touch }] {
             touches.note(touch);
         }
         touches.flush();
-        assert_eq!(taken.recv().unwrap().len(), 3);
+        assert_eq!(seen(&taken), 3);
     }
 }

@@ -2,20 +2,24 @@
 
 mod accept;
 mod backends;
+mod busy;
 mod clock;
 mod deadlines;
 mod gates;
+mod handover;
+mod ledger;
 mod mailbox;
 mod room;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
 pub(crate) use gates::{Gates, Queue};
+pub(crate) use handover::{Handed, Handover};
+pub(crate) use ledger::{Ledger, Move, add as add_move};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
 
 use crate::{
-    control::sessions::Touch,
     counters::Board,
     http1::FieldIndex,
     io::{Buffers, Listener, Stream, hold_back},
@@ -44,7 +48,7 @@ use std::{
 const TICK: Duration = Duration::from_millis(50);
 /// How long a drain still waits for requests that may be on their way: to close upon one would lose it.
 const ON_ITS_WAY: control::spec::Span = control::spec::Span::from_millis(500);
-/// Ticks between two looks at idle connections and reports of sessions.
+/// Ticks between two looks at idle connections and hand-overs.
 const SLOW_TICKS: u32 = 5;
 /// Submission entries of a ring. The completion queue is several times as long, since each connection may wait twice.
 const ENTRIES: u32 = 1_024;
@@ -62,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
+    pub(crate) ledger: Ledger,
+    handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
     /// By pool slot.
@@ -84,6 +90,8 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Local {
     pub(crate) turn: Turn,
+    /// The turn of the free choice beside it.
+    pub(crate) free: Turn,
     /// Retries that may still be made; requests save them up, to [`RETRY_BURST`] at most.
     pub(crate) retries: f64,
 }
@@ -93,7 +101,7 @@ pub(crate) const RETRY_BURST: f64 = 10.0;
 
 impl Default for Local {
     fn default() -> Self {
-        Self { turn: Turn::default(), retries: RETRY_BURST }
+        Self { turn: Turn::default(), free: Turn::default(), retries: RETRY_BURST }
     }
 }
 
@@ -103,7 +111,7 @@ pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Inbox,
     pub(crate) events: Sender<FromWorker>,
-    pub(crate) sessions: Sender<Vec<Touch>>,
+    pub(crate) handover: Handover,
     /// Listener names with their sockets.
     pub(crate) sockets: Vec<(String, OwnedFd)>,
     pub(crate) seed: u64,
@@ -145,7 +153,9 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         fields: RefCell::default(),
         clock: Clock::new(start.seed),
         backends: Backends::default(),
-        touches: Touches::new(start.sessions),
+        touches: Touches::new(start.handover.clone()),
+        ledger: Ledger::default(),
+        handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
         turns: RefCell::default(),
@@ -165,15 +175,17 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
     let mut ticks = 0u32;
     while !worker.is_drained() {
         hold_back(TICK).await;
+        let before = worker.clock.millis();
         worker.clock.tick();
+        worker.count_busy(worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
             worker.backends.sweep(worker.clock.millis());
-            worker.touches.flush();
+            worker.hand_over();
         }
     }
-    worker.touches.flush();
+    worker.hand_over();
     worker.tell(FromWorker::Ended { worker: worker.id });
     Ok(())
 }
@@ -181,6 +193,12 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
 impl Worker {
     pub(crate) fn board(&self) -> &Board {
         &self.shared.boards[self.id]
+    }
+
+    /// Hands the control thread what is still to be reported.
+    fn hand_over(&self) {
+        self.touches.flush();
+        self.ledger.flush(&self.handover);
     }
 
     pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {

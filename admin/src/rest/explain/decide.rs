@@ -211,6 +211,10 @@ impl Slots for NoSlots {
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         0
     }
+
+    fn key(&mut self, _: u16) -> u32 {
+        0
+    }
 }
 
 fn name(pool: &PoolTable, backend: u16) -> String {
@@ -224,6 +228,7 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
         NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed) => "its token is malformed",
         NoPin::Refused(Refused::UnknownKey) => "its token is sealed with a key that is not in the list",
         NoPin::Refused(Refused::BadMac) => "its token is forged, damaged, or another pool's",
+        NoPin::OtherPool => "its token is another pool's",
         NoPin::Refused(Refused::Future) => "its token is from the future",
     });
     answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
@@ -253,7 +258,7 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
             let (outcome, why) = match unserved {
                 Unserved::NoBackend => ("no-backend", "no backend is usable: 503".to_owned()),
                 Unserved::Full { .. } => ("full", "nobody has room, and it waits".to_owned()),
-                Unserved::PinnedDown => {
+                Unserved::PinnedDown(_) => {
                     ("pinned-down", "its backend can't be used, and on_down is `fail`: 503".to_owned())
                 }
                 Unserved::Ended(ended) => ("ended", over(pool, ended)),

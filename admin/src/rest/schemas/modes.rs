@@ -36,9 +36,14 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "coalesce": { "type": "string" } }, "required": ["coalesce"] },
         "then": { "anyOf": [{ "properties": { "mode": { "const": "cookie" } } }, in_cookie] },
     });
+    let target = json!({
+        "if": { "properties": { "mode": { "const": "none" } }, "required": ["mode"] },
+        "then": { "properties": { "target": { "type": "null" } } },
+    });
     let rules = [
         postonly,
         coalesce,
+        target,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),
         when("app_cookie", "prefix", json!({ "cookie": once, "app_cookie": no_parameter })),
         when(

@@ -106,6 +106,10 @@ impl Slots for NoSlots {
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         0
     }
+
+    fn key(&mut self, _: u16) -> u32 {
+        0
+    }
 }
 
 /// Sessions of which each comes by every second, planned for as the admin process does and moved as the workers do. What

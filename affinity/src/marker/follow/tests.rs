@@ -198,7 +198,7 @@ fn a_session_in_a_header_is_where_it_began_or_has_ended() {
         (AdminState::Draining, Health::Up, OnDown::Repin, at_a),
         (AdminState::Active, Health::Unknown, OnDown::Repin, at_a),
         (AdminState::Active, Health::Down, OnDown::Repin, Err(Unserved::Ended(Ended::Left(Cause::Down)))),
-        (AdminState::Active, Health::Down, OnDown::Fail, Err(Unserved::PinnedDown)),
+        (AdminState::Active, Health::Down, OnDown::Fail, Err(Unserved::PinnedDown(Cause::Down))),
         (AdminState::Maintenance, Health::Up, OnDown::Repin, Err(Unserved::Ended(Ended::Left(Cause::Maintenance)))),
     ] {
         let mut pool = shop(header());

@@ -1,16 +1,17 @@
 //! Live sessions: distinct session keys seen within the idle time, for each backend.
 
+use crate::hash::mix64;
 use ahash::AHashMap;
 use std::collections::hash_map::Entry;
 
 /// A session was seen at a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Touch {
-    pub(crate) key: u64,
-    pub(crate) pool: u32,
-    pub(crate) backend: u32,
+pub struct Touch {
+    pub key: u64,
+    pub pool: u32,
+    pub backend: u32,
     /// Unix seconds.
-    pub(crate) at: u32,
+    pub at: u32,
 }
 
 /// Sessions are kept one by one up to this many over all pools, some 13 MB; beyond it, a sample of the keys by their hash
@@ -18,9 +19,9 @@ pub(crate) struct Touch {
 /// alone is known by half of this at least: a standard error under 0.3 %. Pools with few sessions stay exact.
 const MAX_KEPT: usize = 1 << 18;
 
-/// The sessions of all pools.
+/// The sessions of all pools, each with the backend that it was seen at last.
 #[derive(Debug)]
-pub(crate) struct Sessions {
+pub struct Sessions {
     seen: AHashMap<(u32, u64), Seen>,
     /// By pool slot.
     pools: AHashMap<u32, Sampled>,
@@ -56,7 +57,7 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn touch(&mut self, touch: Touch) {
+    pub fn touch(&mut self, touch: Touch) {
         let pool = self.pools.entry(touch.pool).or_default();
         if !is_sampled(touch.key, pool.level) {
             return;
@@ -91,13 +92,13 @@ impl Sessions {
     }
 
     /// Forgets the sessions that were last seen before `oldest` says for their pool, in Unix seconds.
-    pub(crate) fn expire(&mut self, oldest: impl Fn(u32) -> u32) {
+    pub fn expire(&mut self, oldest: impl Fn(u32) -> u32) {
         self.retain(|_, pool, seen| seen.at >= oldest(pool));
         self.pools.retain(|_, pool| pool.kept > 0);
     }
 
     /// An estimate once there are more sessions than are kept one by one; exact until then.
-    pub(crate) fn live(&self, backend: u32) -> u64 {
+    pub fn live(&self, backend: u32) -> u64 {
         let Some(kept) = self.backends.get(backend as usize) else { return 0 };
         kept.sessions << self.pools.get(&kept.pool).map_or(0, |pool| pool.level)
     }
@@ -134,7 +135,7 @@ impl Sessions {
 }
 
 fn is_sampled(key: u64, level: u32) -> bool {
-    affinity::hash::mix64(key).trailing_zeros() >= level
+    mix64(key).trailing_zeros() >= level
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     fn many_sessions_are_estimated_in_bounded_memory() {
         let mut sessions = Sessions { max_kept: 4_096, ..Sessions::default() };
         for key in 0..200_000u64 {
-            sessions.touch(touch(affinity::hash::mix64(key), (key % 2) as u32, 1));
+            sessions.touch(touch(mix64(key), (key % 2) as u32, 1));
         }
         assert!(sessions.seen.len() <= 4_096);
         for backend in [0, 1] {
@@ -198,7 +199,7 @@ mod tests {
         for seed in 0..3 {
             let mut sessions = Sessions::default();
             for n in 0..1_000_000u64 {
-                sessions.touch(touch(affinity::hash::mix64(n ^ (seed << 40)), (n % 4) as u32, 1));
+                sessions.touch(touch(mix64(n ^ (seed << 40)), (n % 4) as u32, 1));
                 if n % 1_001 == 0 {
                     sessions.touch(Touch { pool: 1, ..touch(n, 4, 1) });
                 }

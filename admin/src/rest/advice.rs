@@ -1,0 +1,56 @@
+//! Gathers what advice on a pool is made of.
+
+use crate::{
+    advice::{Advice, DrainFigures, Figures, advise},
+    clock,
+    history::{PoolHistory, keys::Wait, keys::name, windows::Window},
+    state::{State, View, drains::Watched},
+};
+use control::{
+    desired::{DrainMode, PoolState, Then},
+    status::Counts,
+};
+
+/// `counts` are those of the pool since the data planes started.
+pub(super) fn advice(
+    state: &State,
+    view: &View,
+    (pool_name, pool): (&str, &PoolState),
+    counts: &Counts,
+    history: &PoolHistory,
+) -> Vec<Advice> {
+    let now = clock::unix_millis();
+    let drains = view.drains.0.iter().filter(|((pool, _), _)| pool == pool_name);
+    advise(&Figures {
+        affinity: &pool.settings.affinity,
+        hour: history.sums(Window::Hour),
+        counts,
+        followed: history.followed,
+        lived: history.lived,
+        drains: drains.filter_map(|((_, backend), watched)| drain(backend, watched, now)).collect(),
+        spare_keys: spare_keys(state),
+    })
+}
+
+/// A drain that cuts off at its deadline what is left by then, as far as it is known how fast its sessions end.
+fn drain(backend: &str, watched: &Watched, now: u64) -> Option<DrainFigures> {
+    let drain = watched.drain;
+    if drain.mode == DrainMode::Migrate || drain.at_deadline() == Then::Leave {
+        return None;
+    }
+    let left = drain.deadline?.saturating_sub(now) / 1_000;
+    let estimate = watched.series.estimate(watched.sessions_at_start?).ok()?;
+    let live = watched.series.last()?;
+    Some(DrainFigures { backend: backend.to_owned(), live, left, per_minute: estimate.per_minute, p99: estimate.p99 })
+}
+
+fn spare_keys(state: &State) -> Vec<(String, String)> {
+    let (now, unix) = (state.clock.millis(), clock::unix_millis());
+    let shared = state.lock();
+    let wait = Wait::of(&shared.snapshot.desired);
+    let spare = shared.snapshot.desired.keys.iter().map(name).filter_map(|key| {
+        let (may_go, why) = wait.verdict(shared.history.keys.find(&key)?.rests_for(now, unix));
+        may_go.then_some((key, why))
+    });
+    spare.collect()
+}

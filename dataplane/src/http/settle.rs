@@ -1,0 +1,101 @@
+//! What became of a request's session, counted.
+
+use super::{backend::Target, follow::Followed, request::Request};
+use crate::worker::{Move, Worker};
+use affinity::{
+    choose::{Cause, Ended, Outcome, Unserved},
+    ledger::{Entry, Kind, Reason},
+    sessions::Touch,
+};
+use control::counters::{BackendCount, PoolCount};
+
+impl Target {
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
+    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
+        let (board, pool) = (worker.board(), request.pool.slot);
+        let (outcome, binds) =
+            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
+        let entry = Entry::of(outcome, binds, request.found.refused);
+        if let Some(what) = count_of(outcome, entry) {
+            board.count_pool(pool, what);
+        }
+        if let Some(entry) = entry {
+            let from = self.from.or(request.was_at());
+            worker.ledger.note(Move { pool, entry, from, to: Some(self.slot) });
+        }
+        match outcome {
+            Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
+            Outcome::Repinned { .. } if binds => {
+                board.count_backend(self.slot, BackendCount::SessionsArrived);
+            }
+            Outcome::Free
+            | Outcome::New
+            | Outcome::Lost
+            | Outcome::Pinned
+            | Outcome::Spilled { .. }
+            | Outcome::Repinned { .. } => {}
+        }
+        match (self.from, outcome) {
+            (Some(from), Outcome::Repinned { .. } | Outcome::Lost) if binds => {
+                board.count_backend(from, BackendCount::SessionsLost);
+            }
+            _ => {}
+        }
+        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
+        let key = match outcome {
+            Outcome::Free => None,
+            Outcome::Lost if !binds => None,
+            Outcome::New | Outcome::Lost => Some(request.fresh),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
+        };
+        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
+            worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
+        }
+    }
+}
+
+fn count_of(outcome: Outcome, entry: Option<Entry>) -> Option<PoolCount> {
+    match (outcome, entry) {
+        (Outcome::New, _) => Some(PoolCount::Unpinned),
+        (Outcome::Pinned, _) => Some(PoolCount::Pinned),
+        (_, None) => None,
+        (_, Some(Entry { kind: Kind::Spilled, reason: Reason::Left(Cause::Overload) })) => {
+            Some(PoolCount::SpilledOverload)
+        }
+        (_, Some(Entry { kind: Kind::Spilled, .. })) => Some(PoolCount::Spilled),
+        (_, Some(Entry { kind: Kind::Repinned, reason: Reason::Left(cause) })) => Some(match cause {
+            Cause::Down => PoolCount::RepinnedDown,
+            Cause::Maintenance => PoolCount::RepinnedMaintenance,
+            Cause::Migrated => PoolCount::RepinnedMigrate,
+            Cause::Rebalanced => PoolCount::RepinnedRebalance,
+            Cause::Deadline => PoolCount::RepinnedDeadline,
+            Cause::Removed => PoolCount::RepinnedRemoved,
+            Cause::Draining => PoolCount::RepinnedDraining,
+            Cause::Retry => PoolCount::RepinnedRetry,
+            Cause::Overload => PoolCount::RepinnedOverload,
+        }),
+        // What else is lost is either a new session, or was lost with its backend's last life.
+        (_, Some(Entry { .. })) => Some(PoolCount::LostIncarnation),
+    }
+}
+
+/// Counts a request that nobody serves.
+pub(super) fn unserved(worker: &Worker, request: &Request, unserved: Unserved) {
+    let pool = request.pool.slot;
+    let what = match unserved {
+        Unserved::NoBackend | Unserved::Full { .. } => PoolCount::NoBackend,
+        Unserved::PinnedDown(_) => PoolCount::FailedDown,
+        Unserved::Ended(Ended::Unreadable) => PoolCount::EndedUnreadable,
+        Unserved::Ended(Ended::Incarnation) => PoolCount::EndedIncarnation,
+        Unserved::Ended(Ended::Left(Cause::Removed)) => PoolCount::EndedRemoved,
+        Unserved::Ended(Ended::Left(Cause::Maintenance | Cause::Deadline)) => PoolCount::EndedMaintenance,
+        // Nobody that can't move leaves for want of room, by migration or for an even load.
+        Unserved::Ended(Ended::Left(
+            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Rebalanced,
+        )) => PoolCount::EndedDown,
+    };
+    worker.board().count_pool(pool, what);
+    if let Some(entry) = Entry::of_unserved(unserved) {
+        worker.ledger.note(Move { pool, entry, from: request.was_at(), to: None });
+    }
+}
