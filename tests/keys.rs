@@ -164,3 +164,50 @@ fn nodes_that_share_the_file_decide_alike_and_reload_what_one_of_them_changed() 
     assert_eq!(keys(&one)[0]["added"], keys(&two)[0]["added"]);
     assert!(keys(&two)[0]["added"].is_u64());
 }
+
+#[test]
+fn a_key_that_every_node_has_before_it_seals_costs_no_session() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let shared = Folder::new();
+    let file = shared.path("keys");
+    let node = || {
+        let setup = Setup::shop(UNCHECKED, nginx.backends.clone()).membership("file");
+        setup.global(&format!("workers = 2\nkeys_file = {file:?}")).start()
+    };
+    let (one, two) = (node(), node());
+    let names = |instance: &Instance| -> Vec<String> {
+        keys(instance).iter().map(|key| key["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let old = names(&one)[0].clone();
+    // A key is newer by whole seconds.
+    let new = eventually("a newer key stands behind", || {
+        assert_eq!(one.ctl(&["keys", "rotate", "--behind", "--keep", "2"]).code, Some(0));
+        let [seals, behind] = <[Value; 2]>::try_from(keys(&one)).unwrap();
+        assert!(seals["key"] == old && seals["seals"] == true && behind["seals"] == false, "{seals} {behind}");
+        let why = behind["why"].as_str().unwrap();
+        (behind["added"].as_u64() > seals["added"].as_u64()).then(|| {
+            assert!(behind["may_go"] == false && why.contains("to seal next"), "{behind}");
+            behind["key"].as_str().unwrap().to_owned()
+        })
+    });
+    assert_eq!(two.ctl(&["reload"]).code, Some(0));
+    let sealed = one.ctl(&["keys", "seal", &new]);
+    assert!(sealed.stdout.starts_with("keys that open tokens now: 2\n"), "{sealed:?}");
+    assert_eq!(names(&one), [new.as_str(), old.as_str()]);
+    // The other seals with the old one still, and opens what the new one has sealed.
+    assert_eq!(names(&two), [old.as_str(), new.as_str()]);
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        for _ in 0..8 {
+            let (home, cookie) = begin(from);
+            assert_eq!(get(&to.listener("web"), "/", &[("Cookie", &cookie)]).text(), home);
+        }
+    }
+    for instance in [&one, &two] {
+        eventually("all have reached their pin", || (instance.pool_count("pinned") == 8).then_some(()));
+        assert_eq!(instance.pool_count("token_unknown_key"), 0);
+    }
+    let (status, problem) = one.api("POST", "/v1/keys/0000/seal", None);
+    assert_eq!(status, 404, "{problem}");
+    let (status, problem) = one.api("POST", "/v1/keys/rotate", Some(json!({ "keep": 1, "seals": false })));
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/keep")), "{problem}");
+}

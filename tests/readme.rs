@@ -6,11 +6,12 @@ mod support;
 
 use control::{
     config::{Admin, Config, Global, Membership, Source, Workers},
-    counters::{BackendCount, Dataplane, PoolCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
-        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
-        Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown,
-        OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, SourceIp, Span, StatusRange, Timeouts, TokenKind,
+        Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
+        Balance, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts,
+        Mode, OnDown, OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange,
+        Timeouts, TokenKind,
     },
 };
 use std::{
@@ -128,6 +129,16 @@ fn affinity(cookie: Cookie) -> Affinity {
         query: Some(AffinityQuery { name: name() }),
         ignore: vec![rule()],
         force: vec![rule()],
+        adopt: vec![Adopt {
+            from: Some(AdoptFrom::Haproxy),
+            cookie: name(),
+            key: Some(Secret(name())),
+            service: Some(name()),
+            values: [(name(), name())].into(),
+            delete: true,
+            path: name(),
+            domain: Some(name()),
+        }],
     }
 }
 
@@ -138,6 +149,7 @@ fn defaults() -> Config {
         app_cookie: Some(AppCookie::default()),
         header: Some(AffinityHeader::default()),
         query: Some(AffinityQuery::default()),
+        adopt: vec![Adopt::default()],
         ..Affinity::default()
     };
     let pool = Pool { affinity, backends: vec![Backend::default()], ..Pool::default() };
@@ -149,7 +161,8 @@ fn leaves(table: &Table, name: &str, brackets: &str, into: &mut BTreeMap<(String
     for (key, value) in table {
         let inner = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
         let list = value.as_array().map_or(&[][..], Vec::as_slice);
-        if let Some(table) = value.as_table() {
+        // A table whose keys are the user's own is one value.
+        if let Some(table) = value.as_table().filter(|_| key != "values") {
             leaves(table, &inner, "[]", into);
         } else if let Some(table) = list.first().and_then(Value::as_table) {
             leaves(table, &inner, "[[]]", into);
@@ -237,6 +250,7 @@ fn every_metric_is_listed_and_no_other() {
     let list = list.split("\n\n").nth(1).unwrap();
     let counters = Dataplane::ALL.iter().map(|count| count.name());
     let counters = counters.chain(PoolCount::ALL.iter().map(|count| count.name()));
+    let counters = counters.chain(RouteCount::ALL.iter().map(|count| count.name()));
     let counters: BTreeSet<_> = counters.chain(BackendCount::ALL.iter().map(|count| count.name())).collect();
     let told = quoted(list);
     let missing: Vec<_> = counters.difference(&told).collect();
@@ -247,7 +261,7 @@ fn every_metric_is_listed_and_no_other() {
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut shown = BTreeSet::new();
     for family in families {
-        let short = ["dataplane_", "pool_", "backend_"].iter().find_map(|scope| {
+        let short = ["dataplane_", "pool_", "backend_", "route_"].iter().find_map(|scope| {
             let rest = family.strip_prefix("steadfast_")?.strip_prefix(scope)?;
             Some(rest.trim_end_matches("_total"))
         });

@@ -1,7 +1,7 @@
 //! What a drain does to the sessions of its backend.
 
 use crate::{hash::mix64, table::Backend};
-use control::desired::{AdminState, Drain, DrainMode, Share};
+use control::desired::{AdminState, Drain, DrainMode, Share, Then};
 
 /// Keeps the order in which sessions move apart from the places of their keys on the ring. Frozen: another value brings
 /// sessions back that have moved.
@@ -27,6 +27,12 @@ pub(crate) fn grown(share: Share, (since, until): (u64, u64), now: u32) -> u128 
 /// Whether the sessions of this backend end without their tokens being renewed.
 pub(crate) fn retires(backend: &Backend) -> bool {
     backend.admin_state == AdminState::Draining && backend.drain.is_some_and(|drain| drain.mode == DrainMode::Retire)
+}
+
+/// Whether what is still open at this backend is to be closed: its drain is over, and was to end so.
+pub fn closes(backend: &Backend) -> bool {
+    let closes = backend.drain.is_some_and(|drain| drain.then == Some(Then::Close));
+    closes && backend.admin_state == AdminState::Maintenance
 }
 
 #[cfg(test)]

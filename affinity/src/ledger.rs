@@ -53,6 +53,7 @@ impl Reason {
             Self::Refused(NoPin::Expired(Expiry::Lifetime)) => "lifetime",
             Self::Refused(NoPin::Expired(Expiry::Idle)) => "idle",
             Self::Refused(NoPin::OtherPool) => "other_pool",
+            Self::Refused(NoPin::Foreign) => "adopt_unknown",
             Self::Refused(NoPin::Refused(refused)) => match refused {
                 Refused::Short | Refused::Long | Refused::Malformed => "malformed",
                 Refused::UnknownKey => "unknown_key",

@@ -1,5 +1,6 @@
 //! The marker of a session: reading the pin from a request, writing the one that goes out with the response.
 
+mod adopt;
 mod burst;
 mod carried;
 mod follow;
@@ -8,6 +9,7 @@ mod rules;
 mod told;
 pub mod wrapped;
 
+pub use adopt::take_away;
 pub use burst::fresh_key;
 pub use carried::{Carried, Parts};
 pub use follow::follow;
@@ -47,6 +49,8 @@ pub struct Found {
     pub may_mark: bool,
     /// A rule honours the pin though its backend is down or in maintenance.
     pub forced: bool,
+    /// The cookie of another balancer that told the pin, or where the session begins, by its index in the table.
+    pub adopted: Option<u8>,
     /// A session that begins with this request begins where its key says, and others with that key do too.
     pub together: bool,
 }
@@ -63,6 +67,7 @@ impl Found {
             refused: None,
             may_mark: false,
             forced: false,
+            adopted: None,
             together: false,
         }
     }
@@ -71,9 +76,7 @@ impl Found {
     pub fn opened(&self) -> Option<(usize, u32)> {
         self.token.map(|(key_index, token)| (key_index, token.issued_at))
     }
-}
 
-impl Found {
     /// What is asked of [`choose`](crate::choose::choose) for this request, whose pin is `pin` by the table of this moment.
     pub fn asked(&self, pin: Pin, random: u64, now: u32) -> Asked {
         let Self { key, token, forced: force, together, may_mark, .. } = *self;
@@ -89,6 +92,8 @@ pub enum NoPin {
     /// It is a token of another pool; see [`is_of_another`].
     OtherPool,
     Expired(Expiry),
+    /// Another balancer's cookie, which names nobody who is here.
+    Foreign,
 }
 
 /// A marker to set with the response.
@@ -114,7 +119,7 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
     let pin = if may_mark { Pin::Absent } else { Pin::Free };
     let together = may_mark && affinity.coalesce.is_some();
-    let absent = Found { pin, key: fresh, token: None, was_at: None, refused: None, may_mark, forced, together };
+    let absent = Found { pin, may_mark, forced, together, ..Found::free(fresh) };
     match affinity.mode {
         Mode::None => absent,
         Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
@@ -122,10 +127,14 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
             let address = address_key(request.client(), affinity.source_ip);
             let found = find_plain(pool, own_cookies(pool, request), Found { key: address, ..absent });
-            let begins = found.pin == Pin::Absent && together;
+            let found = adopt::adopt(pool, request, found);
+            let begins = found.pin == Pin::Absent && together && found.adopted.is_none();
             if begins { Found { key: fresh, ..found } } else { found }
         }
-        Mode::Cookie => find_sealed(pool, own_cookies(pool, request), now, absent),
+        Mode::Cookie => {
+            let found = find_sealed(pool, own_cookies(pool, request), now, absent);
+            adopt::adopt(pool, request, found)
+        }
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
             Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
             Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, absent),
@@ -241,8 +250,10 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
     }
     let old = found.token.map(|(_, token)| token);
     let is_due = |pinned: u16| {
-        !drain::retires(&pool.backends[usize::from(pinned)])
-            && found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now))
+        // One that was another balancer's gets its first token whatever its backend does.
+        found.adopted.is_some()
+            || !drain::retires(&pool.backends[usize::from(pinned)])
+                && found.token.is_some_and(|(key_index, token)| is_due(pool, key_index, &token, now))
     };
     let (pinned, old) = match choice.outcome {
         Outcome::New | Outcome::Lost => (choice.backend, None),

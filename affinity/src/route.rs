@@ -19,6 +19,8 @@ pub struct Lead {
     pub pool: u32,
     /// Whether the pool's affinity holds for it.
     pub affinity: bool,
+    /// The slot of the route; absent where it is not counted.
+    pub route: Option<u32>,
 }
 
 /// Path prefixes in whole segments, longest first; `/` is the empty prefix.
@@ -26,9 +28,16 @@ pub struct Lead {
 struct Paths(Vec<(Box<[u8]>, Lead)>);
 
 impl Router {
-    /// `pool` finds the index of a pool by name; routes to a pool that it doesn't know are left out.
-    pub fn new(routes: &[Route], default: Option<&str>, pool: impl Fn(&str) -> Option<u32>) -> Self {
-        let default = default.and_then(&pool).map(|pool| Lead { pool, affinity: true });
+    /// `pool` finds the index of a pool by name; routes to a pool that it doesn't know are left out. `slot` gives the slot
+    /// of a route to a pool; without a route, of what matches none.
+    pub fn new(
+        routes: &[Route],
+        default: Option<&str>,
+        pool: impl Fn(&str) -> Option<u32>,
+        mut slot: impl FnMut(Option<&Route>, &str) -> Option<u32>,
+    ) -> Self {
+        let default = default.and_then(|name| Some((name, pool(name)?)));
+        let default = default.map(|(name, pool)| Lead { pool, affinity: true, route: slot(None, name) });
         let mut router = Self { default, ..Self::default() };
         for route in routes {
             let Some(index) = pool(&route.pool) else { continue };
@@ -41,7 +50,10 @@ impl Router {
                     None => router.exact.entry(host.as_bytes().into()).or_default(),
                 },
             };
-            paths.add(prefix.as_bytes(), Lead { pool: index, affinity: route.affinity });
+            paths.add(
+                prefix.as_bytes(),
+                Lead { pool: index, affinity: route.affinity, route: slot(Some(route), &route.pool) },
+            );
         }
         router
     }
@@ -115,7 +127,8 @@ mod tests {
             route("", "/static", "5"),
             route("other.org", "", "unknown"),
         ];
-        Router::new(&routes, Some("6"), |name| name.parse().ok())
+        let slot = |route: Option<&Route>, pool: &str| route.and_then(|_| pool.parse::<u32>().ok());
+        Router::new(&routes, Some("6"), |name| name.parse().ok(), slot)
     }
 
     #[test]
@@ -140,7 +153,7 @@ mod tests {
             ("", "/static", 5),
             ("other.org", "/", 6),
         ] {
-            let lead = Lead { pool, affinity: pool != 1 };
+            let lead = Lead { pool, affinity: pool != 1, route: (pool != 6).then_some(pool) };
             assert_eq!(router().find(host.as_bytes(), path.as_bytes()), Some(lead), "{host}{path}");
         }
         let long = [b'a'; 300];
@@ -149,7 +162,10 @@ mod tests {
 
     #[test]
     fn without_a_default_there_may_be_no_pool() {
-        assert_eq!(Router::new(&[], None, |_| Some(1)).find(b"a", b"/"), None);
-        assert_eq!(Router::new(&[], Some("x"), |_| Some(1)).find(b"a", b"/").map(|lead| lead.pool), Some(1));
+        assert_eq!(Router::new(&[], None, |_| Some(1), |_, _| None).find(b"a", b"/"), None);
+        assert_eq!(
+            Router::new(&[], Some("x"), |_| Some(1), |_, _| None).find(b"a", b"/").map(|lead| lead.pool),
+            Some(1)
+        );
     }
 }

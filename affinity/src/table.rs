@@ -2,6 +2,7 @@
 
 use crate::{
     cookie::CookieName,
+    foreign::{Foreign, Known},
     former::Former,
     rebalance::Rebalancing,
     ring::Ring,
@@ -14,7 +15,7 @@ use crate::{
 use ahash::AHashMap;
 use control::{
     desired::{AdminState, Drain, PoolState, Snapshot},
-    spec::{HealthCheck, Key, Listener, Pool},
+    spec::{HealthCheck, Key, Listener, Pool, Route},
     status::Health,
 };
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
@@ -45,6 +46,8 @@ pub struct KeySlot {
 pub struct ListenerTable {
     pub settings: Listener,
     pub router: Router,
+    /// The slots of its routes that are counted.
+    pub routes: Vec<u32>,
 }
 
 /// One pool. A backend is known by its index here, in the order of names.
@@ -72,6 +75,8 @@ pub struct PoolTable {
     pub cookie_text: CookieText,
     /// The application's cookie; absent where the affinity has none.
     pub app_cookie: Option<CookieName>,
+    /// Cookies of other balancers that are adopted.
+    pub foreign: Vec<Foreign>,
     /// Absent where nothing is sealed.
     pub keys: Option<PoolKeys>,
     /// For each key, the backends by their refs under it.
@@ -115,7 +120,18 @@ pub struct Backend {
 pub trait Slots {
     fn pool(&mut self, pool: &str) -> u32;
     fn backend(&mut self, pool: &str, backend: &str) -> u32;
+    /// `None` where it is not to be counted.
+    fn route(&mut self, route: &RouteName<'_>) -> Option<u32>;
     fn key(&mut self, id: u16) -> u32;
+}
+
+/// What tells a route from others: where it leads, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteName<'a> {
+    pub pool: &'a str,
+    pub listener: &'a str,
+    pub host: Option<&'a str>,
+    pub path: Option<&'a str>,
 }
 
 /// What differs from the table before.
@@ -155,9 +171,17 @@ impl Table {
         let listeners = desired
             .listeners
             .iter()
-            .map(|listener| ListenerTable {
-                settings: listener.clone(),
-                router: Router::new(&listener.routes, listener.pool.as_deref(), index),
+            .map(|listener| {
+                let mut routes = Vec::new();
+                let slot = |route: Option<&Route>, pool: &str| {
+                    let (host, path) =
+                        route.map_or((None, None), |route| (route.host.as_deref(), route.path.as_deref()));
+                    let slot = slots.route(&RouteName { pool, listener: &listener.name, host, path });
+                    routes.extend(slot);
+                    slot
+                };
+                let router = Router::new(&listener.routes, listener.pool.as_deref(), index, slot);
+                ListenerTable { settings: listener.clone(), router, routes }
             })
             .collect();
         let keys = desired.keys.iter().map(|key| {
@@ -249,6 +273,7 @@ impl PoolTable {
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
             cookie_text: CookieText::new(cookie),
             app_cookie: settings.affinity.app_cookie.as_ref().and_then(|cookie| CookieName::new(&cookie.name)),
+            foreign: foreign(state, &backends),
             keys,
             refs,
             former,
@@ -279,6 +304,7 @@ impl PoolTable {
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             app_cookie: self.app_cookie.clone(),
+            foreign: self.foreign.clone(),
             keys: self.keys.clone(),
             refs: self.refs.clone(),
             names: self.names.clone(),
@@ -368,6 +394,18 @@ fn pool_keys(name: &str, settings: &Pool, keys: &[Key]) -> Option<PoolKeys> {
     }
     let keys: Vec<_> = keys.iter().map(|key| MasterKey::new(key.0)).collect();
     PoolKeys::new(name, &keys)
+}
+
+fn foreign(state: &PoolState, backends: &[Backend]) -> Vec<Foreign> {
+    let known = || state.members.values().zip(backends);
+    let known = known().map(|(member, backend)| Known {
+        name: &backend.name,
+        configured: &member.address,
+        address: backend.address,
+    });
+    let adopt = &state.settings.affinity.adopt;
+    let known: Vec<_> = known.filter(|_| !adopt.is_empty()).collect();
+    adopt.iter().filter_map(|adopt| Foreign::new(adopt, &known)).collect()
 }
 
 fn refs(keys: Option<&PoolKeys>, count: usize, backends: &[Backend]) -> Vec<AHashMap<u64, u16>> {

@@ -4,7 +4,7 @@ use crate::{
     balance::View,
     choose::{Asked, Pin},
     hash::name_hash,
-    table::{Dirty, PoolTable, Slots, Table},
+    table::{Dirty, PoolTable, RouteName, Slots, Table},
 };
 use control::{
     desired::{Change, Member, Observed, PoolState, SEED_INCARNATION, Snapshot},
@@ -84,6 +84,10 @@ impl Slots for SlotsByName {
 
     fn backend(&mut self, pool: &str, backend: &str) -> u32 {
         name_hash(format!("{pool}/{backend}")) as u32
+    }
+
+    fn route(&mut self, _: &RouteName<'_>) -> Option<u32> {
+        None
     }
 
     fn key(&mut self, id: u16) -> u32 {

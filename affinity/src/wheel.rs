@@ -80,14 +80,19 @@ impl Wheel {
         Some(found)
     }
 
-    /// The same, where at most so many places are looked at. Where none of them is usable, the turn goes on behind them.
+    /// The same, where at most so many places are looked at. Where none of these is usable, but others may be, the turn goes
+    /// on behind them.
     pub fn next_of(&self, turn: &mut Turn, most: usize, usable: impl Fn(u16) -> bool) -> Option<u16> {
         let length = self.turn.len();
         let from = if (turn.0 as usize) < length { turn.0 as usize } else { 0 };
-        let mut looked_at = (from..length).chain(0..from).take(most);
-        let place = looked_at.find(|place| usable(self.turn[*place]));
-        let last = place.unwrap_or_else(|| (from + most.min(length).saturating_sub(1)) % length.max(1));
-        turn.0 = u32::try_from(last + 1).unwrap_or(0);
+        let place = (from..length).chain(0..from).take(most).find(|place| usable(self.turn[*place]));
+        let next = match place {
+            Some(place) => place + 1,
+            None if most < length => (from + most) % length,
+            // It stays whose turn it is: the wheel of the backups goes by the same count.
+            None => return None,
+        };
+        turn.0 = u32::try_from(next).unwrap_or(0);
         place.map(|place| self.turn[place])
     }
 
@@ -131,8 +136,15 @@ mod tests {
         let mut turn = Turn::default();
         let picks: Vec<_> = (0..6).filter_map(|_| wheel.next(&mut turn, |index| index != 1)).collect();
         assert_eq!(picks, [0, 2, 0, 2, 0, 2]);
+        for (wheel, at) in [(&wheel, 2), (&wheel, 7), (&Wheel::default(), 5)] {
+            let mut turn = Turn(at);
+            assert_eq!((wheel.next(&mut turn, |_| false), turn.0), (None, at), "it stays whose turn it is");
+        }
+        let before = turn.0;
         assert_eq!(wheel.next(&mut turn, |_| false), None);
         assert_eq!(Wheel::default().next(&mut turn, |_| true), None);
+        assert_eq!(turn.0, before, "where nobody is usable, nobody has had a turn");
+        assert_eq!((wheel.next_of(&mut turn, 2, |_| false), turn.0), (None, (before + 2) % 3));
     }
 
     #[test]

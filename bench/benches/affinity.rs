@@ -8,6 +8,7 @@ use affinity::{
     cookie::CookieName,
     free::free_choice,
     hash::mix64,
+    hot::Hot,
     marker::{self, Found, Parts},
     ring::Ring,
     table::PoolTable,
@@ -196,9 +197,24 @@ fn begun(c: &mut Criterion) {
     }
 }
 
+/// What a sampled request costs the control thread: where few keys come, and where all are new and each takes the lowest's
+/// place.
+fn hot(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hot");
+    for (label, keys) in [("100 keys", 100), ("all new", u64::MAX)] {
+        let (mut hot, mut n) = (Hot::new(128), 0_u64);
+        group.bench_function(BenchmarkId::new("add", label), |b| {
+            b.iter(|| {
+                n += 1;
+                hot.add(mix64(n) % keys);
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = token, cookie, ring, pinned, begun
+    targets = token, cookie, ring, pinned, begun, hot
 }
 criterion_main!(benches);

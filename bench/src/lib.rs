@@ -1,6 +1,6 @@
 //! Criterion benches, the wrk comparison with peers, and simulations; here is what they share.
 
-use affinity::table::{Dirty, Slots, Table};
+use affinity::table::{Dirty, RouteName, Slots, Table};
 use control::{
     desired::{PoolState, SEED_INCARNATION, Snapshot},
     spec::{Backend, Key, Pool},
@@ -34,5 +34,9 @@ impl Slots for Counted {
     fn backend(&mut self, _: &str, _: &str) -> u32 {
         self.0 += 1;
         self.0
+    }
+
+    fn route(&mut self, _: &RouteName<'_>) -> Option<u32> {
+        None
     }
 }

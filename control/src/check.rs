@@ -1,5 +1,6 @@
 //! Every mistake of a configuration at once, each with where it is and what would be right.
 
+pub mod adopt;
 pub mod modes;
 
 use crate::{
@@ -401,6 +402,7 @@ fn affinity(checker: &mut Checker, path: &Path, pool: &Pool) {
         checker.require(prefix <= width, at.key("source_ip").key(key), wrong, format!("write 0 to {width}"));
     }
     modes::modes(checker, &at, &pool.affinity);
+    adopt::adopt(checker, &at, &pool.affinity);
     let cookie = &pool.affinity.cookie;
     let at = at.key("cookie");
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -51,6 +51,8 @@ counters! {
         TokenBadMac "token_bad_mac" "Tokens whose MAC is wrong: forged or damaged.",
         TokenOtherPool "token_other_pool" "Tokens of another pool.",
         TokenFuture "token_future" "Tokens from the future: clocks differ by more than the allowance.",
+        Adopted "adopted" "Sessions that came with another balancer's cookie and go on at the backend that it names, or move as their own would.",
+        AdoptUnknown "adopt_unknown" "Cookies of other balancers that name no backend which is here.",
         ExpiredLifetime "expired_lifetime" "Sessions ended by their lifetime.",
         ExpiredIdle "expired_idle" "Sessions ended by their idle timeout.",
         RepinnedDown "repinned_down" "Sessions bound to another backend because theirs was down.",
@@ -120,10 +122,12 @@ impl PoolCount {
             | Self::TokenBadMac
             | Self::TokenOtherPool
             | Self::TokenFuture
+            | Self::AdoptUnknown
             | Self::ExpiredLifetime
             | Self::ExpiredIdle => Tells::Refused,
             Self::Requests
             | Self::Unpinned
+            | Self::Adopted
             | Self::Queued
             | Self::QueueFull
             | Self::QueueTimeouts
@@ -148,6 +152,7 @@ counters! {
         Reused "reused" "Requests sent on an idle connection.",
         Resets "resets" "Exchanges that the backend broke off.",
         Timeouts "timeouts" "Exchanges in which the backend did not answer in time.",
+        ClosedByDrain "closed_by_drain" "Exchanges cut because a drain ended that was to close what is open.",
         BadResponses "bad_responses" "Responses refused for their form: 502.",
         SessionsNew "sessions_new" "Sessions pinned to the backend at their first request.",
         SessionsArrived "sessions_arrived" "Sessions bound to the backend that came from another.",
@@ -157,6 +162,15 @@ counters! {
         Busy "busy_milliseconds" "Time that requests were at the backend, all added up.",
         FreeRequests "free_requests" "Requests that the backend would have been sent, had each been balanced freely.",
         FreeBusy "free_busy_milliseconds" "Time that these would have been at the backend.",
+    }
+}
+
+counters! {
+    /// Counted for each route of a listener that leads to a pool whose clients carry what says where their session is.
+    RouteCount {
+        Requests "requests" "Requests that may come with a marker.",
+        Unmarked "unmarked" "Those that came without one.",
+        Ignored "ignored" "Those of them on a connection on which one had been set.",
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Then {
     /// The backend gets nothing any more.
     #[default]
     Maintenance,
+    /// The same, and what is still open there is closed.
+    Close,
     /// The backend is removed.
     Remove,
 }

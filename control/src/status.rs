@@ -1,6 +1,6 @@
 //! What is seen: health, and what a data plane reports of its work.
 
-use crate::cost::Moved;
+use crate::cost::{Hot, Moved, RouteStats};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,6 +54,12 @@ pub struct PoolStats {
     /// All of it, in order; absent where it has not changed since the report before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Vec<Moved>>,
+    /// Absent where nothing was sampled of late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot: Option<Hot>,
+    /// Of the routes that lead to the pool, those that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteStats>,
     /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
     #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub ages: Counts,

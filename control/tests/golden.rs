@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests may")]
 
 use control::{
-    cost::Moved,
+    cost::{Hot, HotKey, Moved, RouteStats},
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     rebalance::Rebalance,
     spec::{
-        Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend, Balance, Cookie,
-        HeaderStyle, Key, Listener, Mode, Pool, Route, Span, TokenKind,
+        Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
+        Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
     status::{BackendStats, Health, KeyStats, PoolStats, Stats},
 };
@@ -141,6 +141,42 @@ fn named() -> Vec<Change> {
     settings.into_iter().chain([Change::Listeners { listeners }]).collect()
 }
 
+/// A drain that closes what is left, and the maintenance that it leads to.
+fn closing() -> Vec<Change> {
+    let drain = Drain { then: Some(Then::Close), since: 9, ..Drain::default() };
+    let over = Member { admin_state: AdminState::Maintenance, ..drained(drain) };
+    let put = |member| Change::PutMember { pool: "shop".into(), name: "app-2".into(), member };
+    vec![put(drained(drain)), put(over)]
+}
+
+/// Every kind of cookie that is adopted.
+fn adopting() -> Vec<Change> {
+    let kinds = [
+        AdoptFrom::Haproxy,
+        AdoptFrom::HaproxyDynamic,
+        AdoptFrom::Nginx,
+        AdoptFrom::IngressNginx,
+        AdoptFrom::IngressNginxPersistent,
+        AdoptFrom::Traefik,
+        AdoptFrom::Envoy,
+        AdoptFrom::Opaque,
+    ];
+    let adopt = |from| Adopt { from: Some(from), cookie: from.name().to_owned(), ..Adopt::default() };
+    let all = Adopt {
+        from: Some(AdoptFrom::HaproxyDynamic),
+        cookie: "SERVERID".into(),
+        key: Some(Secret("k".into())),
+        service: Some("shop-web-80".into()),
+        values: [("s1".to_owned(), "app-1".to_owned())].into(),
+        delete: true,
+        path: "/app".into(),
+        domain: Some("example.com".into()),
+    };
+    let affinity = Affinity { adopt: kinds.map(adopt).into_iter().chain([all]).collect(), ..Affinity::default() };
+    let settings = Box::new(Pool { name: "shop".into(), affinity, ..Pool::default() });
+    vec![Change::PutSettings { name: "shop".into(), settings }]
+}
+
 fn observed() -> Observed {
     Observed { health: Health::Down, resolved: Some("10.0.0.7:8080".parse().unwrap()) }
 }
@@ -177,6 +213,8 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
         ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: closing() },
         ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
     ]
 }
@@ -196,11 +234,17 @@ fn to_admin() -> Vec<ToAdmin> {
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let ledger =
         vec![Moved { kind: "repinned".into(), cause: "down".into(), from: Some("app-1".into()), to: None, count: 3 }];
+    let hot = |key: &str| vec![HotKey { key: key.into(), samples: 2 }];
+    let hot = Hot { samples: 9, sessions: hot("00ff00ff00ff00ff"), addresses: hot("2001:db8::1") };
+    let route =
+        RouteStats { listener: "web".into(), host: None, path: Some("/cart".into()), counts: counts("unmarked") };
     let pool = PoolStats {
         counts: counts("pinned"),
         requests_queued: 1,
         backends,
         ledger: Some(ledger),
+        hot: Some(hot),
+        routes: vec![route],
         ages: counts("under_1h"),
     };
     let stats = Stats {

@@ -2,7 +2,7 @@
 //! no atomic read-modify-write, nothing shared is written.
 
 use control::{
-    counters::{BackendCount, Dataplane, PoolCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     token_age::TokenAge,
 };
 use std::sync::{
@@ -30,8 +30,11 @@ pub(crate) struct Board {
     pub(crate) dataplane: [Count; Dataplane::COUNT],
     pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
+    routes: Chunks<RouteCells>,
     keys: Chunks<KeyCells>,
 }
+
+pub(crate) type RouteCells = [Count; RouteCount::COUNT];
 
 /// Requests under way, with one writer.
 #[derive(Debug, Default)]
@@ -60,6 +63,7 @@ pub(crate) struct PoolCells {
 }
 
 impl Default for PoolCells {
+    // Arrays of more than 32 have no default of their own.
     fn default() -> Self {
         Self {
             counts: std::array::from_fn(|_| Count::default()),
@@ -114,7 +118,13 @@ impl<T: Default> Chunks<T> {
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self { dataplane: Default::default(), pools: Chunks::new(), backends: Chunks::new(), keys: Chunks::new() }
+        Self {
+            dataplane: Default::default(),
+            pools: Chunks::new(),
+            backends: Chunks::new(),
+            routes: Chunks::new(),
+            keys: Chunks::new(),
+        }
     }
 
     pub(crate) fn count(&self, what: Dataplane) {
@@ -127,6 +137,10 @@ impl Board {
 
     pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
         self.pool(slot).counts[what as usize].add(1);
+    }
+
+    pub(crate) fn route(&self, slot: u32) -> &RouteCells {
+        self.routes.at(slot)
     }
 
     pub(crate) fn key(&self, slot: u32) -> &KeyCells {

@@ -120,6 +120,14 @@ pub(crate) enum KeyChange {
         /// Keys in all, the new one among them, 1 to 16; older ones are dropped. [default: 3]
         #[arg(long, value_name = "N")]
         keep: Option<usize>,
+        /// Put it behind the one that seals, until all nodes have it: then `keys seal`.
+        #[arg(long)]
+        behind: bool,
+    },
+    /// Put a key first, so that it seals; the one that did opens.
+    Seal {
+        /// What the key is called.
+        key: String,
     },
     /// Take a key away: its tokens open no more.
     Remove {
@@ -283,6 +291,8 @@ pub(crate) enum Then {
     Leave,
     /// It gets nothing any more.
     Maintenance,
+    /// The same, and what is still open there is closed.
+    Close,
     /// It is removed.
     Remove,
 }

@@ -144,7 +144,7 @@ impl Call {
             Action::Reload => Self::post("/v1/reload", show::written),
             Action::Keys { change: None } => Self::read("/v1/keys".to_owned(), keys::show),
             Action::Keys { change: Some(change) } => Self::of_keys(change),
-            Action::RotateKeys => Self::of_keys(&KeyChange::Rotate { keep: None }),
+            Action::RotateKeys => Self::of_keys(&KeyChange::Rotate { keep: None, behind: false }),
             // Many calls rather than one, the first of which this is.
             Action::RollingRestart(rolling) => {
                 Self::read(format!("/v1/pools/{}/backends", segment(&rolling.pool)), show::backends)
@@ -156,9 +156,14 @@ impl Call {
 
     fn of_keys(change: &KeyChange) -> Self {
         match change {
-            KeyChange::Rotate { keep } => {
-                Self { body: keep.map(|keep| json!({ "keep": keep })), ..Self::post("/v1/keys/rotate", show::written) }
+            KeyChange::Rotate { keep, behind } => {
+                let mut body = json!({ "seals": !behind });
+                if let Some(keep) = keep {
+                    body["keep"] = json!(keep);
+                }
+                Self { body: Some(body), ..Self::post("/v1/keys/rotate", show::written) }
             }
+            KeyChange::Seal { key } => Self::post(&format!("/v1/keys/{}/seal", segment(key)), show::written),
             KeyChange::Remove { key, force } => {
                 let path = format!("/v1/keys/{}{}", segment(key), if *force { "?force=true" } else { "" });
                 Self { method: "DELETE", ..Self::read(path, show::written) }

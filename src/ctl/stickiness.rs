@@ -1,7 +1,9 @@
 //! What stickiness costs, for people.
 
+mod hot;
 mod imbalance;
 mod ledger;
+mod routes;
 
 use super::{
     show::{cell, list},
@@ -31,8 +33,11 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    let (ledger, windows) = (ledger::show(answer), windows::show(answer));
-    format!("live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{backends}{windows}")
+    let (ledger, hot, routes) = (ledger::show(answer), hot::show(answer), routes::show(answer));
+    let windows = windows::show(answer);
+    format!(
+        "live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{routes}\n{backends}{windows}"
+    )
 }
 
 #[cfg(test)]

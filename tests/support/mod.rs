@@ -8,6 +8,7 @@ pub mod backend;
 mod folder;
 pub mod http;
 mod instance;
+pub mod old;
 pub mod peers;
 mod process;
 mod shop;
@@ -35,18 +36,18 @@ pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, ask)
 }
 
-/// The same, for what takes its time.
+/// The same, for what may take longer than others.
 ///
 /// # Panics
-/// When there is none in time.
+/// When there is no answer in time.
 #[track_caller]
-pub fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+pub fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "in {limit:?} it did not happen that {what}");
+        assert!(Instant::now() < deadline, "in {patience:?} it did not happen that {what}");
         thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -34,12 +34,11 @@ impl Outcome {
         Self::within(PATIENCE, command)
     }
 
-    /// The same, for one that takes its time.
+    /// The same, for one that may take longer than others.
     #[track_caller]
-    pub fn within(limit: Duration, command: Command) -> Self {
+    pub fn within(patience: Duration, command: Command) -> Self {
         let mut running = Running::start(command);
-        within(limit, "the command ends", || running.has_ended().then_some(()));
-        let status = running.ended();
+        let status = running.ended_within(patience);
         Self { code: status.code(), stdout: running.stdout(), stderr: running.stderr() }
     }
 }
@@ -86,7 +85,12 @@ impl Running {
     /// Waits for its end and for all that it wrote. What it started may hold its standard error open for a while longer.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
-        eventually("the command ends", || self.has_ended().then_some(()));
+        self.ended_within(PATIENCE)
+    }
+
+    #[track_caller]
+    fn ended_within(&mut self, patience: Duration) -> ExitStatus {
+        within(patience, "the command ends", || self.has_ended().then_some(()));
         eventually("its output ends", || (self.stdout.has_ended() && self.stderr.has_ended()).then_some(()));
         self.status.unwrap()
     }

@@ -150,6 +150,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
         pool.counts = report.counts;
         pool.requests_queued = report.requests_queued;
+        (pool.hot, pool.routes) = (report.hot, report.routes);
         pool.ledger = report.ledger.or(pool.ledger.take());
         pool.ages = report.ages;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));

@@ -82,9 +82,13 @@ impl Wait {
         })
     }
 
-    /// Whether a key may go that has rested so many milliseconds, and why or why not.
-    pub(crate) fn verdict(self, rests_for: Option<u64>) -> (bool, String) {
+    /// Whether a key may go that has rested so many milliseconds, and why or why not. `is_newer` is one that was made after
+    /// the key that seals.
+    pub(crate) fn verdict(self, rests_for: Option<u64>, is_newer: bool) -> (bool, String) {
         let Some(rests_for) = rests_for else { return (false, "it seals".to_owned()) };
+        if is_newer {
+            return (false, "it is newer than the one that seals, and is there to seal next".to_owned());
+        }
         let rested = Span::from_secs(rests_for / 1_000);
         let limit = match self.is_sure {
             true => format!("the {} for which a token can rest and still open", self.span),
@@ -183,8 +187,10 @@ mod tests {
             (wait(86_400, false), Some(60_000), false, "wait for 1d, for some pools set no limit"),
             (wait(86_400, false), Some(90_000_000), true, "for 1d1h; that is longer than 1d, for some"),
         ] {
-            let (found, why) = wait.verdict(rests_for);
+            let (found, why) = wait.verdict(rests_for, false);
             assert!(found == may_go && why.contains(says), "{wait:?} {rests_for:?}: {why}");
         }
+        let (may_go, why) = wait(0, true).verdict(Some(u64::MAX), true);
+        assert!(!may_go && why.contains("to seal next"), "{why}");
     }
 }

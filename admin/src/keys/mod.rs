@@ -80,6 +80,13 @@ pub(crate) fn rotated(keys: &[Entry], keep: usize) -> Result<Vec<Entry>, Error> 
     Ok([fresh(keys)?].into_iter().chain(keys.iter().take(keep.saturating_sub(1)).cloned()).collect())
 }
 
+/// A new key behind the one that seals, before the `keep - 2` newest others of `keys`: it opens, until it is put first.
+pub(crate) fn staged(keys: &[Entry], keep: usize) -> Result<Vec<Entry>, Error> {
+    let (seals, others) = keys.split_at(keys.len().min(1));
+    let others = others.iter().take(keep.saturating_sub(2));
+    Ok(seals.iter().cloned().chain([fresh(keys)?]).chain(others.cloned()).collect())
+}
+
 /// Replaces the file: after a crash it holds the old keys or the new ones.
 pub(crate) fn save(path: &Path, keys: &[Entry]) -> Result<(), Error> {
     write(path, keys, Over::Whatever).map_err(Error::file(path))

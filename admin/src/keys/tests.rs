@@ -55,6 +55,16 @@ fn rotation_keeps_the_newest() {
 }
 
 #[test]
+fn a_key_that_is_to_seal_later_stands_behind_the_one_that_does() {
+    let keys: Vec<_> = (0..4).map(|byte| Entry { key: Key([byte; 32]), added: None }).collect();
+    for (keep, kept) in [(2, 0), (3, 1), (9, 3)] {
+        let staged = staged(&keys, keep).unwrap();
+        assert_eq!((&staged[0], &staged[2..]), (&keys[0], &keys[1..=kept]), "{keep}");
+        assert!(!keys.contains(&staged[1]) && staged[1].added.is_some());
+    }
+}
+
+#[test]
 fn a_file_that_others_can_read_or_write_is_refused() {
     let folder = Folder::new();
     let path = folder.path().join("keys");

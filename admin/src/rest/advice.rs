@@ -3,8 +3,12 @@
 use crate::{
     advice::{Advice, DrainFigures, Figures, advise},
     clock,
-    history::{PoolHistory, keys::Wait, keys::name, windows::Window},
-    state::{State, View, drains::Watched},
+    history::{PoolHistory, windows::Window},
+    state::{
+        State, View,
+        drains::Watched,
+        keyring::{Judged, judge},
+    },
 };
 use control::{
     desired::{DrainMode, PoolState, Then},
@@ -45,12 +49,6 @@ fn drain(backend: &str, watched: &Watched, now: u64) -> Option<DrainFigures> {
 }
 
 fn spare_keys(state: &State) -> Vec<(String, String)> {
-    let (now, unix) = (state.clock.millis(), clock::unix_millis());
-    let shared = state.lock();
-    let wait = Wait::of(&shared.snapshot.desired);
-    let spare = shared.snapshot.desired.keys.iter().map(name).filter_map(|key| {
-        let (may_go, why) = wait.verdict(shared.history.keys.find(&key)?.rests_for(now, unix));
-        may_go.then_some((key, why))
-    });
-    spare.collect()
+    let judged = judge(&state.lock(), state.clock.millis(), clock::unix_millis());
+    judged.into_iter().filter(|judged| judged.may_go).map(|Judged { key, why, .. }| (key, why)).collect()
 }

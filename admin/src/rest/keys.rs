@@ -3,15 +3,19 @@
 use super::{
     Shared, json,
     problem::Problem,
-    request::{MaybeJson, Path, Query},
+    request::{MaybeJson, Nothing, Path, Query},
     tagged,
     views::Receipt,
 };
 use crate::{
     clock,
-    history::{keys::Wait, keys::name, windows::Window},
+    history::windows::Window,
     keys::MAX_KEYS,
-    state::{State as Owner, keyring, precondition::Precondition},
+    state::{
+        State as Owner,
+        keyring::{Judged, judge, tag_of},
+        precondition::Precondition,
+    },
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{spec::Key, status::Counts, token_age::TokenAge};
@@ -70,21 +74,18 @@ struct TokensView {
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, body = [KeyView])))]
 pub(super) async fn list(State(app): Shared) -> Response {
     let (keys, views) = views(&app.state);
-    tagged(StatusCode::OK, &keyring::tag_of(&keys), &views)
+    tagged(StatusCode::OK, &tag_of(&keys), &views)
 }
 
 fn views(state: &Owner) -> (Vec<Key>, Vec<KeyView>) {
     let (now, unix) = (state.clock.millis(), clock::unix_millis());
     let shared = state.lock();
     let desired = &shared.snapshot.desired;
-    let wait = Wait::of(desired);
-    let view = |(index, key): (usize, &Key)| {
-        let key = name(key);
+    let view = |(index, Judged { key, may_go, why }): (usize, Judged)| {
         let told = || shared.peers.iter().filter_map(|peer| peer.stats.keys.get(&key));
         let of_age = |age: TokenAge| told().filter_map(|stats| stats.ages.get(age.name())).sum::<u64>();
         let watched = shared.history.keys.find(&key);
         let seen = |window| watched.map_or(0, |watched| watched.seen(window, now));
-        let (may_go, why) = wait.verdict(watched.and_then(|watched| watched.rests_for(now, unix)));
         KeyView {
             seals: index == 0,
             added: shared.added.get(&key).map(|seconds| seconds * 1_000),
@@ -104,7 +105,7 @@ fn views(state: &Owner) -> (Vec<Key>, Vec<KeyView>) {
             key,
         }
     };
-    (desired.keys.clone(), desired.keys.iter().enumerate().map(view).collect())
+    (desired.keys.clone(), judge(&shared, now, unix).into_iter().enumerate().map(view).collect())
 }
 
 /// What to keep when keys rotate.
@@ -114,11 +115,14 @@ pub(super) struct RotateBody {
     /// Keys in all, the new one among them. With 1, every session of today ends at once.
     #[schema(minimum = 1, maximum = 16)]
     keep: usize,
+    /// It seals at once. With false it stands behind the one that seals and opens alone, until all nodes have it and it is
+    /// put first.
+    seals: bool,
 }
 
 impl Default for RotateBody {
     fn default() -> Self {
-        Self { keep: 3 }
+        Self { keep: 3, seals: true }
     }
 }
 
@@ -142,7 +146,11 @@ pub(super) async fn rotate(State(app): Shared, MaybeJson(body): MaybeJson<Rotate
         let right = format!("write 1 to {MAX_KEYS}");
         return Err(Problem::field("/keep", format!("{} is out of range", body.keep), right));
     }
-    let (written, keys, dropped) = app.state.rotate_keys(body.keep).await?;
+    if body.keep == 1 && !body.seals {
+        let right = "write 2 or more, or let it seal";
+        return Err(Problem::field("/keep", "1 leaves no room behind the key that seals", right));
+    }
+    let (written, keys, dropped) = app.state.rotate_keys(body.keep, body.seals).await?;
     let receipt = app.receipt(written).await;
     Ok(json(StatusCode::OK, &RotateReceipt { receipt, keys, dropped }))
 }
@@ -153,6 +161,22 @@ pub(super) struct KeyReceipt {
     receipt: Receipt,
     /// Keys that open tokens now.
     keys: usize,
+}
+
+/// Puts a key first: it seals from now on, and the one that did opens.
+#[utoipa::path(
+    post, path = "/v1/keys/{key}/seal", tag = "keys", params(KeyPath),
+    responses((status = 200, body = KeyReceipt))
+)]
+pub(super) async fn seal(
+    State(app): Shared,
+    Path(path): Path<KeyPath>,
+    precondition: Precondition,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<Response, Problem> {
+    let (written, keys) = app.state.seal_with(path.key, precondition).await?;
+    let receipt = app.receipt(written).await;
+    Ok(json(StatusCode::OK, &KeyReceipt { receipt, keys }))
 }
 
 /// Takes a key away: its tokens open no more. Refused for the key that seals, and without `force` while its tokens come.

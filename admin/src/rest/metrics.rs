@@ -1,5 +1,7 @@
 //! Prometheus's text format, version 0.0.4.
 
+mod routes;
+
 use super::{App, Shared};
 use crate::{
     control_server::peers::{Figures, add, figures},
@@ -75,6 +77,7 @@ fn render(view: &View, app: &App) -> String {
     pool_counters(&mut page, view);
     affinity_gauges(&mut page, view, app);
     let rows: Vec<_> = rows(view).collect();
+    routes::counters(&mut page, view);
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
     page.0

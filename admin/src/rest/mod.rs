@@ -5,7 +5,7 @@ mod advice;
 mod backends;
 mod document;
 mod drain_view;
-mod explain;
+pub(crate) mod explain;
 mod follow;
 pub(crate) mod guard;
 mod keys;
@@ -79,6 +79,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::remove))
+        .routes(routes!(keys::seal))
         .routes(routes!(explain::explain))
         .routes(routes!(preview::preview))
         .routes(routes!(follow::events))

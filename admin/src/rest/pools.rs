@@ -13,7 +13,7 @@ use crate::state::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     check::{self, MAX_NAME},
-    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Span, Timeouts},
+    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Span, Timeouts, with_secrets_of},
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -86,10 +86,14 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     check_name("pool", &name)?;
     same_name(body.name.as_deref().unwrap_or_default(), &name)?;
-    let PoolBody { name: _, balance, load_bound, slow_start, affinity, health, timeouts, limits, retry, backend } =
+    let PoolBody { name: _, balance, load_bound, slow_start, mut affinity, health, timeouts, limits, retry, backend } =
         body;
     let given = backend.clone().unwrap_or_default();
     each_once(&given)?;
+    each_cookie_once(&affinity)?;
+    if let Some(known) = app.state.view().snapshot.desired.pools.get(&name) {
+        with_secrets_of(&known.settings.affinity.adopt, &mut affinity.adopt);
+    }
     let mut pool = Pool {
         name: name.clone(),
         balance,
@@ -149,6 +153,17 @@ fn each_once(backends: &[Backend]) -> Result<(), Problem> {
     twice.map_or(Ok(()), |name| {
         let detail = format!("backend `{}` is there twice: give each a name of its own", name.escape_debug());
         Err(Problem::new(StatusCode::CONFLICT, "repeated-backend", "Two backends have one name", detail))
+    })
+}
+
+/// And so do two readings of one cookie.
+fn each_cookie_once(affinity: &Affinity) -> Result<(), Problem> {
+    let all = &affinity.adopt;
+    let twice = all.iter().enumerate().find(|(index, each)| all[..*index].iter().any(|before| each.is_same(before)));
+    twice.map_or(Ok(()), |(_, each)| {
+        let detail =
+            format!("cookie `{}` is adopted twice in one way: make one of the two", each.cookie.escape_debug());
+        Err(Problem::new(StatusCode::CONFLICT, "repeated-cookie", "One cookie is adopted twice", detail))
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the checks of requests hold that can't be said beside the types: patterns, and rules between fields.
 
+mod adopt;
 mod modes;
 
 use control::check::MAX_NAME;
@@ -102,6 +103,7 @@ pub(super) fn refine(schemas: &mut Value) {
     modes::refine(&mut schemas["Affinity"]);
     merge(&mut schemas["AffinityRule"], modes::rule());
     merge(&mut schemas["AffinityHeader"], modes::header());
+    adopt::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());
     }
@@ -109,10 +111,15 @@ pub(super) fn refine(schemas: &mut Value) {
         merge(change, json!({ "additionalProperties": false }));
     }
     merge(&mut schemas["HealthCheck"], health_rules());
+    merge(&mut schemas["RotateBody"], behind_rules());
     let alone = json!({ "listener": false, "host": false });
     merge(&mut schemas["Question"], json!({ "if": { "required": ["pool"] }, "then": { "properties": alone } }));
+    correct(schemas);
+}
+
+/// What is derived says `null` or an empty name where a field may be left out, and knows no unsigned numbers.
+fn correct(schemas: &mut Value) {
     for field in fields(schemas) {
-        // What is derived says `null` or an empty name where a field may be left out, and knows no unsigned numbers.
         if field.get("default").is_some_and(|default| default.is_null() || default == "") {
             field.remove("default");
         }
@@ -175,6 +182,14 @@ fn overload_rules() -> Value {
         { "if": on_overload("queue"), "then": queued },
         { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },
     ] })
+}
+
+/// A key behind the one that seals is the second.
+fn behind_rules() -> Value {
+    json!({
+        "if": { "properties": { "seals": { "const": false } }, "required": ["seals"] },
+        "then": { "properties": { "keep": { "minimum": 2 } } },
+    })
 }
 
 /// What the fields of a drain say of each other.

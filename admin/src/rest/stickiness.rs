@@ -1,7 +1,9 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
 mod capacity;
+mod hot;
 mod ledger;
+mod routes;
 
 use super::{
     Shared,
@@ -30,6 +32,8 @@ use control::{
     desired::{AdminState, Member, PoolState},
     status::Counts,
 };
+use hot::HotView;
+use routes::RouteView;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -52,6 +56,9 @@ pub(super) struct StickinessView {
     left: BTreeMap<String, u64>,
     /// Sessions that did not stay with their pin: how often, why, from where and to where.
     ledger: Vec<Moved>,
+    hot: HotView,
+    /// At most a hundred, the one with the most requests without a marker first.
+    routes: Vec<RouteView>,
     backends: Vec<BackendCost>,
     /// Over the last 1, 5 and 60 minutes.
     windows: Vec<WindowView>,
@@ -129,7 +136,8 @@ pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Resu
 
 fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> StickinessView {
     let mut counts = Counts::new();
-    for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
+    let stats = view.peers.iter().filter_map(|peer| peer.stats.pools.get(name));
+    for stats in stats.clone() {
         add(&mut counts, &stats.counts);
     }
     let history = state.history(name);
@@ -168,7 +176,9 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
         returning: ReturningView::of(returning(&counts)),
         refused: told(&counts, Tells::Refused),
         left: told(&counts, Tells::Left),
-        ledger: ledger::sum(view.peers.iter().filter_map(|peer| peer.stats.pools.get(name))),
+        ledger: ledger::sum(stats.clone()),
+        routes: routes::sum(stats.clone()),
+        hot: HotView::new(stats, pool.settings.affinity.mode),
         backends: rows
             .iter()
             .map(|(backend, member, figures)| {

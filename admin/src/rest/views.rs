@@ -8,7 +8,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Span, Timeouts},
+    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Span, Timeouts, without_secrets},
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -125,7 +125,7 @@ impl View {
             balance: settings.balance,
             load_bound: settings.load_bound,
             slow_start: settings.slow_start,
-            affinity: settings.affinity.clone(),
+            affinity: Affinity { adopt: without_secrets(&settings.affinity.adopt), ..settings.affinity.clone() },
             health: settings.health.clone(),
             timeouts: settings.timeouts,
             limits: settings.limits,

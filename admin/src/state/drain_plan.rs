@@ -87,9 +87,9 @@ pub(crate) fn end(current: &Current<'_>, ended: &[Ended]) -> Plan {
         match drain.at_deadline() {
             Then::Leave => None,
             Then::Remove => Some(Change::RemoveMember { pool, name }),
-            Then::Maintenance => {
-                // Sessions that are left find there why they have to leave.
-                let drain = known.drain.filter(|_| *over == Over::Deadline);
+            then @ (Then::Maintenance | Then::Close) => {
+                // Sessions that are left find there why they have to leave, and workers that they are to close.
+                let drain = known.drain.filter(|_| *over == Over::Deadline || then == Then::Close);
                 let member = Member { admin_state: AdminState::Maintenance, drain, ..known.clone() };
                 Some(Change::PutMember { pool, name, member })
             }
@@ -176,10 +176,16 @@ mod tests {
             let ended = Ended { id: ("shop".to_owned(), "a".to_owned()), drain: told, over };
             (end(&current, &[ended]).changes.pop(), told)
         };
-        for (then, over) in [(None, Over::Deadline), (Some(Then::Maintenance), Over::Deadline), (None, Over::Empty)] {
+        for (then, over, kept) in [
+            (None, Over::Deadline, true),
+            (Some(Then::Maintenance), Over::Deadline, true),
+            (None, Over::Empty, false),
+            (Some(Then::Close), Over::Deadline, true),
+            (Some(Then::Close), Over::Empty, true),
+        ] {
             let (change, told) = end_of(None, then, over);
             let Some(Change::PutMember { member, .. }) = change else { panic!("{change:?}") };
-            let drain = (over == Over::Deadline).then_some(told);
+            let drain = kept.then_some(told);
             assert_eq!((member.admin_state, member.drain), (AdminState::Maintenance, drain));
         }
         let (removed, _) = end_of(None, Some(Then::Remove), Over::Empty);

@@ -4,6 +4,7 @@ use super::{
     State, Written, off_the_runtime,
     precondition::{Precondition, tag},
     refusal::Refusal,
+    shared::Shared,
 };
 use crate::{
     clock,
@@ -36,15 +37,35 @@ pub(crate) fn tag_of(keys: &[Key]) -> String {
 }
 
 impl State {
-    /// A new key that seals, before the newest ones that the keys file has: `keep` in all. How many keys there are, and how
-    /// many were dropped.
-    pub(crate) async fn rotate_keys(self: &Arc<Self>, keep: usize) -> Result<(Written, usize, usize), Refusal> {
+    /// A new key before the newest ones that the keys file has, `keep` in all: the one that seals, or one behind that. How
+    /// many keys there are, and how many were dropped.
+    pub(crate) async fn rotate_keys(
+        self: &Arc<Self>,
+        keep: usize,
+        seals: bool,
+    ) -> Result<(Written, usize, usize), Refusal> {
         let written = self.change_keys(move |_, known| {
-            let keys = keys::rotated(&known, keep)?;
+            let keys = if seals { keys::rotated(&known, keep)? } else { keys::staged(&known, keep)? };
             let counts = (keys.len(), (known.len() + 1).saturating_sub(keys.len()));
             Ok((keys, counts))
         });
         written.await.map(|(written, (keys, dropped))| (written, keys, dropped))
+    }
+
+    /// Puts a key first, so that it seals; the one before it opens on. How many keys there are.
+    pub(crate) async fn seal_with(
+        self: &Arc<Self>,
+        wanted: String,
+        precondition: Precondition,
+    ) -> Result<(Written, usize), Refusal> {
+        self.change_keys(move |state, mut known| {
+            precondition.check(Some(tag_of(&state.lock().snapshot.desired.keys)))?;
+            let at = place(&known, &wanted)?;
+            known[..=at].rotate_right(1);
+            let count = known.len();
+            Ok((known, count))
+        })
+        .await
     }
 
     /// Takes a key away, so that its tokens open no more: where it seals nothing, and, unless `force`, where none of its
@@ -66,36 +87,20 @@ impl State {
     }
 
     fn may_remove(&self, wanted: &str, known: &[Entry], force: bool) -> Result<(), Refusal> {
-        let names: Vec<_> = known.iter().map(|entry| name(&entry.key)).collect();
-        let refused = |reason: String| Err(Refusal::KeyInUse(reason));
         let shared = self.lock();
-        let seals = |name: &String| name == wanted;
-        if names.first().is_some_and(seals)
-            || shared.snapshot.desired.keys.first().map(name).as_ref().is_some_and(seals)
-        {
-            return refused(format!(
-                "key `{wanted}` seals: rotate the keys first, then wait until its tokens are gone"
-            ));
+        let sealing = shared.snapshot.desired.keys.first().map(name);
+        if place(known, wanted)? == 0 || sealing.is_some_and(|sealing| sealing == wanted) {
+            let reason = format!("key `{wanted}` seals: rotate the keys first, then wait until its tokens are gone");
+            return Err(Refusal::KeyInUse(reason));
         }
-        match names.iter().filter(|name| *name == wanted).count() {
-            0 => return Err(Refusal::NoKey { key: wanted.to_owned(), known: names }),
-            1 => {}
-            _ => {
-                return refused(format!(
-                    "several keys are called `{wanted}`: take one out of the keys file, and reload"
-                ));
-            }
-        }
-        let watched = shared.history.keys.find(wanted);
-        let rests_for = watched.and_then(|watched| watched.rests_for(self.clock.millis(), clock::unix_millis()));
+        let judged = judge(&shared, self.clock.millis(), clock::unix_millis());
         // One that only the file has opens nothing here.
-        let (may_go, why) = Wait::of(&shared.snapshot.desired).verdict(watched.map_or(Some(u64::MAX), |_| rests_for));
-        if may_go || force {
-            return Ok(());
+        match judged.into_iter().find(|judged| judged.key == wanted) {
+            Some(Judged { may_go: false, why, .. }) if !force => Err(Refusal::KeyInUse(format!(
+                "key `{wanted}` is still needed: {why}; or add ?force=true, and the sessions of its tokens begin anew"
+            ))),
+            Some(_) | None => Ok(()),
         }
-        refused(format!(
-            "key `{wanted}` is still needed: {why}; or add ?force=true, and the sessions of its tokens begin anew"
-        ))
     }
 
     /// Puts what `change` makes of the keys file's keys into the file, and then into the desired state.
@@ -119,4 +124,40 @@ impl State {
         })
         .await
     }
+}
+
+/// Where the one key of this name stands.
+fn place(known: &[Entry], wanted: &str) -> Result<usize, Refusal> {
+    let names: Vec<_> = known.iter().map(|entry| name(&entry.key)).collect();
+    let mut places = names.iter().enumerate().filter(|(_, name)| *name == wanted).map(|(place, _)| place);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(place),
+        (Some(_), Some(_)) => Err(Refusal::KeyInUse(format!(
+            "several keys are called `{wanted}`: put them as they are to be in the keys file, and reload"
+        ))),
+        (None, _) => Err(Refusal::NoKey { key: wanted.to_owned(), known: names }),
+    }
+}
+
+/// A key, and whether it may go.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) key: String,
+    pub(crate) may_go: bool,
+    pub(crate) why: String,
+}
+
+/// Every key in its order. `now` is by the monotonic clock, `unix` in Unix milliseconds.
+pub(crate) fn judge(shared: &Shared, now: u64, unix: u64) -> Vec<Judged> {
+    let desired = &shared.snapshot.desired;
+    let wait = Wait::of(desired);
+    let names: Vec<_> = desired.keys.iter().map(name).collect();
+    let sealing = names.first().and_then(|name| shared.added.get(name)).copied();
+    let judged = names.into_iter().map(|key| {
+        let rests_for = shared.history.keys.find(&key).and_then(|watched| watched.rests_for(now, unix));
+        let is_newer = shared.added.get(&key).zip(sealing).is_some_and(|(added, sealing)| *added > sealing);
+        let (may_go, why) = wait.verdict(rests_for, is_newer);
+        Judged { key, may_go, why }
+    });
+    judged.collect()
 }

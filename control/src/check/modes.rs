@@ -156,7 +156,7 @@ fn rule(checker: &mut Checker, at: &Path, rule: &AffinityRule) {
 }
 
 /// RFC 9110 section 5.6.2.
-fn token(checker: &mut Checker, path: Path, text: &str, what: &str, example: &str) {
+pub(super) fn token(checker: &mut Checker, path: Path, text: &str, what: &str, example: &str) {
     let right = format!("write letters, digits, `-` or `_`, as in \"{example}\"");
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() {

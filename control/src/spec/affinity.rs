@@ -1,4 +1,6 @@
-use super::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span};
+use super::{
+    Adopt, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle, Span,
+};
 use serde::{Deserialize, Serialize};
 
 /// How a pool finds the session key of a request, and what it does when the pinned backend can't be used.
@@ -37,6 +39,9 @@ pub struct Affinity {
     /// Requests that go to their pin though it is down or in maintenance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub force: Vec<AffinityRule>,
+    /// Cookies of the balancer that served before. Read in mode `cookie`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adopt: Vec<Adopt>,
 }
 
 impl Affinity {
@@ -63,6 +68,11 @@ impl Affinity {
     /// next one comes with the same.
     pub fn marks(&self) -> bool {
         self.sets_cookie()
+    }
+
+    /// Whether clients carry what says where their session is.
+    pub fn is_carried(&self) -> bool {
+        !matches!(self.mode, Mode::None | Mode::SourceIp)
     }
 
     /// Whether there is a cookie of ours.

@@ -3,6 +3,7 @@
 //! Each type has a default for every field, so that a missing required field is found by [`crate::check`] together with
 //! all other mistakes and not by the first parse error.
 
+mod adopt;
 mod affinity;
 mod key;
 mod listener;
@@ -11,6 +12,7 @@ mod pool;
 mod session;
 mod span;
 
+pub use adopt::{Adopt, AdoptFrom, Secret, with_secrets_of, without_secrets};
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
 pub use key::Key;
 pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Route};

@@ -1,5 +1,6 @@
 //! The control thread: hears the admin process, builds tables, hands them to the workers, reports what they count.
 
+mod hot;
 mod ledger;
 mod link;
 mod plane;
@@ -34,6 +35,8 @@ pub(crate) struct Parts {
 
 /// How often figures are reported and what was only observed is written into the snapshot.
 const REPORT: Duration = Duration::from_secs(1);
+/// The same in reports.
+const MINUTE: u32 = 60;
 /// How long a start waits for the admin process before it serves by its last snapshot.
 const ADMIN_FIRST: Duration = Duration::from_secs(2);
 
@@ -55,6 +58,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         handed: handed.clone(),
         unsaved: false,
         reporting: false,
+        ticks: 0,
     };
     let (heard, mut hears) = crossbeam_channel::bounded(64);
     link::keep_connecting(control.global.control_socket(), heard);
@@ -102,6 +106,7 @@ struct Control {
     handed: Receiver<Handed>,
     /// Something that was observed is not in the snapshot on disk yet.
     unsaved: bool,
+    ticks: u32,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
 }
@@ -213,6 +218,10 @@ impl Control {
 
     fn tick(&mut self) {
         self.plane.expire_sessions();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(MINUTE) {
+            self.plane.hottest.turn();
+        }
         if self.unsaved {
             self.save();
         }
@@ -224,6 +233,7 @@ impl Control {
     fn take(&mut self, handed: Handed) {
         match handed {
             Handed::Seen(touches) => touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch)),
+            Handed::Sampled(samples) => samples.into_iter().for_each(|sample| self.plane.hottest.add(sample)),
             Handed::Moved(moves) => moves.into_iter().for_each(|(moved, count)| self.plane.ledger.add(moved, count)),
         }
     }

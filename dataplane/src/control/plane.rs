@@ -1,4 +1,5 @@
 use super::{
+    hot::Hottest,
     ledger::Ledger,
     report::{Reporter, Sources},
     slots::SlotBook,
@@ -32,6 +33,7 @@ pub(super) struct Plane {
     acknowledged: u64,
     pub(super) sessions: Sessions,
     pub(super) ledger: Ledger,
+    pub(super) hottest: Hottest,
 }
 
 struct Seat {
@@ -57,6 +59,7 @@ impl Plane {
             acknowledged: 0,
             sessions: Sessions::default(),
             ledger: Ledger::default(),
+            hottest: Hottest::default(),
         }
     }
 
@@ -220,6 +223,7 @@ impl Plane {
             gates: &self.shared.gates,
             sessions: &self.sessions,
             ledger: &self.ledger,
+            hottest: &self.hottest,
             slots: &self.slots,
             now: unix_seconds(),
         };

@@ -1,6 +1,6 @@
 //! What the workers have counted, summed.
 
-use super::{ledger::Ledger, slots::SlotBook};
+use super::{hot::Hottest, ledger::Ledger, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
@@ -13,8 +13,8 @@ use affinity::{
 };
 use ahash::AHashMap;
 use control::{
-    cost::Moved,
-    counters::{BackendCount, Dataplane, PoolCount},
+    cost::{Moved, RouteStats},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
     token_age::TokenAge,
 };
@@ -34,6 +34,7 @@ pub(super) struct Sources<'a> {
     pub(super) gates: &'a Gates,
     pub(super) sessions: &'a Sessions,
     pub(super) ledger: &'a Ledger,
+    pub(super) hottest: &'a Hottest,
     pub(super) slots: &'a SlotBook,
     /// Unix seconds.
     pub(super) now: u32,
@@ -67,6 +68,7 @@ impl Reporter {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
+                hot: from.hottest.told(pool.slot),
                 ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
@@ -88,6 +90,7 @@ impl Reporter {
             }
             stats.pools.insert(pool.name.clone(), told);
         }
+        routes(from, table, &mut stats);
         stats
     }
 
@@ -108,6 +111,22 @@ impl Figures {
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
             warming: self.warming,
+        }
+    }
+}
+
+/// Adds the counts of the table's routes to those of their pools.
+fn routes(from: &Sources<'_>, table: &Table, stats: &mut Stats) {
+    for (route, slot) in from.slots.routes(table) {
+        let counts: [u64; RouteCount::COUNT] = sum(from.boards.iter().map(|board| board.route(slot)));
+        let pool = stats.pools.get_mut(&route.pool).filter(|_| counts[RouteCount::Requests as usize] > 0);
+        if let Some(pool) = pool {
+            pool.routes.push(RouteStats {
+                listener: route.listener.clone(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                counts: named(RouteCount::ALL.iter().map(|count| count.name()), &counts),
+            });
         }
     }
 }
@@ -168,11 +187,18 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger) = (Sessions::default(), Ledger::default());
+        let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
-            let from =
-                Sources { boards: &boards, gates: &gates, sessions: &sessions, ledger: &ledger, slots: &slots, now: 0 };
+            let from = Sources {
+                boards: &boards,
+                gates: &gates,
+                sessions: &sessions,
+                ledger: &ledger,
+                hottest: &hottest,
+                slots: &slots,
+                now: 0,
+            };
             reporter.report(&from, &table).pools["shop"].backends.clone()
         };
         assert_eq!(told(&snapshot)["a"].counts, Counts::new());
@@ -192,11 +218,19 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
-            let from = Sources { boards: &[], gates: &gates, sessions: &sessions, ledger, slots: &slots, now: 0 };
+            let from = Sources {
+                boards: &[],
+                gates: &gates,
+                sessions: &sessions,
+                ledger,
+                hottest: &hottest,
+                slots: &slots,
+                now: 0,
+            };
             let told = reporter.report(&from, &table).pools["shop"].ledger.clone();
             told.map(|moves| moves.iter().map(|moved| (moved.from.clone(), moved.count)).collect::<Vec<_>>())
         };

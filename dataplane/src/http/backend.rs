@@ -105,6 +105,7 @@ impl Target {
         let follows = affinity.follows().is_some();
         if !follows && let Some(marker) = marker() {
             marker::write(pool, &marker, &mut set_cookie);
+            marker::take_away(pool, &request.found, &mut set_cookie);
         }
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
@@ -189,7 +190,8 @@ pub(super) async fn connect(
     match Stream::connect(target.address, request.pool.timeouts.connect.to_std()).await {
         Ok(stream) => {
             worker.board().count_backend(target.slot, BackendCount::Connects);
-            Ok((Connection { deadline: worker.deadline(stream.fd()), stream, address: target.address }, false))
+            let deadline = worker.deadline(stream.fd()).leads_to(target.slot);
+            Ok((Connection { deadline, stream, address: target.address }, false))
         }
         Err(error) => {
             worker.board().count_backend(target.slot, BackendCount::ConnectFailures);

@@ -18,6 +18,8 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     /// The address as text, for the fields that tell it.
     pub(super) address_text: String,
+    /// The slot of the pool whose marker was set on this connection last.
+    pub(super) marked: Option<u32>,
 }
 
 /// The connection itself, of which one direction may be read while the other is written.
@@ -57,6 +59,7 @@ impl Client {
             buffer: worker.buffers.buffer(),
             address,
             address_text: address.to_string(),
+            marked: None,
         }
     }
 

@@ -235,6 +235,7 @@ impl Download<'_> {
                 self.worker.board().count(Dataplane::ClientAborts);
                 Err(Failure::client(Kind::Closed))
             }
+            Ok(_) | Err(_) if self.backend.deadline.is_closed() => Err(Failure::backend(Kind::Drained, self.reused)),
             Ok(_) | Err(_) if self.backend.deadline.has_passed() => Err(Failure::backend(Kind::Timeout, self.reused)),
             Ok(_) => Ok(false),
             Err(_) => Err(self.broken_off(began)),

@@ -3,7 +3,7 @@ use super::{
     body::Body,
     client::Client,
     download::{Download, Downloaded},
-    failure::{Failure, Repeat, Side},
+    failure::{Failure, Kind, Repeat, Side},
     queue::{Line, Waited},
     request::Request,
     upload::{Upload, Uploaded, prefix},
@@ -99,6 +99,9 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
         let Ok(_room) = line.enter(worker, request, &target) else { continue };
         let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client } => {
+                if !target.set_cookie.is_empty() {
+                    client.marked = Some(request.pool.slot);
+                }
                 if !keep_client {
                     client.linger(worker).await;
                 }
@@ -149,9 +152,9 @@ fn may_retry(worker: &Worker, request: &Request, tried: usize) -> bool {
 
 /// Counts a failure, and marks the backend down where such have come often enough in a row.
 fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
-    use super::failure::Kind;
     let board = worker.board();
     match (failure.side, failure.kind) {
+        (Side::Backend, Kind::Drained) => board.count_backend(slot, BackendCount::ClosedByDrain),
         (Side::Backend, Kind::Timeout) => board.count_backend(slot, BackendCount::Timeouts),
         (Side::Backend, Kind::Closed | Kind::CutShort) => board.count_backend(slot, BackendCount::Resets),
         (Side::Backend | Side::Client, _) => {}
@@ -223,7 +226,8 @@ async fn attempt(
     board.add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
     request.head = head;
     if sent.is_err() {
-        return failed(Failure::backend(super::failure::Kind::Closed, reused));
+        let kind = if backend.deadline.is_closed() { Kind::Drained } else { Kind::Closed };
+        return failed(Failure::backend(kind, reused));
     }
     let link = &client.link;
     let download = Download { worker, client: link, backend: &backend, reused, request, target, flow: &flow };
@@ -305,7 +309,11 @@ async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &
             client.reply_and_close(worker, &reply).await;
             false
         }
-        Some(status) => answer(worker, client, request, body, Reply::closing(status)).await,
+        Some(status) => {
+            // Elsewhere the next one is served at once.
+            let retry_after = (failure.kind == Kind::Drained).then_some(1);
+            answer(worker, client, request, body, Reply { retry_after, ..Reply::closing(status) }).await
+        }
     }
 }
 

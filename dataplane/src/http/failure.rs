@@ -28,6 +28,8 @@ pub(super) enum Kind {
     /// Closed or reset within a message.
     CutShort,
     Timeout,
+    /// Its backend's drain is over, and was to close what is open.
+    Drained,
     /// Not HTTP, or a form that is refused.
     Malformed,
     TooLarge,
@@ -46,7 +48,7 @@ impl Failure {
     pub(super) fn status(self) -> Option<Status> {
         match (self.side, self.kind) {
             (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::ConnectTimeout) => None,
-            (Side::Client | Side::Backend, Kind::Exhausted) => Some(Status::ServiceUnavailable),
+            (Side::Client | Side::Backend, Kind::Exhausted | Kind::Drained) => Some(Status::ServiceUnavailable),
             (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
             (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
             (Side::Client, Kind::TooLarge) => Some(Status::ContentTooLarge),
@@ -69,6 +71,7 @@ impl Failure {
                 Kind::Closed
                 | Kind::CutShort
                 | Kind::Timeout
+                | Kind::Drained
                 | Kind::Malformed
                 | Kind::TooLarge
                 | Kind::Connect
@@ -94,6 +97,7 @@ impl Failure {
             Kind::Closed => "closed without a response",
             Kind::CutShort => "closed within a response",
             Kind::Timeout => "timed out",
+            Kind::Drained => "closed at the end of its drain",
             Kind::Malformed => "malformed message",
             Kind::TooLarge => "message too large",
         }
@@ -127,6 +131,7 @@ mod tests {
             (Failure::backend(Kind::Closed, false), true, true, Repeat::No),
             (Failure::backend(Kind::Timeout, true), true, true, Repeat::No),
             (Failure::backend(Kind::CutShort, true), true, true, Repeat::No),
+            (Failure::backend(Kind::Drained, true), true, true, Repeat::No),
             (Failure::client(Kind::Closed), true, true, Repeat::No),
         ] {
             assert_eq!(failure.may_repeat(idempotent, whole), repeat, "{failure:?}");

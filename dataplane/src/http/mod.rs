@@ -8,6 +8,7 @@ mod download;
 mod exchange;
 mod failure;
 mod follow;
+mod marked;
 mod queue;
 mod request;
 mod settle;

@@ -1,17 +1,17 @@
-use super::{carried, client::Client, follow};
+use super::{carried, client::Client, follow, marked};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
-    worker::Worker,
+    worker::{Worker, is_sampled},
 };
 use affinity::{
     choose::Pin,
     marker::{self, Found, NoPin},
     table::{PoolTable, Table},
-    token::{Expiry, Refused},
+    token::Refused,
 };
 use control::{
-    counters::{Dataplane, PoolCount},
-    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Retry, Timeouts},
+    counters::Dataplane,
+    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
 };
 use std::net::IpAddr;
 
@@ -55,6 +55,8 @@ pub(super) struct Request {
     pub(super) pinned: Option<u32>,
     /// The key of a session that begins with it: a random number, unless the pool coalesces first requests.
     pub(super) fresh: u64,
+    /// The client's address, where this request is of the sample.
+    pub(super) sampled: Option<IpAddr>,
 }
 
 /// What a pool demands of an exchange, taken from the table that routed it.
@@ -135,17 +137,16 @@ pub(super) fn prepare(
     let trusted = is_trusted(&settings.trusted_proxies, client.address);
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
     let carried = carried::Head { head, client: address.unwrap_or(client.address) };
-    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), worker.clock.random());
+    let random = worker.clock.random();
+    let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), random);
     let found = match lead.affinity {
         true => find(worker, &table, pool, &carried, fresh),
         false => Found::free(fresh),
     };
-    count_refused(worker, pool, &found);
-    if let Some((key, issued_at)) = found.opened()
-        && let Some(key) = table.keys.get(key)
-    {
-        worker.board().count_token(pool.slot, key.slot, issued_at, worker.clock.unix());
-    }
+    let own = client.marked == Some(pool.slot) && !trusted;
+    marked::count(worker, &table, &marked::Came { pool, lead, carried: &carried, found: &found, own });
+    // Not by the fresh key, which follows from the client where first requests are coalesced.
+    let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
     let to = ToBackend {
         forwarding: &settings.forwarding,
@@ -170,6 +171,7 @@ pub(super) fn prepare(
         pinned: slot_of(pool, found.pin),
         found,
         fresh,
+        sampled: sampled.then_some(carried.client),
     })
 }
 
@@ -223,18 +225,4 @@ fn address_of(element: &str) -> Option<IpAddr> {
     let address =
         bare.parse().ok().or_else(|| element.parse::<std::net::SocketAddr>().ok().map(|with_port| with_port.ip()));
     address.map(|address: IpAddr| address.to_canonical())
-}
-
-fn count_refused(worker: &Worker, pool: &PoolTable, found: &Found) {
-    let what = match found.refused {
-        None => return,
-        Some(NoPin::Expired(Expiry::Lifetime)) => PoolCount::ExpiredLifetime,
-        Some(NoPin::Expired(Expiry::Idle)) => PoolCount::ExpiredIdle,
-        Some(NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed)) => PoolCount::TokenMalformed,
-        Some(NoPin::Refused(Refused::UnknownKey)) => PoolCount::TokenUnknownKey,
-        Some(NoPin::Refused(Refused::BadMac)) => PoolCount::TokenBadMac,
-        Some(NoPin::OtherPool) => PoolCount::TokenOtherPool,
-        Some(NoPin::Refused(Refused::Future)) => PoolCount::TokenFuture,
-    };
-    worker.board().count_pool(pool.slot, what);
 }

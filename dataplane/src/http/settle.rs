@@ -1,7 +1,7 @@
 //! What became of a request's session, counted.
 
 use super::{backend::Target, follow::Followed, request::Request};
-use crate::worker::{Move, Worker};
+use crate::worker::{Move, Sample, Worker};
 use affinity::{
     choose::{Cause, Ended, Outcome, Unserved},
     ledger::{Entry, Kind, Reason},
@@ -23,7 +23,12 @@ impl Target {
             let from = self.from.or(request.was_at());
             worker.ledger.note(Move { pool, entry, from, to: Some(self.slot) });
         }
+        let is_adopted = request.found.adopted.is_some() && binds && outcome != Outcome::New;
+        if is_adopted {
+            board.count_pool(pool, PoolCount::Adopted);
+        }
         match outcome {
+            Outcome::Pinned if is_adopted => board.count_backend(self.slot, BackendCount::SessionsNew),
             Outcome::New | Outcome::Lost if binds => board.count_backend(self.slot, BackendCount::SessionsNew),
             Outcome::Repinned { .. } if binds => {
                 board.count_backend(self.slot, BackendCount::SessionsArrived);
@@ -48,7 +53,11 @@ impl Target {
             Outcome::New | Outcome::Lost => Some(request.fresh),
             Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
         };
-        if let (Some(key), Some(backend)) = (key.filter(|_| self.has_sessions), home) {
+        let key = key.filter(|_| self.has_sessions);
+        if let Some(address) = request.sampled {
+            worker.samples.note(Sample { pool, session: key, address });
+        }
+        if let (Some(key), Some(backend)) = (key, home) {
             worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
         }
     }

@@ -22,7 +22,13 @@ struct Entry {
     passed: bool,
     /// Its reading side was ended here, after which every peer looks gone.
     deaf: bool,
+    /// The slot of the backend to which the connection leads; [`NOBODY`] for a client's.
+    backend: u32,
+    /// It was ended with all that led to its backend.
+    closed: bool,
 }
+
+const NOBODY: u32 = u32::MAX;
 
 /// What a deadline ends when it passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +57,7 @@ pub(crate) struct Deadline {
 
 impl Deadlines {
     pub(crate) fn register(self: &Rc<Self>, fd: RawFd) -> Deadline {
-        let entry = Entry { fd, ends: Ends::Both, passed: false, deaf: false };
+        let entry = Entry { fd, ends: Ends::Both, passed: false, deaf: false, backend: NOBODY, closed: false };
         let mut entries = self.0.borrow_mut();
         let slot = match entries.free.pop() {
             Some(slot) => {
@@ -79,6 +85,16 @@ impl Deadlines {
             }
             *at = NEVER;
             entry.pass();
+        }
+    }
+
+    /// Ends all connections to these backends, whatever moves on them: every exchange and every tunnel has one, and sees by
+    /// [`Deadline::is_closed`] why it ended. Looks at each connection of the worker, but only when it is called.
+    pub(crate) fn close(&self, is_closed: impl Fn(u32) -> bool) {
+        let mut entries = self.0.borrow_mut();
+        for entry in entries.rest.iter_mut().filter(|entry| entry.backend != NOBODY && is_closed(entry.backend)) {
+            entry.closed = true;
+            shut(entry.fd, Shutdown::Both);
         }
     }
 
@@ -114,6 +130,17 @@ impl Deadline {
         (entry.ends, entry.passed) = (ends, false);
     }
 
+    /// Says which backend the connection leads to.
+    pub(crate) fn leads_to(self, slot: u32) -> Self {
+        self.all.0.borrow_mut().rest[self.slot as usize].backend = slot;
+        self
+    }
+
+    /// Whether [`Deadlines::close`] has ended it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.all.0.borrow().rest[self.slot as usize].closed
+    }
+
     pub(crate) fn clear(&self) {
         self.all.0.borrow_mut().at[self.slot as usize] = NEVER;
     }
@@ -128,7 +155,8 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut entries = self.all.0.borrow_mut();
         entries.at[self.slot as usize] = NEVER;
-        entries.rest[self.slot as usize].ends = Ends::Both;
+        let entry = &mut entries.rest[self.slot as usize];
+        (entry.ends, entry.backend) = (Ends::Both, NOBODY);
         entries.free.push(self.slot);
     }
 }
@@ -230,6 +258,29 @@ mod tests {
         deadline.set(20, Ends::Other { fd: backend.as_raw_fd() });
         all.sweep(20);
         assert!(!is_ended(&backend) && !deadline.has_passed());
+    }
+
+    #[test]
+    fn all_that_leads_to_a_backend_is_closed_at_once_and_nothing_else() {
+        let all = Rc::new(Deadlines::default());
+        let lead = |slot| {
+            let (stream, deadline, peer) = connection(&all);
+            (stream, deadline.leads_to(slot), peer)
+        };
+        let (one, two, other, client) = (lead(7), lead(7), lead(8), connection(&all));
+        two.1.set(100, Ends::Reading);
+        let (gone, deadline, peer) = lead(7);
+        drop(deadline);
+        all.close(|slot| slot == 7);
+        for (stream, deadline, peer) in [&one, &two] {
+            assert!(is_ended(stream) && is_ended(peer) && deadline.is_closed() && !deadline.has_passed());
+        }
+        two.1.set(200, Ends::Both);
+        assert!(two.1.is_closed(), "for good");
+        for (stream, deadline, _) in [&other, &client] {
+            assert!(!is_ended(stream) && !deadline.is_closed());
+        }
+        assert!(!is_ended(&gone) && !is_ended(&peer), "what was given up is nobody's");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a worker hands to the control thread by the batch.
 
-use super::ledger::Move;
+use super::{ledger::Move, samples::Sample};
 use affinity::sessions::Touch;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 pub(crate) enum Handed {
     Seen(Vec<Touch>),
     Moved(Vec<(Move, u64)>),
+    Sampled(Vec<Sample>),
 }
 
 /// The worker's end of a bounded channel.

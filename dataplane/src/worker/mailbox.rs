@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{counters::Board, io::Wakeup};
 use affinity::{
+    drain,
     sessions::Touch,
     table::{PoolTable, Table},
 };
@@ -190,7 +191,14 @@ impl Worker {
         {
             addresses.insert(backend.slot, backend.address);
         }
-        self.backends.retain(|slot, address| addresses.get(&slot).is_some_and(|current| *current == Some(address)));
+        let closed = just_closed(before, &table);
+        self.backends.retain(|slot, address| {
+            !closed.contains(&slot) && addresses.get(&slot).is_some_and(|current| *current == Some(address))
+        });
+        // What connects by now finds another table, and goes elsewhere.
+        if !closed.is_empty() {
+            self.deadlines.close(|slot| closed.contains(&slot));
+        }
     }
 
     /// A check that finds a backend up again takes back the mark that this worker set by itself.
@@ -202,6 +210,25 @@ impl Worker {
             }
         }
     }
+}
+
+/// The slots of backends whose drain has just ended, and was to close what is open.
+fn just_closed(before: &Table, table: &Table) -> ahash::AHashSet<u32> {
+    let mut closed = ahash::AHashSet::new();
+    for pool in &table.pools {
+        let old = before.pool(&pool.name);
+        if old.is_some_and(|old| Arc::ptr_eq(old, pool)) {
+            continue;
+        }
+        for backend in pool.backends.iter().filter(|backend| drain::closes(backend)) {
+            let was = old.and_then(|old| Some(&old.backends[usize::from(old.by_name(backend.name.as_bytes())?)]));
+            // What a rule sends there later on is not cut by every change of the pool.
+            if was.is_none_or(|was| (was.admin_state, was.drain) != (backend.admin_state, backend.drain)) {
+                closed.insert(backend.slot);
+            }
+        }
+    }
+    closed
 }
 
 /// Sessions seen and not yet reported.

@@ -10,6 +10,7 @@ mod handover;
 mod ledger;
 mod mailbox;
 mod room;
+mod samples;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
@@ -18,6 +19,7 @@ pub(crate) use handover::{Handed, Handover};
 pub(crate) use ledger::{Ledger, Move, add as add_move};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
+pub(crate) use samples::{Sample, Samples, is_sampled};
 
 use crate::{
     counters::Board,
@@ -67,6 +69,7 @@ pub(crate) struct Worker {
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
     pub(crate) ledger: Ledger,
+    pub(crate) samples: Samples,
     handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
@@ -155,6 +158,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         backends: Backends::default(),
         touches: Touches::new(start.handover.clone()),
         ledger: Ledger::default(),
+        samples: Samples::default(),
         handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
@@ -199,6 +203,7 @@ impl Worker {
     fn hand_over(&self) {
         self.touches.flush();
         self.ledger.flush(&self.handover);
+        self.samples.flush(&self.handover);
     }
 
     pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {

@@ -10,7 +10,7 @@ use affinity::{
     hash::mix64,
     marker::{Found, NoPin, Parts, find, fresh_key, is_ignored, marker},
     route::Router,
-    table::{Dirty, PoolTable, Slots, Table},
+    table::{Dirty, PoolTable, RouteName, Slots, Table},
     token::{Expiry, Refused},
     wheel::Turn,
 };
@@ -157,7 +157,7 @@ fn route(desired: &Desired, question: &Question, answer: &mut Explanation) -> Re
     let pools: Vec<_> = desired.pools.keys().collect();
     let index = |name: &str| pools.binary_search_by(|pool| pool.as_str().cmp(name)).ok();
     let index = |name: &str| index(name).and_then(|at| u32::try_from(at).ok());
-    let router = Router::new(&listener.routes, listener.pool.as_deref(), index);
+    let router = Router::new(&listener.routes, listener.pool.as_deref(), index, |_, _| None);
     let lead = router.find(name.as_bytes(), path.as_bytes());
     let found = lead.and_then(|lead| pools.get(lead.pool as usize));
     answer.listener = Some(listener.name.clone());
@@ -212,6 +212,10 @@ impl Slots for NoSlots {
         0
     }
 
+    fn route(&mut self, _: &RouteName<'_>) -> Option<u32> {
+        None
+    }
+
     fn key(&mut self, _: u16) -> u32 {
         0
     }
@@ -223,6 +227,7 @@ fn name(pool: &PoolTable, backend: u16) -> String {
 
 fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     let refused = found.refused.map(|refused| match refused {
+        NoPin::Foreign => "the other balancer's cookie names no backend that is here",
         NoPin::Expired(Expiry::Lifetime) => "its token has reached the session's lifetime",
         NoPin::Expired(Expiry::Idle) => "its token was idle for too long",
         NoPin::Refused(Refused::Short | Refused::Long | Refused::Malformed) => "its token is malformed",
@@ -234,6 +239,9 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
     answer.why.extend(refused.map(|reason| format!("{reason}: it counts as none")));
     let step = match found.pin {
         Pin::Absent if pool.settings.affinity.mode == Mode::None => return,
+        Pin::Absent if found.adopted.is_some() => {
+            "a cookie that names no backend says by its hash where the session begins".to_owned()
+        }
         Pin::Absent | Pin::Free => "it carries no session".to_owned(),
         Pin::Unreadable => "the session that it names can't be told".to_owned(),
         Pin::Gone => "its session was pinned to a backend that is gone".to_owned(),
@@ -242,10 +250,17 @@ fn tell_pin(pool: &PoolTable, found: &Found, answer: &mut Explanation) {
             let backend = name(pool, backend);
             let life = incarnation.map_or(String::new(), |incarnation| format!(", incarnation {incarnation}"));
             answer.pinned_to = Some(backend.clone());
-            format!("its session is pinned to `{backend}`{life}")
+            match found.adopted.and_then(|index| pool.foreign.get(usize::from(index))) {
+                Some(foreign) => format!(
+                    "cookie `{}`, read as that of {}, says that its session is at `{backend}`: it is adopted",
+                    String::from_utf8_lossy(foreign.cookie.as_bytes()),
+                    foreign.from.name()
+                ),
+                None => format!("its session is pinned to `{backend}`{life}"),
+            }
         }
     };
-    if !matches!(found.pin, Pin::Absent | Pin::Unreadable | Pin::Free) {
+    if !matches!(found.pin, Pin::Absent | Pin::Unreadable | Pin::Free) && found.adopted.is_none() {
         answer.session_key = Some(format!("{:016x}", found.key));
     }
     answer.why.push(step);
@@ -292,8 +307,10 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
     if matches!(outcome, "free" | "new" | "lost") {
         if found.together {
-            let together = "coalesce: where depends on the client's address, its User-Agent and the time";
-            answer.why.push(together.to_owned());
+            if found.adopted.is_none() {
+                let together = "coalesce: where depends on the client's address, its User-Agent and the time";
+                answer.why.push(together.to_owned());
+            }
             answer.candidates = answer.backend.iter().cloned().collect();
             return;
         }

@@ -28,6 +28,10 @@ pub(super) fn refine(affinity: &mut Value) {
         "if": { "properties": { "mode": { "const": "cookie" } } },
         "else": { "properties": { "cookie": { "properties": { "postonly": { "const": false } } } } },
     });
+    let adopting = json!({
+        "if": { "properties": { "mode": { "const": "cookie" } } },
+        "else": { "properties": { "adopt": { "maxItems": 0 } } },
+    });
     let in_cookie = json!({
         "properties": { "app_cookie": { "properties": { "style": { "enum": ["follow", "prefix"] } }, "required": ["style"] } },
         "required": ["mode", "app_cookie"],
@@ -42,6 +46,7 @@ pub(super) fn refine(affinity: &mut Value) {
     });
     let rules = [
         postonly,
+        adopting,
         coalesce,
         target,
         when("app_cookie", "follow", json!({ "cookie": sealed, "app_cookie": no_parameter })),

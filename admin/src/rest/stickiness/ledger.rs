@@ -9,14 +9,14 @@ pub(super) fn sum<'a>(stats: impl Iterator<Item = &'a PoolStats>) -> Vec<Moved> 
     for Moved { kind, cause, from, to, count } in stats.filter_map(|stats| stats.ledger.as_ref()).flatten() {
         *sums.entry((kind, cause, from, to)).or_default() += count;
     }
-    let moved = sums.into_iter().map(|((kind, cause, from, to), count)| Moved {
-        kind: String::clone(kind),
-        cause: String::clone(cause),
-        from: Option::clone(from),
-        to: Option::clone(to),
+    let sums = sums.into_iter().map(|((kind, cause, from, to), count)| Moved {
+        kind: kind.clone(),
+        cause: cause.clone(),
+        from: from.clone(),
+        to: to.clone(),
         count,
     });
-    moved.collect()
+    sums.collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 use super::*;
+use crate::rest::explain::decide::NoSlots;
 use affinity::{
     balance::Calm,
     choose::{Asked, Outcome, Pin, choose},
     hash::mix64,
-    table::{Dirty, Slots, Table},
+    table::{Dirty, Table},
     wheel::Turn,
 };
 use control::{
@@ -93,22 +94,6 @@ fn what_moves_is_counted_from_its_begin_by_those_that_were_there() {
     }
     for (planes, knows) in [(&[7, 8][..], true), (&[8], true), (&[], true), (&[8, 9], false)] {
         assert_eq!(watched.knows(planes.iter().copied()), knows, "{planes:?}");
-    }
-}
-
-struct NoSlots;
-
-impl Slots for NoSlots {
-    fn pool(&mut self, _: &str) -> u32 {
-        0
-    }
-
-    fn backend(&mut self, _: &str, _: &str) -> u32 {
-        0
-    }
-
-    fn key(&mut self, _: u16) -> u32 {
-        0
     }
 }
 
