@@ -87,6 +87,9 @@ pub(crate) struct Demo {
     /// The port of the admin API on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 9090, value_name = "PORT")]
     pub(crate) admin_port: u16,
+    /// The backends keep sessions and carts in a store that they share: they are stateless, and a release finds that out.
+    #[arg(long)]
+    pub(crate) shared_carts: bool,
     #[command(flatten)]
     pub(crate) log: Log,
 }
@@ -99,6 +102,9 @@ pub(crate) struct DemoBackend {
     /// The port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
+    /// The folder with the sessions that the backends share; each has its own in memory without it.
+    #[arg(long)]
+    pub(crate) carts: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -90,6 +90,7 @@ fn a_drain_that_does_not_end_in_time_fails() {
     let (instance, _shops) = instance();
     let response = support::http::get(&instance.listener("web"), "/", &[]);
     let home = response.text().split(':').next().unwrap().to_owned();
+    eventually("its session is known", || (instance.backend("shop", &home)["live_sessions"] == 1).then_some(()));
     let outcome = instance.ctl(&["drain", "shop", &home, "--wait", "--timeout", "300ms"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stdout.contains("draining"), "{outcome:?}");

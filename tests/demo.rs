@@ -19,12 +19,18 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(flags: &[&str]) -> Self {
         let folder = Folder::new();
         let mut command = steadfast(["demo", "--port", "0", "--admin-port", "0"]);
+        command.args(flags);
         command.env("TMPDIR", folder.root());
         let running = Running::start(command);
         let text = eventually("the demo tells what to do", || {
-            Some(running.stdout()).filter(|text| text.contains("\n4. ") && text.ends_with("\n\n"))
+            let text = running.stdout();
+            text.split("\n5. ").nth(1).is_some_and(|last| last.contains("ctl")).then_some(text)
         });
         let line = |name: &str| {
             let line =
@@ -60,6 +66,22 @@ impl Demo {
         let response = http::request(&self.admin, method, path, &headers, body.as_bytes());
         assert!(response.status < 300, "{} {}", response.status, response.text());
         serde_json::from_slice(&response.body).unwrap()
+    }
+}
+
+#[test]
+fn shared_carts_are_known_to_every_backend_and_others_to_one_alone() {
+    for (flags, knowing) in [(&["--shared-carts"][..], 4), (&[], 1)] {
+        let demo = Demo::start_with(flags);
+        let mut jar = Vec::new();
+        demo.browse("POST", "/login?user=ada", &mut jar);
+        demo.browse("POST", "/cart?item=tea", &mut jar);
+        let cookies = jar.join("; ");
+        let cart = |address: &str| http::request(address, "GET", "/cart", &[("Cookie", &cookies)], b"");
+        let carts: Vec<_> = demo.backends.iter().map(|(_, address, _)| cart(address)).collect();
+        let known = carts.iter().filter(|cart| cart.status == 200 && cart.text().ends_with(": ada's cart: tea\n"));
+        assert_eq!(known.count(), knowing, "{carts:?}");
+        assert!(carts.iter().all(|cart| matches!(cart.status, 200 | 401)));
     }
 }
 

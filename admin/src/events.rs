@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     Dataplane,
     Drain,
     Rebalance,
+    Release,
     /// Stands for events that are no longer kept.
     Missed,
 }
@@ -40,6 +41,7 @@ impl Kind {
             Self::Dataplane => "dataplane",
             Self::Drain => "drain",
             Self::Rebalance => "rebalance",
+            Self::Release => "release",
             Self::Missed => "missed",
         }
     }

@@ -5,13 +5,14 @@ use crate::{
     balance::{Among, View, balance},
     drain,
     hash::mix64,
+    release::is_released,
     table::{Backend, PoolTable},
     warming,
     wheel::Turn,
 };
 use control::{
     desired::AdminState,
-    spec::{Follows, Mode, OnDown, OnOverload},
+    spec::{Balance, Follows, Mode, OnDown, OnOverload},
     status::Health,
 };
 use std::iter;
@@ -20,6 +21,8 @@ use std::iter;
 mod backup_tests;
 #[cfg(test)]
 mod overload_tests;
+#[cfg(test)]
+mod release_tests;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +83,8 @@ pub enum Outcome {
     Repinned { from: Option<u16>, cause: Cause },
     /// Sent to the chosen backend this once; the pin is unchanged.
     Spilled { from: u16, cause: Cause },
+    /// A release has let the session go: it is balanced by itself each time, and its pin is unchanged.
+    Released { from: u16 },
 }
 
 /// Why a pinned backend can't be used.
@@ -100,10 +105,12 @@ pub enum Cause {
     Retry,
     /// It has as many requests as it may have, or more than its share by the pool's load bound.
     Overload,
+    /// A release has let the session go, and another backend has named it anew.
+    Released,
 }
 
 impl Cause {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Down,
         Self::Maintenance,
         Self::Deadline,
@@ -112,6 +119,7 @@ impl Cause {
         Self::Draining,
         Self::Retry,
         Self::Overload,
+        Self::Released,
     ];
 
     /// As reports call it.
@@ -126,6 +134,7 @@ impl Cause {
             Self::Draining => "draining",
             Self::Retry => "retry",
             Self::Overload => "overload",
+            Self::Released => "ramp",
         }
     }
 }
@@ -163,13 +172,9 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
         let draw = if together { mix64(key) } else { random };
-        let fresh = chooser.newcomer(|among, takes| {
-            let mut find = |takes: &dyn Fn(u16) -> bool| match together {
-                true => among.ring.first_usable(key, takes),
-                false => balance(pool, among, key, random, turn, view, takes),
-            };
-            let is_warm = |index| takes(index) && !warming::holds_back(pool, index, draw, now);
-            pool.warms.then(|| find(&is_warm)).flatten().or_else(|| find(takes))
+        let fresh = chooser.warm_first(draw, now, |among, takes| match together {
+            true => among.ring.first_usable(key, takes),
+            false => balance(pool, among, key, random, turn, view, takes),
         });
         fresh.map(|backend| Choice { backend, outcome })
     };
@@ -184,7 +189,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
             Some(home) if chooser.backend(home).admin_state == AdminState::Draining && !force => {
                 chooser.leave(key, Some(home), Cause::Draining)
             }
-            Some(home) => chooser.at_home(key, home),
+            Some(home) => chooser.released(asked, home, turn).map_or_else(|| chooser.at_home(key, home), Ok),
             None => Err(Unserved::NoBackend),
         },
         Pin::At { backend, incarnation } => {
@@ -195,7 +200,8 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
                     new(Outcome::Lost, turn)
                 };
             }
-            let moved = chooser.migrated(key, backend, now).or_else(|| chooser.rebalanced(key, backend, idle?, now));
+            let moved = chooser.migrated(key, backend, now).or_else(|| chooser.released(asked, backend, turn));
+            let moved = moved.or_else(|| chooser.rebalanced(key, backend, idle?, now));
             let choice = moved.map_or_else(|| chooser.at_home(key, backend), Ok);
             match choice {
                 Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
@@ -245,6 +251,20 @@ impl<V: View> Chooser<'_, V> {
         let down = |among| find(among, &|index| self.takes_new_though_down(index));
         let down = settings.health.fail_open.then(|| self.tiers().find_map(down)).flatten();
         down.ok_or(Unserved::NoBackend)
+    }
+
+    /// As [`Self::newcomer`], with those held back that have begun to take new sessions not long ago, by a random number.
+    fn warm_first(
+        &self,
+        draw: u64,
+        now: u32,
+        mut find: impl FnMut(Among<'_>, &dyn Fn(u16) -> bool) -> Option<u16>,
+    ) -> Result<u16, Unserved> {
+        self.newcomer(|among, takes| {
+            let is_warm = |index| takes(index) && !warming::holds_back(self.pool, index, draw, now);
+            let warm = self.pool.warms.then(|| find(among, &is_warm)).flatten();
+            warm.or_else(|| find(among, takes))
+        })
     }
 
     /// Whom new sessions are spread over, in the order in which they come.
@@ -376,6 +396,31 @@ impl<V: View> Chooser<'_, V> {
         }
         let next = rebalancing.next(key, |index| self.takes_new(index) && self.has_room(index))?;
         Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Rebalanced } })
+    }
+
+    /// To whom balance chooses, where a release has let the session go and its home takes sessions: what drains or is
+    /// down goes by its own rules. With nobody to take it, it stays.
+    fn released(&self, asked: &Asked, home: u16, turn: &mut Turn) -> Option<Choice> {
+        let release = self.pool.release.as_ref()?;
+        if self.force || self.stays() || !is_released(asked.key, release.share) || !self.is_open(home) {
+            return None;
+        }
+        let Asked { key, random, now, .. } = *asked;
+        // The ring would send it to the same backend each time, and so nothing would be tried.
+        let by_ring = self.pool.settings.balance == Balance::Ring;
+        let backend = self.warm_first(random, now, |among, takes| match by_ring {
+            true => among.wheel.draw(random, takes),
+            false => balance(self.pool, among, key, random, turn, self.view, takes),
+        });
+        let backend = backend.ok()?;
+        Some(Choice { backend, outcome: Outcome::Released { from: home } })
+    }
+
+    /// Whether a backend serves what it is sent, as far as is known without this request.
+    fn is_open(&self, index: u16) -> bool {
+        let backend = self.backend(index);
+        let is_up = || backend.health != Health::Down && !self.view.is_marked_down(index);
+        backend.admin_state == AdminState::Active && backend.address.is_some() && (self.pool.fails_open || is_up())
     }
 
     /// Away from a backend that can't be used, along the ring: to the same place on every core and node.

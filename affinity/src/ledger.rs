@@ -83,6 +83,7 @@ impl Entry {
             Outcome::Lost if !binds => return None,
             Outcome::Lost => (Kind::Lost, Reason::Incarnation),
             Outcome::Spilled { cause, .. } => (Kind::Spilled, Reason::Left(cause)),
+            Outcome::Released { .. } => (Kind::Spilled, Reason::Left(Cause::Released)),
             Outcome::Repinned { cause, .. } if binds || cause == Cause::Draining => {
                 (Kind::Repinned, Reason::Left(cause))
             }
@@ -139,6 +140,8 @@ mod tests {
             (repinned(Cause::Draining), false, None, "repinned draining"),
             (spilled(Cause::Overload), true, None, "spilled overload"),
             (spilled(Cause::Retry), false, None, "spilled retry"),
+            (Outcome::Released { from: 1 }, true, None, "spilled ramp"),
+            (repinned(Cause::Released), true, None, "repinned ramp"),
         ] {
             assert_eq!(told(Entry::of(outcome, binds, refused)), expected, "{outcome:?} {binds} {refused:?}");
         }

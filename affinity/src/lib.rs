@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod marker;
 pub mod preview;
 pub mod rebalance;
+pub mod release;
 pub mod ring;
 pub mod route;
 pub mod sessions;

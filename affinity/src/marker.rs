@@ -260,8 +260,8 @@ pub fn marker(pool: &PoolTable, found: &Found, choice: Choice, fresh: u64, now: 
         Outcome::Repinned { .. } => (choice.backend, old),
         Outcome::Pinned if is_due(choice.backend) => (choice.backend, old),
         // A session that spills for long must not count as idle.
-        Outcome::Spilled { from, .. } if is_due(from) => (from, old),
-        Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Free => return None,
+        Outcome::Spilled { from, .. } | Outcome::Released { from } if is_due(from) => (from, old),
+        Outcome::Pinned | Outcome::Spilled { .. } | Outcome::Released { .. } | Outcome::Free => return None,
     };
     if affinity.cookie.token == TokenKind::Plain {
         return Some(Marker::Plain { backend: pinned });

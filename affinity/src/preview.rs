@@ -3,7 +3,7 @@
 
 use crate::{
     balance::Calm,
-    choose::{Asked, Outcome, Pin, choose},
+    choose::{Asked, Choice, Outcome, Pin, choose},
     hash::mix64,
     table::PoolTable,
     wheel::Turn,
@@ -38,7 +38,7 @@ pub fn pinned(pool: &PoolTable, home: Option<u16>, now: u32) -> Fate {
     for key in (0..SAMPLE).map(mix64) {
         let asked = Asked { pin, key, random: key, now, force: false, together: false, idle: None };
         match choose(pool, &asked, &mut Turn::default(), &Calm::default()) {
-            Ok(choice) if choice.outcome == Outcome::Pinned => {}
+            Ok(Choice { outcome: Outcome::Pinned | Outcome::Released { .. }, .. }) => {}
             Ok(choice) => counts[usize::from(choice.backend)] += 1,
             Err(_) => refused += 1,
         }
@@ -110,6 +110,9 @@ mod tests {
         assert_eq!(pinned(&pool, Some(0), 0), Fate { to: vec![0.0; 3], refused: 0.0 });
         close(&pinned(&pool, None, 0).to, &[0.2, 0.2, 0.6]);
         close(&shares_of_new(&pool), &[0.2, 0.2, 0.6]);
+        let watch = control::release::Watch::default();
+        pool.release = Some(crate::release::ReleaseTable { id: 1, share: 10_000, watch, session_cookie: None });
+        assert_eq!(pinned(&pool, Some(0), 0), Fate { to: vec![0.0; 3], refused: 0.0 }, "released is not moved");
         pool.backends[0].admin_state = AdminState::Maintenance;
         close(&pinned(&pool, Some(0), 0).to, &[0.0, 0.25, 0.75]);
         close(&shares_of_new(&pool), &[0.0, 0.25, 0.75]);

@@ -5,6 +5,7 @@ use crate::{
     foreign::{Foreign, Known},
     former::Former,
     rebalance::Rebalancing,
+    release::ReleaseTable,
     ring::Ring,
     route::Router,
     set_cookie::CookieText,
@@ -66,6 +67,8 @@ pub struct PoolTable {
     pub fails_open: bool,
     /// The weights of those that take new sessions, as far as checks know; without the backups.
     pub usable_weight: u64,
+    /// Absent where no session is released.
+    pub release: Option<ReleaseTable>,
     /// Some have begun to take new sessions not so long ago that all may be warm by now.
     pub warms: bool,
     /// Absent where no sessions are to move for an even load.
@@ -267,6 +270,11 @@ impl PoolTable {
             }),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
+            release: snapshot
+                .desired
+                .releases
+                .get(name)
+                .and_then(|release| ReleaseTable::new(release, &settings.affinity)),
             ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
@@ -301,6 +309,7 @@ impl PoolTable {
             warms: self.warms,
             rebalancing: self.rebalancing.clone(),
             usable_weight: self.usable_weight,
+            release: self.release.clone(),
             cookie: self.cookie.clone(),
             cookie_text: self.cookie_text.clone(),
             app_cookie: self.app_cookie.clone(),

@@ -66,6 +66,9 @@ counters! {
         RepinnedOverload "repinned_overload" "Sessions named anew by another backend, which served them because theirs had no room.",
         Spilled "spilled" "Requests sent elsewhere because their backend was down, the pin unchanged.",
         SpilledOverload "spilled_overload" "Requests sent elsewhere because their backend had no room, the pin unchanged.",
+        RepinnedReleased "repinned_released" "Sessions named anew by another backend, which served them because a release had let them go.",
+        Released "released" "Requests of released sessions, sent elsewhere than to their pin, which is unchanged.",
+        Uncompared "uncompared" "Requests of a pool with a release that were left out of the comparison for want of time.",
         Queued "queued" "Requests that waited for a backend with room.",
         QueueFull "queue_full" "Requests answered 503 because no backend had room and as many waited as may.",
         QueueTimeouts "queue_timeouts" "Requests answered 503 because no backend had room in time.",
@@ -109,6 +112,8 @@ impl PoolCount {
             | Self::RepinnedRemoved
             | Self::RepinnedRetry
             | Self::RepinnedOverload
+            | Self::RepinnedReleased
+            | Self::Released
             | Self::Spilled
             | Self::SpilledOverload
             | Self::LostIncarnation
@@ -128,6 +133,7 @@ impl PoolCount {
             Self::Requests
             | Self::Unpinned
             | Self::Adopted
+            | Self::Uncompared
             | Self::Queued
             | Self::QueueFull
             | Self::QueueTimeouts

@@ -3,6 +3,7 @@
 pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
     rebalance::Rebalance,
+    release::Release,
     spec::{Backend, Key, Listener, Pool},
     status::Health,
 };
@@ -16,6 +17,9 @@ pub struct Desired {
     pub pools: BTreeMap<String, PoolState>,
     /// The first seals, all open.
     pub keys: Vec<Key>,
+    /// By pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub releases: BTreeMap<String, Release>,
 }
 
 /// A pool with its members. `settings.backends` is empty: members are kept here, by name.
@@ -149,6 +153,13 @@ pub enum Change {
         pool: String,
         round: Option<Rebalance>,
     },
+    PutRelease {
+        pool: String,
+        release: Box<Release>,
+    },
+    RemoveRelease {
+        pool: String,
+    },
 }
 
 impl Desired {
@@ -158,7 +169,16 @@ impl Desired {
             Change::Listeners { listeners } => self.listeners = listeners,
             Change::Keys { keys } => self.keys = keys,
             Change::PutPool { name, pool } => drop(self.pools.insert(name, *pool)),
-            Change::RemovePool { name } => drop(self.pools.remove(&name)),
+            Change::RemovePool { name } => {
+                self.pools.remove(&name);
+                self.releases.remove(&name);
+            }
+            Change::PutRelease { pool, release } => {
+                if self.pools.contains_key(&pool) {
+                    self.releases.insert(pool, *release);
+                }
+            }
+            Change::RemoveRelease { pool } => drop(self.releases.remove(&pool)),
             Change::PutSettings { name, settings } => {
                 if let Some(pool) = self.pools.get_mut(&name) {
                     pool.settings = *settings;
@@ -203,7 +223,12 @@ impl Snapshot {
                     members.retain(|member, _| pool.members.contains_key(member));
                 }
             }
-            Change::Listeners { .. } | Change::Keys { .. } | Change::PutSettings { .. } | Change::PutMember { .. } => {}
+            Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::PutSettings { .. }
+            | Change::PutMember { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. } => {}
         }
     }
 
@@ -215,8 +240,10 @@ impl Snapshot {
             | Change::PutSettings { name: pool, .. }
             | Change::PutMember { pool, .. }
             | Change::RemoveMember { pool, .. }
+            // It would be seen in one cohort alone.
+            | Change::PutRelease { pool, .. }
             | Change::Rebalance { pool, round: None } => drop(self.rebalances.remove(pool)),
-            Change::Rebalance { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
+            Change::Rebalance { .. } | Change::RemoveRelease { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
         }
     }
 

@@ -9,6 +9,7 @@ pub mod desired;
 pub mod drain;
 pub mod message;
 pub mod rebalance;
+pub mod release;
 pub mod spec;
 pub mod status;
 pub mod token_age;

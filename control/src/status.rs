@@ -1,6 +1,9 @@
 //! What is seen: health, and what a data plane reports of its work.
 
-use crate::cost::{Hot, Moved, RouteStats};
+use crate::{
+    cost::{Hot, Moved, RouteStats},
+    release::{By, Signal, TIMES},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,6 +54,9 @@ pub struct PoolStats {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,
     pub backends: BTreeMap<String, BackendStats>,
+    /// What its release has shown; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseStats>,
     /// All of it, in order; absent where it has not changed since the report before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Vec<Moved>>,
@@ -63,6 +69,46 @@ pub struct PoolStats {
     /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
     #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub ages: Counts,
+}
+
+/// What a data plane has seen of a release since it began, or since the data plane started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseStats {
+    /// Of which release.
+    pub id: u32,
+    /// One for each share that was released, in hundredths of a percent and in order.
+    pub stages: Vec<StageStats>,
+    pub requests: By<u64>,
+    /// From the request's head to the response's, in microseconds.
+    pub latency: By<Quantiles>,
+    /// Responses that tell of a cache, and those where it was hit.
+    #[serde(default)]
+    pub cached: By<u64>,
+    #[serde(default)]
+    pub hits: By<u64>,
+    /// One session in `2^sampled` is followed.
+    #[serde(default)]
+    pub sampled: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+}
+
+/// What was seen while one share was released.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageStats {
+    pub share: u16,
+    /// Sessions that were first seen in their cohort then.
+    pub sessions: By<u64>,
+    /// The released ones of them that were first sent to another backend than their own then.
+    #[serde(default)]
+    pub elsewhere: u64,
+    /// Sessions that showed a signal for the n-th time then, each n of [`TIMES`]. A session is counted once for each.
+    pub shown: BTreeMap<Signal, [By<u64>; TIMES.len()]>,
 }
 
 /// What was seen of the tokens that one key has sealed, in all pools.

@@ -8,11 +8,12 @@ use control::{
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     rebalance::Rebalance,
+    release::{By, Finding, Passed, Percent, RampPlan, Release, ReleaseState, Signal, Stopped, Watch},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
-    status::{BackendStats, Health, KeyStats, PoolStats, Stats},
+    status::{BackendStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -177,6 +178,54 @@ fn adopting() -> Vec<Change> {
     vec![Change::PutSettings { name: "shop".into(), settings }]
 }
 
+/// A release that has just begun.
+fn begun() -> Release {
+    let steps = [0.25, 10.0, 100.0].map(|step| Percent::new(step).unwrap()).into();
+    let watch = Watch {
+        login_path: Some("/login".into()),
+        session_cookie: Some("JSESSIONID".into()),
+        cache_header: Some("X-Cache".into()),
+        cache_hit: "HIT".into(),
+    };
+    let plan = RampPlan { steps, hold: Span::from_secs(600), harm: 0.1, alpha: 0.01, watch };
+    let since = 1_790_000_000_000;
+    let state = ReleaseState::Running;
+    Release { id: 77, plan, state, step: 0, since, step_since: since, passed: Vec::new(), stopped: None }
+}
+
+/// A release in each of its states.
+fn releases() -> Vec<Change> {
+    let (sessions, shown) = (By { released: 12, control: 108 }, By { released: 8, control: 1 });
+    let percent = Percent::new(0.25).unwrap();
+    let passed = vec![Passed { percent, until: 1_790_000_600_000, sessions, detectable: 0.0825 }];
+    let finding = Some(Finding { signal: Signal::NewSession, times: 2, sessions, shown, p_value: 0.0001 });
+    let stopped = Some(Stopped { at: 1_790_000_700_000, reason: "harm".into(), finding });
+    let plan = RampPlan { watch: Watch::default(), ..begun().plan };
+    let releases = [
+        begun(),
+        Release { state: ReleaseState::Finished, step: 2, passed: passed.clone(), ..begun() },
+        Release { state: ReleaseState::Stopped, plan, step: 1, passed, stopped, ..begun() },
+    ];
+    let put = releases.map(|release| Change::PutRelease { pool: "shop".into(), release: Box::new(release) });
+    put.into_iter().chain([Change::RemoveRelease { pool: "shop".into() }]).collect()
+}
+
+fn releasing() -> Snapshot {
+    let desired = Desired { releases: [("shop".to_owned(), begun())].into(), ..Desired::default() };
+    Snapshot { generation: 101, desired, ..Snapshot::default() }
+}
+
+fn release_stats() -> Stats {
+    let (one, two) = (By { released: 1, control: 9 }, By { released: 2, control: 18 });
+    let shown = [(Signal::Denied, [one, By::default(), By::default(), By::default(), By::default()])].into();
+    let stages = vec![StageStats { share: 1_000, sessions: two, elsewhere: 1, shown }, StageStats::default()];
+    let quantiles = Quantiles { p50: 100, p90: 200, p99: 300 };
+    let latency = By { released: quantiles, control: quantiles };
+    let release = ReleaseStats { id: 77, stages, requests: two, latency, cached: two, hits: one, sampled: 3 };
+    let pool = PoolStats { release: Some(release), ..PoolStats::default() };
+    Stats { pools: [("shop".to_owned(), pool)].into(), ..Stats::default() }
+}
+
 fn observed() -> Observed {
     Observed { health: Health::Down, resolved: Some("10.0.0.7:8080".parse().unwrap()) }
 }
@@ -187,6 +236,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
         listeners: listeners(),
         pools: [(shop.clone(), pool())].into(),
         keys: vec![Key([1; 32]), Key([2; 32])],
+        ..Desired::default()
     };
     let observed_all = [(shop.clone(), [(app.clone(), observed())].into())].into();
     let changes = vec![
@@ -215,6 +265,8 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
         ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
         ToDataplane::Delta { base: 99, generation: 100, changes: closing() },
+        ToDataplane::Delta { base: 100, generation: 101, changes: releases() },
+        ToDataplane::Snapshot { snapshot: Box::new(releasing()) },
         ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
     ]
 }
@@ -241,6 +293,7 @@ fn to_admin() -> Vec<ToAdmin> {
     let pool = PoolStats {
         counts: counts("pinned"),
         requests_queued: 1,
+        release: None,
         backends,
         ledger: Some(ledger),
         hot: Some(hot),
@@ -268,6 +321,7 @@ fn to_admin() -> Vec<ToAdmin> {
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
         ToAdmin::Stats { stats: Box::new(stats) },
         ToAdmin::Stats { stats: Box::default() },
+        ToAdmin::Stats { stats: Box::new(release_stats()) },
         ToAdmin::Failing { pool: "shop".into(), backend: "app-1".into(), reason: "connection refused".into() },
         ToAdmin::Stats { stats: Box::new(cold) },
     ]

@@ -94,7 +94,7 @@ fn dataplane(folder: &std::path::Path, backend: SocketAddr) -> SocketAddr {
     config.global.workers = Workers::Count(1);
     config.global.state_dir = folder.to_owned();
     config.global.runtime_dir = folder.to_owned();
-    let desired = Desired { listeners: vec![listener], pools, keys: vec![Key([7; 32])] };
+    let desired = Desired { listeners: vec![listener], pools, keys: vec![Key([7; 32])], ..Desired::default() };
     let snapshot = Snapshot { generation: 1, desired, ..Snapshot::default() };
     std::fs::write(config.global.snapshot_path(), serde_json::to_vec(&snapshot).unwrap()).unwrap();
     let (ready, is_ready) = mpsc::channel();

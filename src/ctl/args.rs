@@ -39,6 +39,8 @@ pub(crate) enum Action {
     },
     /// Move sessions from backends that have more than their share to those that have less.
     Rebalance(Rebalance),
+    /// Let a share of the sessions go, and see whether the backends are stateless by now. Without a plan: how that goes.
+    Release(Release),
     /// Add a backend, or change the address or weight of one.
     Add {
         #[command(flatten)]
@@ -111,6 +113,52 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+}
+
+/// What is left out has the default that the API tells.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Release {
+    /// The pool.
+    pub(crate) pool: String,
+    /// Begin by the plan that there is by default: 1, 5, 10, 25, 50 and 100 %.
+    #[arg(long)]
+    pub(crate) begin: bool,
+    /// Release this share of the sessions, in percent, and no more.
+    #[arg(long, value_name = "PERCENT", conflicts_with = "steps")]
+    pub(crate) percent: Option<f64>,
+    /// Release these shares one after the other.
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
+    pub(crate) steps: Vec<f64>,
+    /// How long to hold each step at least. [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) hold: Option<Span>,
+    /// The share of the released sessions, 0.005 to 1, that may come to harm unseen. [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) harm: Option<f64>,
+    /// How likely it may stop by mere luck, 0.0001 to 0.2. [default: 0.01]
+    #[arg(long, value_name = "PROBABILITY")]
+    pub(crate) alpha: Option<f64>,
+    /// A redirect to this path says that a session is not known.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) login_path: Option<String>,
+    /// The application's session cookie.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session_cookie: Option<String>,
+    /// The response header that tells whether a cache was hit.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cache_header: Option<String>,
+    /// What that header has where one was. [default: HIT]
+    #[arg(long, value_name = "TEXT", requires = "cache_header")]
+    pub(crate) cache_hit: Option<String>,
+    /// End it: its sessions are back on their pins.
+    #[arg(long, conflicts_with_all = ["begin", "percent", "steps", "hold", "harm", "alpha", "login_path", "session_cookie", "cache_header", "wait"])]
+    pub(crate) stop: bool,
+    /// Follow it until it has stopped (exit code 1) or has come to its end.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// The longest to wait. [default: no limit]
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    pub(crate) timeout: Option<Span>,
 }
 
 #[derive(Debug, Subcommand)]

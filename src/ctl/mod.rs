@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod client;
 mod keys;
 mod progress;
+mod release;
 mod rolling;
 mod show;
 mod stickiness;
@@ -38,6 +39,16 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
         && !arguments.json
     {
         return drain(&client, backend, how, timeout.to_std());
+    }
+    if let Action::Release(wanted) = &arguments.action
+        && wanted.wait
+    {
+        if arguments.json {
+            return Err(Failure::general(
+                "to wait is to make many calls, with no one answer to print: leave out --json",
+            ));
+        }
+        return release::wait(&client, wanted);
     }
     let call = Call::of(&arguments.action);
     let answer = client.call(call.method, &call.path, call.body.as_ref(), call.patience)?;
@@ -111,6 +122,14 @@ impl Call {
                 Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
             }
             Action::Rebalance(rebalance) => Self::rebalance(rebalance),
+            Action::Release(wanted) => {
+                let read = Self::read(release::path(&wanted.pool), release::show);
+                match (wanted.stop, release::plan(wanted)) {
+                    (true, _) => Self { method: "DELETE", show: release::written, ..read },
+                    (false, Some(plan)) => Self { method: "PUT", body: Some(plan), show: release::written, ..read },
+                    (false, None) => read,
+                }
+            }
             Action::Add { backend, address, weight, backup } => {
                 let mut body = json!({ "address": address, "backup": backup });
                 if let Some(weight) = weight {

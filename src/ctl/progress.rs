@@ -13,6 +13,34 @@ use std::{
 const ASK_EVERY: Duration = Duration::from_millis(500);
 const BAR: usize = 30;
 
+/// A line that is drawn anew on a terminal, and written again elsewhere where it has changed.
+#[derive(Debug)]
+pub(super) struct Line {
+    redrawn: bool,
+    shown: String,
+}
+
+impl Line {
+    pub(super) fn new() -> Self {
+        Self { redrawn: io::stdout().is_terminal(), shown: String::new() }
+    }
+
+    pub(super) fn show(&mut self, text: &str) -> Result<(), Failure> {
+        if self.redrawn {
+            output::print(&format!("\r\x1b[K{text}"))?;
+        } else if text != self.shown {
+            output::print(&format!("{text}\n"))?;
+        }
+        text.clone_into(&mut self.shown);
+        Ok(())
+    }
+
+    /// Leaves it as it is.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        if self.redrawn { output::print("\n") } else { Ok(()) }
+    }
+}
+
 /// How a wait has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
@@ -28,8 +56,7 @@ pub(super) enum Waited {
 /// Asks for the backend at `path` until its drain leaves nothing, or time is up, and shows how far it is.
 pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waited, Failure> {
     let deadline = Instant::now() + limit;
-    let redrawn = io::stdout().is_terminal();
-    let mut shown = String::new();
+    let mut shown = Line::new();
     let mut last = 0;
     let waited = loop {
         let Some(backend) = client.find(path, PATIENCE)? else { break ended(last) };
@@ -41,13 +68,7 @@ pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waite
         if progress.is_null() {
             break ended(last + backend["requests_in_flight"].as_u64().unwrap_or(0));
         }
-        let text = line(progress);
-        if redrawn {
-            output::print(&format!("\r\x1b[K{text}"))?;
-        } else if text != shown {
-            output::print(&format!("{text}\n"))?;
-        }
-        shown = text;
+        shown.show(&line(progress))?;
         if progress["empty"] == true {
             break Waited::Empty;
         }
@@ -57,9 +78,7 @@ pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waite
         }
         thread::sleep(ASK_EVERY.min(left));
     };
-    if redrawn {
-        output::print("\n")?;
-    }
+    shown.end()?;
     Ok(waited)
 }
 

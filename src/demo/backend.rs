@@ -1,13 +1,13 @@
 //! A shop that keeps its sessions in memory: the kind of backend that needs a sticky balancer.
 
+use super::carts::{Carts, Session};
 use crate::{cli, failure::Failure};
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -29,7 +29,11 @@ pub(crate) fn run(arguments: &cli::DemoBackend) -> Result<(), Failure> {
         drop(io::copy(&mut io::stdin(), &mut io::sink()));
         process::exit(0);
     });
-    let shop = Arc::new(Shop { name: arguments.name.clone(), sessions: Mutex::default() });
+    let carts = match &arguments.carts {
+        Some(folder) => Carts::shared(folder).map_err(Failure::doing("can't make the folder of the carts"))?,
+        None => Carts::own(),
+    };
+    let shop = Arc::new(Shop { name: arguments.name.clone(), carts });
     for client in listener.incoming().flatten() {
         let shop = Arc::clone(&shop);
         // A client that goes away ends its own connection and nothing else.
@@ -43,7 +47,7 @@ fn serve(shop: &Shop, client: &TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client);
     while let Some(request) = read_request(&mut reader)? {
-        let Reply { status, cookie, text } = shop.answer(&request);
+        let Reply { status, cookie, text } = shop.answer(&request)?;
         let cookie = cookie.map(|id| format!("Set-Cookie: {COOKIE}={id}; Path=/; HttpOnly\r\n")).unwrap_or_default();
         let body = if request.method == "HEAD" { "" } else { text.as_str() };
         let connection = if request.keep { "keep-alive" } else { "close" };
@@ -114,12 +118,7 @@ fn cookie(header: &str) -> Option<&str> {
 
 struct Shop {
     name: String,
-    sessions: Mutex<HashMap<String, Session>>,
-}
-
-struct Session {
-    user: String,
-    cart: Vec<String>,
+    carts: Carts,
 }
 
 struct Reply {
@@ -130,41 +129,55 @@ struct Reply {
 }
 
 impl Shop {
-    fn answer(&self, request: &Request) -> Reply {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = request.session.as_ref().and_then(|id| sessions.get_mut(id));
-        match (request.method.as_str(), request.path.as_str(), session) {
-            ("GET" | "HEAD", "/health", _) => self.ok("is well"),
-            ("POST", "/login", _) => {
-                let Some(user) = argument(&request.query, "user") else {
-                    return self.reply("400 Bad Request", "say who you are, as in /login?user=ada");
-                };
-                let id = format!("{:016x}", RandomState::new().hash_one(&user));
-                let welcome = format!("welcome, {user}");
-                sessions.insert(id.clone(), Session { user, cart: Vec::new() });
-                Reply { cookie: Some(id), ..self.ok(&welcome) }
+    fn answer(&self, request: &Request) -> io::Result<Reply> {
+        if let ("POST", "/login") = (request.method.as_str(), request.path.as_str()) {
+            return self.login(request);
+        }
+        let known = request.session.as_ref().map(|id| self.carts.with(id, |session| self.shop(request, session)));
+        let known = known.transpose()?.flatten();
+        Ok(known.unwrap_or_else(|| match (request.method.as_str(), request.path.as_str()) {
+            ("GET" | "HEAD", "/health") => self.ok("is well"),
+            ("GET" | "HEAD", "/") => self.ok("hello, stranger"),
+            ("GET" | "HEAD" | "POST", "/cart" | "/checkout") => {
+                self.reply("401 Unauthorized", "no such session, please log in")
             }
-            ("GET" | "HEAD", "/", Some(session)) => self.ok(&format!("hello, {}", session.user)),
-            ("GET" | "HEAD", "/", None) => self.ok("hello, stranger"),
-            ("GET" | "HEAD", "/cart", Some(Session { user, cart })) => {
-                self.ok(&format!("{user}'s cart: {}", listed(cart)))
-            }
-            ("POST", "/cart", Some(Session { user, cart })) => {
+            _ => self.no_such_page(),
+        }))
+    }
+
+    fn login(&self, request: &Request) -> io::Result<Reply> {
+        let Some(user) = argument(&request.query, "user") else {
+            return Ok(self.reply("400 Bad Request", "say who you are, as in /login?user=ada"));
+        };
+        let id = format!("{:016x}", RandomState::new().hash_one(&user));
+        let welcome = format!("welcome, {user}");
+        self.carts.begin(&id, Session { user, cart: Vec::new() })?;
+        Ok(Reply { cookie: Some(id), ..self.ok(&welcome) })
+    }
+
+    fn shop(&self, request: &Request, Session { user, cart }: &mut Session) -> Reply {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET" | "HEAD", "/health") => self.ok("is well"),
+            ("GET" | "HEAD", "/") => self.ok(&format!("hello, {user}")),
+            ("GET" | "HEAD", "/cart") => self.ok(&format!("{user}'s cart: {}", listed(cart))),
+            ("POST", "/cart") => {
                 let Some(item) = argument(&request.query, "item") else {
                     return self.reply("400 Bad Request", "say what to add, as in /cart?item=tea");
                 };
                 cart.push(item);
                 self.ok(&format!("{user}'s cart: {}", listed(cart)))
             }
-            ("POST", "/checkout", Some(Session { user, cart })) => {
+            ("POST", "/checkout") => {
                 let bought = listed(&std::mem::take(cart));
                 self.ok(&format!("{user} bought: {bought}"))
             }
-            ("GET" | "HEAD" | "POST", "/cart" | "/checkout", _) => {
-                self.reply("401 Unauthorized", "no such session, please log in")
-            }
-            _ => self.reply("404 Not Found", "there is /, /login, /cart and /checkout"),
+            ("GET" | "HEAD", "/checkout") => self.reply("401 Unauthorized", "no such session, please log in"),
+            _ => self.no_such_page(),
         }
+    }
+
+    fn no_such_page(&self) -> Reply {
+        self.reply("404 Not Found", "there is /, /login, /cart and /checkout")
     }
 
     fn ok(&self, text: &str) -> Reply {
@@ -207,13 +220,13 @@ mod tests {
         let cookie = session.map(|id| format!("Cookie: lb-affinity=x; {COOKIE}={id}\r\n")).unwrap_or_default();
         let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{cookie}Content-Length: 2\r\n\r\nhi");
         let request = read_request(&mut text.as_bytes()).unwrap().unwrap();
-        let Reply { status, cookie, text } = shop.answer(&request);
+        let Reply { status, cookie, text } = shop.answer(&request).unwrap();
         (status[..3].to_owned(), cookie, text)
     }
 
     #[test]
     fn a_session_shops_and_is_unknown_elsewhere() {
-        let shop = |name: &str| Shop { name: name.to_owned(), sessions: Mutex::default() };
+        let shop = |name: &str| Shop { name: name.to_owned(), carts: Carts::own() };
         let (here, elsewhere) = (shop("cart-1"), shop("cart-2"));
         assert_eq!(ask(&here, "GET", "/cart", None).0, "401");
         let (status, id, text) = ask(&here, "POST", "/login?user=Ada+L%C3%A9", None);

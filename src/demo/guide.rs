@@ -10,11 +10,13 @@ pub(super) struct Guide<'a> {
     pub(super) file: &'a Path,
     /// This very executable.
     pub(super) command: &'a Path,
+    /// The backends share their carts.
+    pub(super) shared: bool,
 }
 
 impl fmt::Display for Guide<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { proxy, admin, members, spare, file, command } = self;
+        let Self { proxy, admin, members, spare, file, command, shared } = self;
         let command = command.display();
         writeln!(f, "\nSteadfast runs. Ctrl-C ends all of it.\n")?;
         writeln!(f, "  proxy    http://{proxy}")?;
@@ -24,10 +26,14 @@ impl fmt::Display for Guide<'_> {
             writeln!(f, "  {:<8} http://{}   pid {}", backend.name, backend.address, backend.pid())?;
         }
         writeln!(f, "  {:<8} http://{}   pid {}, not in the pool yet", spare.name, spare.address, spare.pid())?;
+        let carts = match shared {
+            true => "The backends keep sessions and carts in a store that they share.",
+            false => "Each backend keeps sessions and carts in its own memory alone.",
+        };
         write!(
             f,
             "
-Each backend keeps sessions and carts in its own memory alone.
+{carts}
 
 1. A session stays on its backend: log in, fill the cart, look at it again and again.
 
@@ -64,6 +70,21 @@ Each backend keeps sessions and carts in its own memory alone.
 
 ",
             spare.address, spare.name
+        )?;
+        let end = match shared {
+            true => "Any backend can serve any of them: it runs to its end.",
+            false => "Their carts are in memory: it stops by itself, and they are back at them.",
+        };
+        write!(
+            f,
+            "5. Let a growing share of the users go to any backend. {end}
+
+  {command} ctl --admin {admin} release shop --steps 25,50,100 --hold 1s --harm 0.5
+  for i in $(seq 300); do rm -f jar; curl -so /dev/null -c jar 'http://{proxy}/login?user=u' -X POST
+    for j in 1 2 3 4; do curl -so /dev/null -c jar -b jar http://{proxy}/cart; done; done
+  {command} ctl --admin {admin} release shop
+
+"
         )
     }
 }

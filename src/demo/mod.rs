@@ -1,6 +1,7 @@
 //! The whole product on one machine, to be tried out: three backends, the supervisor with its two children, one folder.
 
 pub(crate) mod backend;
+mod carts;
 mod guide;
 
 use crate::{cli, failure::Failure, log, supervisor};
@@ -20,7 +21,9 @@ pub(crate) fn run(arguments: &cli::Demo) -> Result<(), Failure> {
     let options = arguments.log.options("warn");
     log::start("supervisor", &options);
     let folder = Folder::make().map_err(Failure::doing("can't make a folder for the demo"))?;
-    let backends = (1..=4).map(|number| Backend::start(format!("cart-{number}"))).collect::<io::Result<Vec<_>>>();
+    let carts = arguments.shared_carts.then(|| folder.0.join("carts"));
+    let start = |number| Backend::start(format!("cart-{number}"), carts.as_deref());
+    let backends = (1..=4).map(start).collect::<io::Result<Vec<_>>>();
     let backends = backends.map_err(Failure::doing("can't start the demo's backends"))?;
     // The last one is for the user to add.
     let (spare, members) = backends.split_last().expect("four were started");
@@ -28,7 +31,8 @@ pub(crate) fn run(arguments: &cli::Demo) -> Result<(), Failure> {
     fs::write(&file, configuration(arguments, &folder.0, members))?;
     supervisor::run(&file, &options, |addresses| {
         let (proxy, admin) = (addresses.listeners["web"].as_str(), addresses.admin.as_str());
-        let guide = Guide { proxy, admin, members, spare, file: &file, command: &command };
+        let shared = arguments.shared_carts;
+        let guide = Guide { proxy, admin, members, spare, file: &file, command: &command, shared };
         // The demo runs on where nobody reads along.
         drop(write!(io::stdout(), "{guide}"));
     })
@@ -96,9 +100,12 @@ struct Backend {
 }
 
 impl Backend {
-    fn start(name: String) -> io::Result<Self> {
+    fn start(name: String, carts: Option<&Path>) -> io::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args(["demo-backend", "--name", &name]);
+        if let Some(carts) = carts {
+            command.arg("--carts").arg(carts);
+        }
         // It ends when its standard input does, however this process dies; and Ctrl-C leaves it to finish what it serves.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut backend = Self { name, address: String::new(), process: command.spawn()? };

@@ -1,8 +1,11 @@
 use super::eventually;
 use super::process::{Running, steadfast};
-use std::process::Stdio;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
-/// The demo's backend: it keeps sessions in its own memory and says its name in every answer.
+/// The demo's backend: it keeps sessions in its own memory, unless it shares them, and says its name in every answer.
 #[derive(Debug)]
 pub struct Shop {
     pub name: String,
@@ -19,7 +22,19 @@ impl Shop {
     /// On a given port, as that of one which has ended.
     #[track_caller]
     pub fn start_at(name: &str, port: &str) -> Self {
-        let mut command = steadfast(["demo-backend", "--name", name, "--port", port]);
+        Self::run(name, steadfast(["demo-backend", "--name", name, "--port", port]))
+    }
+
+    /// One that keeps its sessions in a folder, together with all others that do.
+    #[track_caller]
+    pub fn sharing(name: &str, folder: &Path) -> Self {
+        let mut command = steadfast(["demo-backend", "--name", name]);
+        command.arg("--carts").arg(folder);
+        Self::run(name, command)
+    }
+
+    #[track_caller]
+    fn run(name: &str, mut command: Command) -> Self {
         // It ends with its standard input, so that it can't outlive the test.
         command.stdin(Stdio::piped());
         let process = Running::start(command);

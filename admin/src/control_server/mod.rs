@@ -94,7 +94,7 @@ pub(crate) async fn serve(state: Arc<State>, listener: UnixListener) {
 /// What happens to a connection, by its number.
 impl State {
     /// A data plane came. What it is to be sent first, and where what is to be sent later arrives.
-    fn connect(&self, peer: Peer, served: u64) -> (u64, Arc<Snapshot>, Outbox) {
+    pub(crate) fn connect(&self, peer: Peer, served: u64) -> (u64, Arc<Snapshot>, Outbox) {
         let mut shared = self.lock();
         if served > shared.snapshot.generation {
             tracing::warn!(served, ours = shared.snapshot.generation, "a data plane is ahead: was the store restored?");
@@ -134,7 +134,7 @@ impl State {
         self.planes.send_replace(());
     }
 
-    fn set_stats(&self, id: u64, report: Stats) {
+    pub(crate) fn set_stats(&self, id: u64, report: Stats) {
         let now = self.clock.millis();
         let mut shared = self.lock();
         let Shared { snapshot, peers, history, .. } = &mut *shared;
@@ -143,6 +143,9 @@ impl State {
             history.take(plane, peer.is_fresh, &report, &snapshot.desired, now);
             merge(Arc::make_mut(&mut peer.stats), report, &snapshot.desired);
             peer.reported_at = Some(clock::unix_millis());
+        }
+        if !snapshot.desired.releases.is_empty() {
+            self.releases.notify_one();
         }
         if self.follow_drains(&mut shared) {
             self.drains.notify_one();

@@ -151,6 +151,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         pool.counts = report.counts;
         pool.requests_queued = report.requests_queued;
         (pool.hot, pool.routes) = (report.hot, report.routes);
+        pool.release = report.release;
         pool.ledger = report.ledger.or(pool.ledger.take());
         pool.ages = report.ages;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));

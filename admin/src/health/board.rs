@@ -86,9 +86,12 @@ impl Board {
                 (name, None)
             }
             Change::PutMember { pool, name, .. } | Change::RemoveMember { pool, name } => (pool, Some(name)),
-            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. } => {
-                return;
-            }
+            Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
+            | Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => return,
         };
         match (snapshot.desired.pools.get(name), member) {
             (None, _) => self.remove_pool(name),

@@ -73,7 +73,9 @@ pub(super) fn follow(pools: &mut BTreeMap<String, Lives>, change: &Change, now: 
                 lives.end(name, now);
             }
         }
-        Change::PutSettings { .. }
+        Change::PutRelease { .. }
+        | Change::RemoveRelease { .. }
+        | Change::PutSettings { .. }
         | Change::Listeners { .. }
         | Change::Keys { .. }
         | Change::Observe { .. }

@@ -132,6 +132,8 @@ impl History {
             | Change::PutMember { .. }
             | Change::RemoveMember { .. }
             | Change::Listeners { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
             | Change::Observe { .. }
             | Change::Rebalance { .. } => {}
         }

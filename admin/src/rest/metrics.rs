@@ -8,7 +8,10 @@ use crate::{
     history::{keys, windows::Window},
     state::View,
 };
-use affinity::burn::Returning;
+use affinity::{
+    burn::Returning,
+    release::ramp::{Verdict, verdict},
+};
 use axum::{
     extract::State,
     http::header,
@@ -75,6 +78,7 @@ fn render(view: &View, app: &App) -> String {
     dataplane_counters(&mut page, view);
     key_counters(&mut page, view);
     pool_counters(&mut page, view);
+    release_gauges(&mut page, view);
     affinity_gauges(&mut page, view, app);
     let rows: Vec<_> = rows(view).collect();
     routes::counters(&mut page, view);
@@ -143,6 +147,41 @@ fn pool_counters(page: &mut Page, view: &View) {
         page.family(&name, "counter", count.help());
         for (pool, sum) in &sums {
             page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), value(sum, count.name()));
+        }
+    }
+}
+
+fn release_gauges(page: &mut Page, view: &View) {
+    let releases: Vec<_> = view
+        .snapshot
+        .desired
+        .releases
+        .iter()
+        .map(|(pool, release)| {
+            let judged = view.judged(pool, release);
+            let finding = release.stopped.as_ref().map_or(judged.worst, |stopped| stopped.finding);
+            let verdict = match verdict(release, &judged) {
+                Verdict::NotEnoughTraffic => 0.0,
+                Verdict::LooksStateless => 1.0,
+                Verdict::IsNot => 2.0,
+            };
+            let p_value = finding.map_or(1.0, |finding| finding.p_value);
+            (pool, [f64::from(release.basis_points()) / 10_000.0, verdict, p_value])
+        })
+        .collect();
+    let gauges = [
+        ("share", "The share of the sessions that is released, 0 to 1."),
+        (
+            "verdict",
+            "What a release says of the backends: 0 not enough traffic, 1 they look stateless, 2 they are not.",
+        ),
+        ("p_value", "How likely mere luck is to look as bad for the released sessions at any time, at most."),
+    ];
+    for (at, (gauge, help)) in gauges.into_iter().enumerate() {
+        let name = format!("steadfast_pool_release_{gauge}");
+        page.family(&name, "gauge", help);
+        for (pool, values) in &releases {
+            page.sample(&name, format_args!("{{pool=\"{pool}\"}}"), values[at]);
         }
     }
 }

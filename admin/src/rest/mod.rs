@@ -16,6 +16,10 @@ mod pools;
 mod preview;
 pub(crate) mod problem;
 mod rebalance;
+mod release;
+#[cfg(test)]
+mod release_tests;
+mod release_view;
 mod request;
 mod schemas;
 mod stickiness;
@@ -67,6 +71,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::read, pools::put, pools::remove))
         .routes(routes!(stickiness::read))
         .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
+        .routes(routes!(release::read, release::put, release::remove))
         .routes(routes!(backends::list))
         .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
         .routes(routes!(admin_state::drain))

@@ -209,7 +209,9 @@ fn table(snapshot: &Snapshot, pool: &str) -> Arc<PoolTable> {
 
 /// `now` in Unix milliseconds.
 fn tell(view: &View, pool: &str, question: &Preview, now: u64) -> Result<PreviewView, Refusal> {
-    let (sections, snapshot) = (BTreeMap::new(), alone(&view.snapshot, pool));
+    let (sections, mut snapshot) = (BTreeMap::new(), alone(&view.snapshot, pool));
+    // Whom a release lets go is told by another call.
+    snapshot.desired.releases.clear();
     let incarnation = u32::MAX;
     let current = Current { snapshot: &snapshot, sections: &sections, incarnation, now };
     let mut changed = apply(&current, question.plan(&current, pool)?);

@@ -112,6 +112,10 @@ impl From<Refusal> for Problem {
                 let detail = format!("there is no listener `{listener}`{}", those_there_are("listeners", &known));
                 Self::new(StatusCode::NOT_FOUND, "no-such-listener", "No such listener", detail)
             }
+            Refusal::NoRelease { pool } => {
+                let detail = format!("pool `{pool}` has no release; PUT begins one");
+                Self::new(StatusCode::NOT_FOUND, "no-release", "No release", detail)
+            }
             Refusal::NoKey { key, known } => {
                 let detail = format!("there is no key `{key}`{}", those_there_are("keys", &known));
                 Self::new(StatusCode::NOT_FOUND, "no-such-key", "No such key", detail)
@@ -139,6 +143,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
             Refusal::CantRebalance(detail) => conflict("cant-rebalance", "The pool can't be rebalanced", detail),
+            Refusal::CantRelease(detail) => conflict("cant-release", "The pool can't release its sessions", detail),
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
                 let detail = format!(

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod modes;
+mod release;
 
 use control::check::MAX_NAME;
 use serde_json::{Map, Value, json};
@@ -100,13 +101,12 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Affinity"], cookie_rules());
     merge(&mut schemas["PoolBody"], overload_rules());
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
-    modes::refine(&mut schemas["Affinity"]);
-    merge(&mut schemas["AffinityRule"], modes::rule());
-    merge(&mut schemas["AffinityHeader"], modes::header());
+    modes::refine(schemas);
     adopt::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());
     }
+    release::refine(schemas);
     for change in schemas["Preview"]["oneOf"].as_array_mut().into_iter().flatten() {
         merge(change, json!({ "additionalProperties": false }));
     }

@@ -48,6 +48,8 @@ impl Drains {
             Change::RemoveMember { pool, name } => drop(self.0.remove(&(pool.clone(), name.clone()))),
             Change::PutMember { .. }
             | Change::PutSettings { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
             | Change::Observe { .. }

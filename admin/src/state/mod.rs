@@ -10,6 +10,8 @@ pub(crate) mod precondition;
 pub(crate) mod rebalance;
 mod rebalancing;
 pub(crate) mod refusal;
+pub(crate) mod release_plan;
+pub(crate) mod releases;
 pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
@@ -63,6 +65,8 @@ pub(crate) struct State {
     pub(crate) due: Notify,
     /// Rung when the drains changed.
     pub(crate) drains: Notify,
+    /// Rung when a data plane has reported while there are releases.
+    pub(crate) releases: Notify,
     reserve: Notify,
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -107,13 +111,18 @@ impl State {
         let stored = store.load()?;
         let clock = clock::Monotonic::start();
         let generation = stored.bound + 1;
-        let pools = if config.membership.source == Source::Api { stored.pools } else { BTreeMap::new() };
+        let (pools, releases) = match config.membership.source {
+            Source::Api => (stored.pools, stored.releases),
+            Source::File => Default::default(),
+        };
         let desired = Desired { pools, ..Desired::default() };
         let plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
         let mut writer = Writer::new(store, &config, stored.sections);
         let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?, clock::unix_millis());
         let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
-        let changes = restored.chain(plan.changes).chain([keyring::change(&entries)]).collect();
+        let releases =
+            releases.into_iter().map(|(pool, release)| Change::PutRelease { pool, release: Box::new(release) });
+        let changes = restored.chain(plan.changes).chain(releases).chain([keyring::change(&entries)]).collect();
         shared.publish(changes, clock.millis());
         shared.added = keyring::added(&entries);
         Ok(Arc::new(Self {
@@ -126,6 +135,7 @@ impl State {
             planes: watch::Sender::new(()),
             due: Notify::new(),
             drains: Notify::new(),
+            releases: Notify::new(),
             reserve: Notify::new(),
             stopping: watch::Sender::new(false),
         }))

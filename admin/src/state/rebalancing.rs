@@ -8,7 +8,7 @@ use super::{
     shared::Shared,
 };
 use crate::{clock, events::Kind};
-use control::{counters::PoolCount, desired::Change, rebalance::Rebalance};
+use control::{counters::PoolCount, desired::Change, rebalance::Rebalance, release::ReleaseState};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -24,6 +24,13 @@ impl State {
         let refused = |what: &str, mend: &str| Refusal::CantRebalance(format!("{what} in pool `{name}`; {mend}"));
         if let Some((what, mend)) = why_not(affinity, &wish) {
             return Err(refused(what, mend));
+        }
+        let release = shared.snapshot.desired.releases.get(name);
+        if release.is_some_and(|release| release.state == ReleaseState::Running) {
+            return Err(refused(
+                "sessions are being released, and what moves would be seen in one cohort alone",
+                "end that first",
+            ));
         }
         let Some(bearers) = bearers(&shared.snapshot, shared.peers.iter(), name) else {
             return Err(refused("no data plane has told yet how many sessions there are", "try again in a second"));

@@ -21,6 +21,9 @@ pub(crate) enum Refusal {
         listener: String,
         known: Vec<String>,
     },
+    NoRelease {
+        pool: String,
+    },
     /// What the client wanted to change is not what it saw; `current` is its tag now, absent where it isn't there.
     Precondition {
         current: Option<String>,
@@ -36,6 +39,8 @@ pub(crate) enum Refusal {
     CantDrain(String),
     /// The pool's sessions can't be moved for an even load, and what can be done.
     CantRebalance(String),
+    /// The pool's sessions can't be released, and what can be done.
+    CantRelease(String),
     /// Sessions need the key, and what can be done.
     KeyInUse(String),
     Wrong(Vec<Problem>),

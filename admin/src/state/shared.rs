@@ -8,6 +8,7 @@ use crate::{
 use control::{
     desired::{Change, Observed, Snapshot},
     message::{ToDataplane, to_line},
+    release::ReleaseState,
 };
 use serde_json::{Value, json};
 use std::{
@@ -120,7 +121,12 @@ impl Shared {
             }
             Change::RemoveMember { pool, name } => drop(touched.remove(&(pool.clone(), name.clone()))),
             Change::RemovePool { name } => touched.retain(|(pool, _)| pool != name),
-            Change::PutPool { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Rebalance { .. } => {}
+            Change::PutPool { .. }
+            | Change::Rebalance { .. }
+            | Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. } => {}
         }
     }
 
@@ -166,6 +172,23 @@ impl Shared {
                 });
                 (Kind::Health, data)
             }
+            Change::PutRelease { pool, release } => {
+                let known = self.snapshot.desired.releases.get(pool).filter(|known| known.id == release.id);
+                let change = match release.state {
+                    ReleaseState::Stopped => "stopped",
+                    ReleaseState::Finished => "finished",
+                    ReleaseState::Running if known.is_some() => "stepped",
+                    ReleaseState::Running => "began",
+                };
+                let data = json!({
+                    "pool": pool, "change": change, "percent": f64::from(release.basis_points()) / 100.0,
+                    "reason": release.stopped.as_ref().map(|stopped| &stopped.reason), "generation": generation,
+                });
+                (Kind::Release, data)
+            }
+            Change::RemoveRelease { pool } => {
+                (Kind::Release, json!({ "pool": pool, "change": "ended", "generation": generation }))
+            }
             Change::Listeners { .. } | Change::Rebalance { .. } => return None,
         })
     }
@@ -195,6 +218,8 @@ impl Step<'_> {
             | Change::PutSettings { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
             | Change::Observe { .. }
             | Change::Rebalance { .. } => {}
         }

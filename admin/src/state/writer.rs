@@ -55,7 +55,10 @@ impl Writer {
         if store.is_none() && self.source == Source::Api {
             let pools = snapshot.desired.pools.iter();
             let whole = pools.map(|(name, pool)| Change::PutPool { name: name.clone(), pool: Box::new(pool.clone()) });
-            batch.changes = whole.chain(batch.changes).collect();
+            let releases = snapshot.desired.releases.iter();
+            let releases = releases
+                .map(|(pool, release)| Change::PutRelease { pool: pool.clone(), release: Box::new(release.clone()) });
+            batch.changes = whole.chain(releases).chain(batch.changes).collect();
             batch.clear = true;
             batch.sections.get_or_insert_with(|| self.sections.clone());
         }

@@ -7,6 +7,7 @@ mod tests;
 use crate::error::Error;
 use control::{
     desired::{Change, Member, PoolState},
+    release::Release,
     spec::Pool,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
@@ -27,6 +28,7 @@ const CACHE_BYTES: usize = 16 << 20;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
 const MEMBERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("members");
+const RELEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("releases");
 const SECTIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sections");
 
 /// A pool's section of the configuration file as it was last seen. Kept as it was and not as a hash, so that a setting
@@ -44,6 +46,7 @@ pub(crate) type Sections = BTreeMap<String, Section>;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) pools: BTreeMap<String, PoolState>,
+    pub(crate) releases: BTreeMap<String, Release>,
     pub(crate) sections: Sections,
     /// No generation above this one was ever given out.
     pub(crate) bound: u64,
@@ -52,7 +55,7 @@ pub(crate) struct Stored {
 /// What one commit writes, all of it or nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
-    /// Forget all pools and members first.
+    /// Forget all pools, members and releases first.
     pub(crate) clear: bool,
     /// Changes to what is not stored (listeners, keys, what is observed) are passed over.
     pub(crate) changes: Vec<Change>,
@@ -123,6 +126,7 @@ impl Store {
             let members = stored.pools.get_mut(pool).map(|pool| &mut pool.members);
             members.ok_or_else(|| damaged(format!("there is no pool `{pool}`")))?.insert(name.to_owned(), member);
         }
+        stored.releases = releases(&transaction)?;
         for row in transaction.open_table(SECTIONS).map_err(damaged)?.iter().map_err(damaged)? {
             let (name, section) = row.map_err(damaged)?;
             let section = parse(section.value(), || format!("section `{}`", name.value()))?;
@@ -139,11 +143,15 @@ impl Store {
             if let Some(bound) = batch.bound {
                 meta.insert("bound", bound)?;
             }
-            let mut tables =
-                Tables { settings: transaction.open_table(SETTINGS)?, members: transaction.open_table(MEMBERS)? };
+            let mut tables = Tables {
+                settings: transaction.open_table(SETTINGS)?,
+                members: transaction.open_table(MEMBERS)?,
+                releases: transaction.open_table(RELEASES)?,
+            };
             if batch.clear {
                 tables.settings.retain(|_, _| false)?;
                 tables.members.retain(|_, _| false)?;
+                tables.releases.retain(|_, _| false)?;
             }
             for change in &batch.changes {
                 tables.write(change)?;
@@ -160,9 +168,27 @@ impl Store {
     }
 }
 
+/// None where the store is older than they are.
+fn releases(transaction: &redb::ReadTransaction) -> Result<BTreeMap<String, Release>, String> {
+    let table = match transaction.open_table(RELEASES) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(damaged(error)),
+    };
+    let mut releases = BTreeMap::new();
+    for row in table.iter().map_err(damaged)? {
+        let (pool, release) = row.map_err(damaged)?;
+        let pool = pool.value().to_owned();
+        let release = parse(release.value(), || format!("the release of pool `{pool}`"))?;
+        releases.insert(pool, release);
+    }
+    Ok(releases)
+}
+
 struct Tables<'t> {
     settings: redb::Table<'t, &'static str, &'static [u8]>,
     members: redb::Table<'t, (&'static str, &'static str), &'static [u8]>,
+    releases: redb::Table<'t, &'static str, &'static [u8]>,
 }
 
 impl Tables<'_> {
@@ -177,6 +203,7 @@ impl Tables<'_> {
             }
             Change::RemovePool { name } => {
                 self.settings.remove(name.as_str())?;
+                self.releases.remove(name.as_str())?;
                 self.forget_members(name)?;
             }
             Change::PutSettings { name, settings } => {
@@ -188,6 +215,10 @@ impl Tables<'_> {
             Change::RemoveMember { pool, name } => {
                 self.members.remove((pool.as_str(), name.as_str()))?;
             }
+            Change::PutRelease { pool, release } => {
+                self.releases.insert(pool.as_str(), to_row(release).as_slice())?;
+            }
+            Change::RemoveRelease { pool } => drop(self.releases.remove(pool.as_str())?),
             Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. } => {}
         }
         Ok(())

@@ -2,7 +2,8 @@ use super::*;
 use crate::testing::Folder;
 use control::{
     desired::{AdminState, Drain, DrainMode, Share, Then},
-    spec::Backend,
+    release::{Percent, RampPlan, ReleaseState, Watch},
+    spec::{Backend, Span},
 };
 use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
 
@@ -62,7 +63,7 @@ fn every_change_is_there_after_a_restart() {
     shop.settings = other;
     let pools = [("shop", shop), ("shop2", pool("shop2", &["x2"])), ("shoe", pool("shoe", &["y"]))];
     let pools = pools.into_iter().map(|(name, pool)| (name.to_owned(), pool)).collect();
-    assert_eq!(stored, Stored { pools, sections, bound: 2_048 });
+    assert_eq!(stored, Stored { pools, sections, bound: 2_048, ..Stored::default() });
 }
 
 #[test]
@@ -72,6 +73,41 @@ fn a_store_can_be_made_anew_in_one_commit() {
     commit(&store, vec![put("old", &["a"])]);
     store.commit(&Batch { clear: true, changes: vec![put("new", &["b"])], ..Batch::default() }).unwrap();
     assert_eq!(store.load().unwrap().pools, [("new".to_owned(), pool("new", &["b"]))].into());
+}
+
+fn release(id: u32) -> Release {
+    let steps = vec![Percent::new(0.5).unwrap(), Percent::ALL];
+    let watch = Watch { login_path: Some("/login".into()), ..Watch::default() };
+    let plan = RampPlan { steps, hold: Span::from_secs(60), harm: 0.1, alpha: 0.01, watch };
+    let state = ReleaseState::Running;
+    Release { id, plan, state, step: 1, since: 5, step_since: 6, passed: Vec::new(), stopped: None }
+}
+
+#[test]
+fn a_release_is_kept_as_long_as_its_pool() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.path().join("admin.redb")).unwrap();
+    let let_go = |pool: &str, id| Change::PutRelease { pool: pool.into(), release: Box::new(release(id)) };
+    commit(&store, ["a", "b", "c"].map(|name| put(name, &[])).into());
+    commit(&store, vec![let_go("a", 1), let_go("b", 2), let_go("c", 3), let_go("c", 4)]);
+    let stored =
+        |store: &Store| store.load().unwrap().releases.into_iter().map(|(pool, it)| (pool, it.id)).collect::<Vec<_>>();
+    assert_eq!(store.load().unwrap().releases["a"], release(1));
+    commit(&store, vec![Change::RemoveRelease { pool: "a".into() }, Change::RemovePool { name: "b".into() }]);
+    assert_eq!(stored(&store), [("c".to_owned(), 4)]);
+    store.commit(&Batch { clear: true, changes: vec![put("c", &[])], ..Batch::default() }).unwrap();
+    assert_eq!(stored(&store), []);
+}
+
+#[test]
+fn a_store_from_before_releases_is_read() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.path().join("admin.redb")).unwrap();
+    commit(&store, vec![put("shop", &["a"])]);
+    let transaction = store.database.begin_write().unwrap();
+    assert!(transaction.delete_table(RELEASES).unwrap());
+    transaction.commit().unwrap();
+    assert_eq!(store.load().unwrap().pools.len(), 1);
 }
 
 #[test]

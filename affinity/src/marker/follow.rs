@@ -4,7 +4,7 @@
 
 use super::{Carried, Found, Marker, NoPin, Told, find_sealed, marker, named, own_cookies, token_for, wrapped};
 use crate::{
-    choose::{Choice, Outcome, Pin},
+    choose::{Cause, Choice, Outcome, Pin},
     table::PoolTable,
     token::Refused,
 };
@@ -52,6 +52,8 @@ pub fn follow(
         (Told::Named, Outcome::Free) if found.may_mark => Outcome::New,
         // It is named by whom it was sent to for now, and so it is there from now on.
         (Told::Named, Outcome::Spilled { from, cause }) => Outcome::Repinned { from: Some(from), cause },
+        (Told::Named, Outcome::Released { from }) if from == choice.backend => Outcome::Pinned,
+        (Told::Named, Outcome::Released { from }) => Outcome::Repinned { from: Some(from), cause: Cause::Released },
         (Told::Named | Told::Nothing | Told::Deleted, outcome) => outcome,
     };
     let old = found.token.map(|(_, token)| token).filter(|_| !matches!(outcome, Outcome::New | Outcome::Lost));

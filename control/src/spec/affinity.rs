@@ -75,6 +75,24 @@ impl Affinity {
         !matches!(self.mode, Mode::None | Mode::SourceIp)
     }
 
+    /// Why a release can let none of its sessions go, and what can be done; `None` where it can.
+    pub fn why_not_released(&self) -> Option<(&'static str, &'static str)> {
+        match self.mode {
+            Mode::None => {
+                Some(("it has no affinity, and its requests are balanced freely already", "there is nothing to do"))
+            }
+            Mode::Cookie if self.cookie.token == TokenKind::Plain => Some((
+                "its plain tokens have no session keys by which a cohort could be told",
+                "set token = \"sealed\"",
+            )),
+            Mode::Header if self.follows() == Some(Follows::Header) => Some((
+                "its sessions can't be served by another backend than the one that began them",
+                "use another affinity",
+            )),
+            Mode::Cookie | Mode::AppCookie | Mode::Header | Mode::Query | Mode::SourceIp => None,
+        }
+    }
+
     /// Whether there is a cookie of ours.
     pub fn sets_cookie(&self) -> bool {
         self.mode == Mode::Cookie || self.follows() == Some(Follows::Beside)

@@ -4,6 +4,7 @@ mod hot;
 mod ledger;
 mod link;
 mod plane;
+mod releases;
 mod report;
 mod slots;
 mod snapshot;
@@ -234,6 +235,7 @@ impl Control {
         match handed {
             Handed::Seen(touches) => touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch)),
             Handed::Sampled(samples) => samples.into_iter().for_each(|sample| self.plane.hottest.add(sample)),
+            Handed::Sighted(seen) => self.plane.releases.note(&seen),
             Handed::Moved(moves) => moves.into_iter().for_each(|(moved, count)| self.plane.ledger.add(moved, count)),
         }
     }

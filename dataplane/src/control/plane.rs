@@ -1,6 +1,7 @@
 use super::{
     hot::Hottest,
     ledger::Ledger,
+    releases::Releases,
     report::{Reporter, Sources},
     slots::SlotBook,
 };
@@ -32,6 +33,7 @@ pub(super) struct Plane {
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
     pub(super) sessions: Sessions,
+    pub(super) releases: Releases,
     pub(super) ledger: Ledger,
     pub(super) hottest: Hottest,
 }
@@ -58,6 +60,7 @@ impl Plane {
             draining: false,
             acknowledged: 0,
             sessions: Sessions::default(),
+            releases: Releases::default(),
             ledger: Ledger::default(),
             hottest: Hottest::default(),
         }
@@ -108,6 +111,7 @@ impl Plane {
             match change {
                 Change::Keys { .. } => self.dirty = Dirty::All,
                 Change::Listeners { .. } => {}
+                Change::PutRelease { pool, .. } | Change::RemoveRelease { pool } => self.touch(pool),
                 Change::PutPool { name, .. } | Change::RemovePool { name } | Change::PutSettings { name, .. } => {
                     self.touch(name)
                 }
@@ -148,6 +152,9 @@ impl Plane {
             let seat = &mut self.workers[index];
             seat.table = Some(table.clone());
             seat.mailbox.send(Command::Apply(Box::new(table)));
+        }
+        if let Some(table) = &first {
+            self.releases.follow(&self.snapshot, table);
         }
         self.dirty = Dirty::Pools(BTreeSet::new());
         // After the mailboxes are filled: who sees the number finds the table.
@@ -224,6 +231,7 @@ impl Plane {
             sessions: &self.sessions,
             ledger: &self.ledger,
             hottest: &self.hottest,
+            releases: &self.releases,
             slots: &self.slots,
             now: unix_seconds(),
         };

@@ -1,6 +1,6 @@
 //! What the workers have counted, summed.
 
-use super::{hot::Hottest, ledger::Ledger, slots::SlotBook};
+use super::{hot::Hottest, ledger::Ledger, releases::Releases, slots::SlotBook};
 use crate::{
     counters::{Board, Count},
     worker::{Gates, Queue},
@@ -35,6 +35,7 @@ pub(super) struct Sources<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) ledger: &'a Ledger,
     pub(super) hottest: &'a Hottest,
+    pub(super) releases: &'a Releases,
     pub(super) slots: &'a SlotBook,
     /// Unix seconds.
     pub(super) now: u32,
@@ -69,6 +70,7 @@ impl Reporter {
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
                 ledger: self.ledger(from, pool),
                 hot: from.hottest.told(pool.slot),
+                release: from.releases.stats(pool.slot),
                 ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
                 ..PoolStats::default()
             };
@@ -187,7 +189,8 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger, hottest) = (Sessions::default(), Ledger::default(), Hottest::default());
+        let (sessions, ledger) = (Sessions::default(), Ledger::default());
+        let (hottest, releases) = (Hottest::default(), Releases::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
             let from = Sources {
@@ -196,6 +199,7 @@ mod tests {
                 sessions: &sessions,
                 ledger: &ledger,
                 hottest: &hottest,
+                releases: &releases,
                 slots: &slots,
                 now: 0,
             };
@@ -218,7 +222,8 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions, hottest) = (Gates::new(Vec::new()), Sessions::default(), Hottest::default());
+        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let (hottest, releases) = (Hottest::default(), Releases::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
@@ -228,6 +233,7 @@ mod tests {
                 sessions: &sessions,
                 ledger,
                 hottest: &hottest,
+                releases: &releases,
                 slots: &slots,
                 now: 0,
             };

@@ -110,7 +110,7 @@ impl Target {
         let slot_of = |index: u16| pool.backends[usize::from(index)].slot;
         let from = match choice.outcome {
             Outcome::Repinned { from, .. } => from.map(slot_of),
-            Outcome::Spilled { from, .. } => Some(slot_of(from)),
+            Outcome::Spilled { from, .. } | Outcome::Released { from } => Some(slot_of(from)),
             Outcome::Lost => request.pinned,
             Outcome::Free | Outcome::New | Outcome::Pinned => None,
         };
@@ -144,6 +144,11 @@ impl Target {
         worker.catch_up();
         self.generation == worker.generation.get()
     }
+
+    /// Whether a session is sent to another backend than its own, its pin unchanged.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self.outcome, Outcome::Released { .. }) && self.from != Some(self.slot)
+    }
 }
 
 /// The pin as the table of this moment has it: indexes are of one table, slots of all.
@@ -165,12 +170,15 @@ fn pin_now(pool: &PoolTable, request: &Request) -> Pin {
     }
 }
 
-/// Whether a failed request may go to another backend: where its pool's `on_down` is `fail`, only one without a session.
-pub(super) fn may_leave(worker: &Worker, request: &Request) -> bool {
+/// Whether a request that failed there may go to another backend: where its pool's `on_down` is `fail`, only one without a
+/// session, or one that a release has let go.
+pub(super) fn may_leave(worker: &Worker, request: &Request, target: &Target) -> bool {
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
     pool.is_some_and(|pool| {
-        pool.settings.affinity.on_down != OnDown::Fail || matches!(request.found.pin, Pin::Absent | Pin::Free)
+        let is_free = matches!(request.found.pin, Pin::Absent | Pin::Free);
+        let is_released = matches!(target.outcome, Outcome::Released { .. });
+        pool.settings.affinity.on_down != OnDown::Fail || is_free || is_released
     })
 }
 

@@ -6,6 +6,7 @@ use super::{
     failure::{Failure, Kind},
     follow,
     request::Request,
+    watch,
 };
 use crate::{
     http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite},
@@ -151,6 +152,7 @@ impl Download<'_> {
         if let Some(class) = class {
             self.count(class);
         }
+        watch::answered(self.worker, self.request, self.target, head);
         let version = self.request.version;
         let keep_client = self.write_head(head, out);
         let output = if version == Version::Http10 { Output::Plain } else { Output::Chunked };

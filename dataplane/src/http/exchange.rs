@@ -7,6 +7,7 @@ use super::{
     queue::{Line, Waited},
     request::Request,
     upload::{Upload, Uploaded, prefix},
+    watch,
 };
 use crate::{
     counters::InFlight,
@@ -124,7 +125,7 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
         };
         match failure.may_repeat(request.method.is_idempotent(), whole) {
             Repeat::There if !fresh => fresh = true,
-            Repeat::Elsewhere if may_retry(worker, request, tried.len()) => {
+            Repeat::Elsewhere if may_retry(worker, request, &target, tried.len()) => {
                 tried.push(target.slot);
                 fresh = false;
             }
@@ -136,9 +137,9 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
 }
 
 /// Whether another backend may be tried: as often as the pool allows for one request, and for all of them together.
-fn may_retry(worker: &Worker, request: &Request, tried: usize) -> bool {
+fn may_retry(worker: &Worker, request: &Request, target: &Target, tried: usize) -> bool {
     let slot = request.pool.slot;
-    if tried >= request.pool.retry.attempts as usize || !may_leave(worker, request) {
+    if tried >= request.pool.retry.attempts as usize || !may_leave(worker, request, target) {
         return false;
     }
     let granted = worker.with_local(slot, |local| {
@@ -319,6 +320,7 @@ async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &
 
 /// Answers for a backend that did not. The client's connection is as good as before if the request was read whole.
 async fn answer(worker: &Worker, client: &mut Client, request: &Request, body: &Body, reply: Reply) -> bool {
+    watch::failed(worker, request, reply.status.code());
     // An upload that was given up has left no buffer, even if all of the body had been read by then.
     let keep_alive = request.keep_alive && body.is_done() && client.buffer.is_held() && !worker.is_draining();
     let reply = Reply { version: request.version, to_head: request.method == Method::Head, keep_alive, ..reply };

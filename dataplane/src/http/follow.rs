@@ -80,7 +80,10 @@ fn choice_now(pool: &PoolTable, target: &Target) -> Option<Choice> {
     let from = target.from.and_then(index);
     let outcome = match (target.outcome, from) {
         (Outcome::Spilled { cause, .. }, Some(from)) => Outcome::Spilled { from, cause },
-        (Outcome::Spilled { .. }, None) => Outcome::Repinned { from: None, cause: Cause::Removed },
+        (Outcome::Released { .. }, Some(from)) => Outcome::Released { from },
+        (Outcome::Spilled { .. } | Outcome::Released { .. }, None) => {
+            Outcome::Repinned { from: None, cause: Cause::Removed }
+        }
         (Outcome::Repinned { cause, .. }, from) => Outcome::Repinned { from, cause },
         (outcome @ (Outcome::Free | Outcome::New | Outcome::Pinned | Outcome::Lost), _) => outcome,
     };

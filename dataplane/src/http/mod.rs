@@ -13,6 +13,7 @@ mod queue;
 mod request;
 mod settle;
 mod upload;
+mod watch;
 
 use crate::{
     http1::{Reply, Status},

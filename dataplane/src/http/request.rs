@@ -1,4 +1,4 @@
-use super::{carried, client::Client, follow, marked};
+use super::{carried, client::Client, follow, marked, watch::Watched};
 use crate::{
     http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
     worker::{Worker, is_sampled},
@@ -53,6 +53,8 @@ pub(super) struct Request {
     pub(super) found: Found,
     /// The slot of the pinned backend, by which it is found again in another table.
     pub(super) pinned: Option<u32>,
+    /// What it is compared by, where its pool has a release.
+    pub(super) watched: Option<Watched>,
     /// The key of a session that begins with it: a random number, unless the pool coalesces first requests.
     pub(super) fresh: u64,
     /// The client's address, where this request is of the sample.
@@ -169,6 +171,7 @@ pub(super) fn prepare(
         client_timeouts: rules.timeouts,
         pool: PoolRules::of(pool),
         pinned: slot_of(pool, found.pin),
+        watched: Watched::begin(worker, pool, &found, &carried),
         found,
         fresh,
         sampled: sampled.then_some(carried.client),

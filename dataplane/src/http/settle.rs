@@ -15,6 +15,9 @@ impl Target {
         let (board, pool) = (worker.board(), request.pool.slot);
         let (outcome, binds) =
             followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
+        // One that is balanced freely may be balanced home.
+        let is_home = matches!(outcome, Outcome::Released { .. }) && !self.is_elsewhere();
+        let outcome = if is_home { Outcome::Pinned } else { outcome };
         let entry = Entry::of(outcome, binds, request.found.refused);
         if let Some(what) = count_of(outcome, entry) {
             board.count_pool(pool, what);
@@ -38,6 +41,7 @@ impl Target {
             | Outcome::Lost
             | Outcome::Pinned
             | Outcome::Spilled { .. }
+            | Outcome::Released { .. }
             | Outcome::Repinned { .. } => {}
         }
         match (self.from, outcome) {
@@ -46,12 +50,15 @@ impl Target {
             }
             _ => {}
         }
-        let home = if let Outcome::Spilled { .. } = outcome { self.from } else { Some(self.slot) };
+        let stays = matches!(outcome, Outcome::Spilled { .. } | Outcome::Released { .. });
+        let home = if stays { self.from } else { Some(self.slot) };
         let key = match outcome {
             Outcome::Free => None,
             Outcome::Lost if !binds => None,
             Outcome::New | Outcome::Lost => Some(request.fresh),
-            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } => Some(request.found.key),
+            Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } | Outcome::Released { .. } => {
+                Some(request.found.key)
+            }
         };
         let key = key.filter(|_| self.has_sessions);
         if let Some(address) = request.sampled {
@@ -71,6 +78,7 @@ fn count_of(outcome: Outcome, entry: Option<Entry>) -> Option<PoolCount> {
         (_, Some(Entry { kind: Kind::Spilled, reason: Reason::Left(Cause::Overload) })) => {
             Some(PoolCount::SpilledOverload)
         }
+        (_, Some(Entry { kind: Kind::Spilled, reason: Reason::Left(Cause::Released) })) => Some(PoolCount::Released),
         (_, Some(Entry { kind: Kind::Spilled, .. })) => Some(PoolCount::Spilled),
         (_, Some(Entry { kind: Kind::Repinned, reason: Reason::Left(cause) })) => Some(match cause {
             Cause::Down => PoolCount::RepinnedDown,
@@ -82,6 +90,7 @@ fn count_of(outcome: Outcome, entry: Option<Entry>) -> Option<PoolCount> {
             Cause::Draining => PoolCount::RepinnedDraining,
             Cause::Retry => PoolCount::RepinnedRetry,
             Cause::Overload => PoolCount::RepinnedOverload,
+            Cause::Released => PoolCount::RepinnedReleased,
         }),
         // What else is lost is either a new session, or was lost with its backend's last life.
         (_, Some(Entry { .. })) => Some(PoolCount::LostIncarnation),
@@ -98,9 +107,15 @@ pub(super) fn unserved(worker: &Worker, request: &Request, unserved: Unserved) {
         Unserved::Ended(Ended::Incarnation) => PoolCount::EndedIncarnation,
         Unserved::Ended(Ended::Left(Cause::Removed)) => PoolCount::EndedRemoved,
         Unserved::Ended(Ended::Left(Cause::Maintenance | Cause::Deadline)) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room, by migration or for an even load.
+        // Nobody that can't move leaves for want of room, by migration, for an even load or by a release.
         Unserved::Ended(Ended::Left(
-            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Rebalanced,
+            Cause::Down
+            | Cause::Retry
+            | Cause::Draining
+            | Cause::Overload
+            | Cause::Migrated
+            | Cause::Rebalanced
+            | Cause::Released,
         )) => PoolCount::EndedDown,
     };
     worker.board().count_pool(pool, what);

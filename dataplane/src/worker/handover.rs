@@ -1,6 +1,6 @@
 //! What a worker hands to the control thread by the batch.
 
-use super::{ledger::Move, samples::Sample};
+use super::{ledger::Move, samples::Sample, sightings::Seen};
 use affinity::sessions::Touch;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
@@ -9,6 +9,7 @@ pub(crate) enum Handed {
     Seen(Vec<Touch>),
     Moved(Vec<(Move, u64)>),
     Sampled(Vec<Sample>),
+    Sighted(Vec<Seen>),
 }
 
 /// The worker's end of a bounded channel.

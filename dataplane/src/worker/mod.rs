@@ -11,6 +11,7 @@ mod ledger;
 mod mailbox;
 mod room;
 mod samples;
+mod sightings;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
@@ -20,6 +21,7 @@ pub(crate) use ledger::{Ledger, Move, add as add_move};
 pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
 pub(crate) use samples::{Sample, Samples, is_sampled};
+pub(crate) use sightings::{Seen, Sightings};
 
 use crate::{
     counters::Board,
@@ -70,6 +72,7 @@ pub(crate) struct Worker {
     pub(crate) touches: Touches,
     pub(crate) ledger: Ledger,
     pub(crate) samples: Samples,
+    pub(crate) sightings: Sightings,
     handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
@@ -159,6 +162,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         touches: Touches::new(start.handover.clone()),
         ledger: Ledger::default(),
         samples: Samples::default(),
+        sightings: Sightings::new(start.handover.clone()),
         handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
@@ -204,6 +208,7 @@ impl Worker {
         self.touches.flush();
         self.ledger.flush(&self.handover);
         self.samples.flush(&self.handover);
+        self.sightings.flush(self.board());
     }
 
     pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {

@@ -194,6 +194,12 @@ pub(crate) fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
             listeners: Vec::new(),
             pools: pools.map(|(name, pool)| (name.clone(), pool.clone())).into_iter().collect(),
             keys: desired.keys.clone(),
+            releases: desired
+                .releases
+                .get_key_value(pool)
+                .map(|(name, release)| (name.clone(), release.clone()))
+                .into_iter()
+                .collect(),
         },
         rebalances: round.map(|(name, round)| (name.clone(), round.clone())).into_iter().collect(),
         observed: observed.get_key_value(pool).map(|(name, seen)| (name.clone(), seen.clone())).into_iter().collect(),
@@ -294,6 +300,9 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
         Outcome::Spilled { cause, .. } => {
             ("spilled", format!("{}: `{to}`, the ring's next, gets this request", because(cause)))
         }
+        Outcome::Released { .. } => {
+            ("released", "a release has let its session go: it is balanced by itself, its pin unchanged".to_owned())
+        }
         Outcome::Repinned { cause, .. } => {
             ("repinned", format!("{}: it moves to `{to}`, the ring's next", because(cause)))
         }
@@ -305,8 +314,8 @@ fn tell_choice(pool: &PoolTable, found: &Found, choice: Result<Choice, Unserved>
     answer.backend = Some(to);
     let follows = pool.settings.affinity.follows();
     answer.why.extend(follows.filter(|_| outcome == "free").map(begins));
-    if matches!(outcome, "free" | "new" | "lost") {
-        if found.together {
+    if matches!(outcome, "free" | "new" | "lost" | "released") {
+        if found.together && outcome != "released" {
             if found.adopted.is_none() {
                 let together = "coalesce: where depends on the client's address, its User-Agent and the time";
                 answer.why.push(together.to_owned());
@@ -373,6 +382,7 @@ fn because(cause: Cause) -> &'static str {
         Cause::Draining => "its backend drains, and sessions without a marker can't be told from new ones",
         Cause::Retry => "its backend has just failed",
         Cause::Overload => "its backend has no room",
+        Cause::Released => "a release has let it go",
     }
 }
 

@@ -1,5 +1,6 @@
 //! What each affinity mode needs, and what belongs to another one; see `control::check`.
 
+use super::merge;
 use control::check::modes::{GONE_STATUSES, HANDLED};
 use control::spec::AffinityHeader;
 use serde_json::{Value, json};
@@ -7,8 +8,14 @@ use serde_json::{Value, json};
 /// From a second to a minute.
 pub(super) const COALESCE: &str = "^(([1-9]|[1-5][0-9])s([1-9][0-9]{0,2}ms)?|1m)$";
 
-/// Adds the rules to those that an affinity has.
-pub(super) fn refine(affinity: &mut Value) {
+/// Adds the rules to those that an affinity, its header and its exceptions have.
+pub(super) fn refine(schemas: &mut Value) {
+    merge(&mut schemas["AffinityRule"], rule());
+    merge(&mut schemas["AffinityHeader"], header());
+    refine_affinity(&mut schemas["Affinity"]);
+}
+
+fn refine_affinity(affinity: &mut Value) {
     let tables = [("app_cookie", "app-cookie"), ("header", "header"), ("query", "query")];
     let tables = tables.map(|(table, mode)| {
         json!({
@@ -81,7 +88,7 @@ fn either_case(letter: char) -> String {
 }
 
 /// Only sessions that are followed can be gone.
-pub(super) fn header() -> Value {
+fn header() -> Value {
     let gone_status = json!({ "const": AffinityHeader::default().gone_status });
     json!({
         "if": { "properties": { "style": { "const": "hash" } } },
@@ -90,7 +97,7 @@ pub(super) fn header() -> Value {
 }
 
 /// A rule matches something, and a value is a header's.
-pub(super) fn rule() -> Value {
+fn rule() -> Value {
     let some = |key: &str| json!({ "required": [key], "properties": { key: { "type": "string" } } });
     json!({
         "anyOf": [some("path"), some("method"), some("header")],
