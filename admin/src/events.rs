@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Keys,
     Dataplane,
     Drain,
+    Rebalance,
     Release,
     /// Stands for events that are no longer kept.
     Missed,
@@ -39,6 +40,7 @@ impl Kind {
             Self::Keys => "keys",
             Self::Dataplane => "dataplane",
             Self::Drain => "drain",
+            Self::Rebalance => "rebalance",
             Self::Release => "release",
             Self::Missed => "missed",
         }

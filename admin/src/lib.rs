@@ -90,6 +90,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     tokio::spawn(health::run(Arc::clone(&state)));
     tokio::spawn(Arc::clone(&state).keep_reserving());
     tokio::spawn(Arc::clone(&state).keep_deadlines());
+    tokio::spawn(Arc::clone(&state).keep_rebalancing());
     tokio::spawn(Arc::clone(&state).keep_releases());
     let control = tokio::spawn(control_server::serve(Arc::clone(&state), control));
     let http = tokio::spawn({

@@ -57,6 +57,9 @@ pub struct Asked {
     pub force: bool,
     /// A session that begins goes where its key says, as all do that begin with that key, and not by the balance policy.
     pub together: bool,
+    /// How long ago the session was last seen by its token, in seconds; absent where the response can bind it to no other
+    /// backend.
+    pub idle: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub enum Cause {
     Deadline,
     /// It drains by migration, and it is this session's turn.
     Migrated,
+    /// It has more than its share, and the pool is rebalanced.
+    Rebalanced,
     Removed,
     /// It drains, and where the key alone says where, its sessions can't be told from new ones.
     Draining,
@@ -124,6 +129,7 @@ impl Cause {
             Self::Maintenance => "maintenance",
             Self::Deadline => "drain_deadline",
             Self::Migrated => "migrate",
+            Self::Rebalanced => "rebalance",
             Self::Removed => "removed",
             Self::Draining => "draining",
             Self::Retry => "retry",
@@ -162,7 +168,7 @@ pub enum Ended {
 /// # Errors
 /// Where nobody may serve the request.
 pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View) -> Result<Choice, Unserved> {
-    let Asked { pin, key, random, now, force, together } = *asked;
+    let Asked { pin, key, random, now, force, together, idle } = *asked;
     let chooser = Chooser { pool, view, force };
     let new = |outcome, turn: &mut Turn| {
         let draw = if together { mix64(key) } else { random };
@@ -195,6 +201,7 @@ pub fn choose(pool: &PoolTable, asked: &Asked, turn: &mut Turn, view: &impl View
                 };
             }
             let moved = chooser.migrated(key, backend, now).or_else(|| chooser.released(asked, backend, turn));
+            let moved = moved.or_else(|| chooser.rebalanced(key, backend, idle?, now));
             let choice = moved.map_or_else(|| chooser.at_home(key, backend), Ok);
             match choice {
                 Ok(Choice { outcome: Outcome::Repinned { cause, .. }, .. }) if chooser.stays() => {
@@ -379,6 +386,16 @@ impl<V: View> Chooser<'_, V> {
         }
         let next = self.next_with_room(key)?;
         Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Migrated } })
+    }
+
+    /// To one that has less than its share, where the session's home has more and it is this one's turn.
+    fn rebalanced(&self, key: u64, home: u16, idle: u32, now: u32) -> Option<Choice> {
+        let rebalancing = self.pool.rebalancing.as_ref()?;
+        if self.force || self.stays() || !self.takes_pinned(home) || !rebalancing.moves(home, key, idle, now) {
+            return None;
+        }
+        let next = rebalancing.next(key, |index| self.takes_new(index) && self.has_room(index))?;
+        Some(Choice { backend: next, outcome: Outcome::Repinned { from: Some(home), cause: Cause::Rebalanced } })
     }
 
     /// To whom balance chooses, where a release has let the session go and its home takes sessions: what drains or is

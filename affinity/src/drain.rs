@@ -1,7 +1,7 @@
 //! What a drain does to the sessions of its backend.
 
 use crate::{hash::mix64, table::Backend};
-use control::desired::{AdminState, Drain, DrainMode, Then};
+use control::desired::{AdminState, Drain, DrainMode, Share, Then};
 
 /// Keeps the order in which sessions move apart from the places of their keys on the ring. Frozen: another value brings
 /// sessions back that have moved.
@@ -11,12 +11,17 @@ const SALT: u64 = 0x6D69_6772_6174_6564;
 /// from the drain's begin to its deadline. A key that has moved once has moved for good, on every core and node.
 pub fn has_moved(drain: &Drain, key: u64, now: u32) -> bool {
     let (DrainMode::Migrate, Some(deadline)) = (drain.mode, drain.deadline) else { return false };
-    let length = deadline.saturating_sub(drain.since).max(1);
-    let passed = (u64::from(now) * 1_000).saturating_sub(drain.since).min(length);
-    // Of all values of a hash, as many as the share says at the deadline; then as much of that as has passed.
-    let at_deadline = (u128::from(drain.share().millionths()) << 64) / 1_000_000;
-    let by_now = ((at_deadline >> 20) * u128::from(passed) / u128::from(length)) << 20;
-    u128::from(mix64(key ^ SALT)) < by_now
+    u128::from(mix64(key ^ SALT)) < grown(drain.share(), (drain.since, deadline), now)
+}
+
+/// How much of all 2^64 values of a hash a share is by `now`, in Unix seconds, that grows evenly from a begin to an end, in
+/// Unix milliseconds.
+pub(crate) fn grown(share: Share, (since, until): (u64, u64), now: u32) -> u128 {
+    let length = until.saturating_sub(since).max(1);
+    let passed = (u64::from(now) * 1_000).saturating_sub(since).min(length);
+    // As many as the share says at the end; then as much of that as has passed.
+    let at_end = (u128::from(share.millionths()) << 64) / 1_000_000;
+    ((at_end >> 20) * u128::from(passed) / u128::from(length)) << 20
 }
 
 /// Whether the sessions of this backend end without their tokens being renewed.
@@ -33,7 +38,6 @@ pub fn closes(backend: &Backend) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use control::desired::Share;
     use proptest::prelude::*;
 
     const SINCE: u64 = 1_790_000_000_500;

@@ -15,6 +15,7 @@ pub mod imbalance;
 pub mod ledger;
 pub mod marker;
 pub mod preview;
+pub mod rebalance;
 pub mod release;
 pub mod ring;
 pub mod route;

@@ -18,7 +18,7 @@ pub use rules::is_ignored;
 pub use told::{Told, told_by_cookie};
 
 use crate::{
-    choose::{Choice, Outcome, Pin},
+    choose::{Asked, Choice, Outcome, Pin},
     drain,
     hash::{mix64, name_hash},
     table::PoolTable,
@@ -75,6 +75,13 @@ impl Found {
     /// Of the token that opened: the index of the key that sealed it, and when its session began, in Unix seconds.
     pub fn opened(&self) -> Option<(usize, u32)> {
         self.token.map(|(key_index, token)| (key_index, token.issued_at))
+    }
+
+    /// What is asked of [`choose`](crate::choose::choose) for this request, whose pin is `pin` by the table of this moment.
+    pub fn asked(&self, pin: Pin, random: u64, now: u32) -> Asked {
+        let Self { key, token, forced: force, together, may_mark, .. } = *self;
+        let idle = token.filter(|_| may_mark).map(|(_, token)| now.saturating_sub(token.last_seen));
+        Asked { pin, key, random, now, force, together, idle }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn pinned(pool: &PoolTable, home: Option<u16>, now: u32) -> Fate {
     let mut counts = vec![0u64; pool.backends.len()];
     let mut refused = 0;
     for key in (0..SAMPLE).map(mix64) {
-        let asked = Asked { pin, key, random: key, now, force: false, together: false };
+        let asked = Asked { pin, key, random: key, now, force: false, together: false, idle: None };
         match choose(pool, &asked, &mut Turn::default(), &Calm::default()) {
             Ok(Choice { outcome: Outcome::Pinned | Outcome::Released { .. }, .. }) => {}
             Ok(choice) => counts[usize::from(choice.backend)] += 1,
@@ -52,7 +52,7 @@ pub fn hashed(before: &PoolTable, after: &PoolTable, now: u32) -> Vec<Fate> {
     let mut refused = vec![0; before.backends.len()];
     let mut totals = vec![0; before.backends.len()];
     for key in (0..HASHED_SAMPLE).map(mix64) {
-        let asked = Asked { pin: Pin::Hashed, key, random: key, now, force: false, together: false };
+        let asked = Asked { pin: Pin::Hashed, key, random: key, now, force: false, together: false, idle: None };
         let Ok(home) = choose(before, &asked, &mut Turn::default(), &Calm::default()) else { continue };
         let home = usize::from(home.backend);
         totals[home] += 1;

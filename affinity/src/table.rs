@@ -4,6 +4,7 @@ use crate::{
     cookie::CookieName,
     foreign::{Foreign, Known},
     former::Former,
+    rebalance::Rebalancing,
     release::ReleaseTable,
     ring::Ring,
     route::Router,
@@ -70,6 +71,8 @@ pub struct PoolTable {
     pub release: Option<ReleaseTable>,
     /// Some have begun to take new sessions not so long ago that all may be warm by now.
     pub warms: bool,
+    /// Absent where no sessions are to move for an even load.
+    pub rebalancing: Option<Rebalancing>,
     /// Absent where the affinity has no cookie.
     pub cookie: Option<CookieName>,
     pub cookie_text: CookieText,
@@ -255,6 +258,10 @@ impl PoolTable {
             slot: slots.pool(name),
             fails_open,
             warms: backends.iter().any(|backend| backend.warming_since.is_some()),
+            rebalancing: snapshot.rebalances.get(name).map(|round| {
+                let longest_idle = settings.affinity.cookie.live_for().as_secs_u32();
+                Rebalancing::of(round, &backends, longest_idle)
+            }),
             usable_weight: usable_weight(&backends, false, fails_open),
             backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
             release: release.and_then(|release| ReleaseTable::new(release, &settings.affinity)),
@@ -290,6 +297,7 @@ impl PoolTable {
             backups: self.backups.as_ref().map(|own| own.copy(same_ring.and_then(|old| old.backups.as_ref()))),
             fails_open: self.fails_open,
             warms: self.warms,
+            rebalancing: self.rebalancing.clone(),
             usable_weight: self.usable_weight,
             release: self.release.clone(),
             cookie: self.cookie.clone(),

@@ -28,7 +28,7 @@ pub(crate) fn snapshot(settings: Pool, members: &[(&str, u32)]) -> Snapshot {
 
 /// What is asked at no time in particular.
 pub(crate) fn asked(pin: Pin, key: u64, random: u64) -> Asked {
-    Asked { pin, key, random, now: 0, force: false, together: false }
+    Asked { pin, key, random, now: 0, force: false, together: false, idle: None }
 }
 
 pub(crate) fn put(name: &str, weight: u32) -> Change {

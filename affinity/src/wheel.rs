@@ -71,9 +71,13 @@ impl Wheel {
         None
     }
 
-    /// The next in turn that is usable.
+    /// The next in turn that is usable. Where none is, the turn stays as it was: others may be asked after these, in the
+    /// same turn.
     pub fn next(&self, turn: &mut Turn, usable: impl Fn(u16) -> bool) -> Option<u16> {
-        self.next_of(turn, self.turn.len(), usable)
+        let mut next = *turn;
+        let found = self.next_of(&mut next, self.turn.len(), usable)?;
+        *turn = next;
+        Some(found)
     }
 
     /// The same, where at most so many places are looked at. Where none of these is usable, but others may be, the turn goes

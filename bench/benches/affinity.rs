@@ -130,7 +130,7 @@ impl Sessions {
 }
 
 fn asked(found: &Found) -> Asked {
-    Asked { pin: found.pin, key: found.key, random: 99, now: NOW, force: false, together: false }
+    found.asked(found.pin, 99, NOW)
 }
 
 /// What a request of a session costs: the pin found, the backend chosen, no marker due.

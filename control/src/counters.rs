@@ -59,6 +59,7 @@ counters! {
         RepinnedMaintenance "repinned_maintenance" "Sessions bound to another backend because theirs was in maintenance.",
         RepinnedDraining "repinned_draining" "Requests that hash to a draining backend, sent to the next one.",
         RepinnedMigrate "repinned_migrate" "Sessions bound to another backend because theirs drains and it was their turn to move.",
+        RepinnedRebalance "repinned_rebalance" "Sessions bound to another backend because theirs had more than its share and the pool was rebalanced.",
         RepinnedDeadline "repinned_deadline" "Sessions bound to another backend because theirs had drained up to its deadline.",
         RepinnedRemoved "repinned_removed" "Sessions bound to another backend because theirs was removed.",
         RepinnedRetry "repinned_retry" "Sessions bound to another backend because theirs failed this very request.",
@@ -106,6 +107,7 @@ impl PoolCount {
             | Self::RepinnedMaintenance
             | Self::RepinnedDraining
             | Self::RepinnedMigrate
+            | Self::RepinnedRebalance
             | Self::RepinnedDeadline
             | Self::RepinnedRemoved
             | Self::RepinnedRetry

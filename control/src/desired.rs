@@ -2,6 +2,7 @@
 
 pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
+    rebalance::Rebalance,
     release::Release,
     spec::{Backend, Key, Listener, Pool},
     status::Health,
@@ -106,6 +107,9 @@ pub struct Snapshot {
     /// By pool and backend; what is absent is `unknown`.
     #[serde(default)]
     pub observed: BTreeMap<String, BTreeMap<String, Observed>>,
+    /// By pool. Not stored: it ends with the admin process, and with a change of its pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rebalances: BTreeMap<String, Rebalance>,
 }
 
 /// One step from a generation to the next.
@@ -143,6 +147,11 @@ pub enum Change {
         pool: String,
         name: String,
         observed: Observed,
+    },
+    /// A round of rebalancing begins, or all of it ends.
+    Rebalance {
+        pool: String,
+        round: Option<Rebalance>,
     },
     PutRelease {
         pool: String,
@@ -185,7 +194,7 @@ impl Desired {
                     pool.members.remove(&name);
                 }
             }
-            Change::Observe { .. } => {}
+            Change::Observe { .. } | Change::Rebalance { .. } => {}
         }
     }
 }
@@ -194,7 +203,12 @@ impl Snapshot {
     /// Applies a change; what was observed of members that go is forgotten, so that it can't fall on a namesake.
     pub fn apply(&mut self, change: &Change) {
         self.desired.apply(change);
+        self.end_rebalance(change);
         match change {
+            Change::Rebalance { pool, round: Some(round) } if self.desired.pools.contains_key(pool) => {
+                self.rebalances.insert(pool.clone(), round.clone());
+            }
+            Change::Rebalance { .. } => {}
             Change::Observe { pool, name, observed } => {
                 self.observed.entry(pool.clone()).or_default().insert(name.clone(), *observed);
             }
@@ -215,6 +229,21 @@ impl Snapshot {
             | Change::PutMember { .. }
             | Change::PutRelease { .. }
             | Change::RemoveRelease { .. } => {}
+        }
+    }
+
+    /// It was planned for the pool as it was.
+    fn end_rebalance(&mut self, change: &Change) {
+        match change {
+            Change::PutPool { name: pool, .. }
+            | Change::RemovePool { name: pool }
+            | Change::PutSettings { name: pool, .. }
+            | Change::PutMember { pool, .. }
+            | Change::RemoveMember { pool, .. }
+            // It would be seen in one cohort alone.
+            | Change::PutRelease { pool, .. }
+            | Change::Rebalance { pool, round: None } => drop(self.rebalances.remove(pool)),
+            Change::Rebalance { .. } | Change::RemoveRelease { .. } | Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
         }
     }
 

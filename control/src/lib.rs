@@ -8,6 +8,7 @@ pub mod counters;
 pub mod desired;
 pub mod drain;
 pub mod message;
+pub mod rebalance;
 pub mod release;
 pub mod spec;
 pub mod status;

@@ -7,6 +7,7 @@ use control::{
     cost::{Hot, HotKey, Moved, RouteStats},
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
+    rebalance::Rebalance,
     release::{By, Finding, Passed, Percent, RampPlan, Release, ReleaseState, Signal, Stopped, Watch},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
@@ -45,8 +46,19 @@ fn drains() -> Vec<Change> {
     drains.map(put).into_iter().chain([named]).collect()
 }
 
-/// Members that are not as all others.
-fn members() -> Vec<Change> {
+fn rebalances() -> Vec<Change> {
+    let round = Rebalance {
+        since: 1_790_000_000_000,
+        until: 1_790_000_060_000,
+        idle_first: true,
+        from: [("app-1".to_owned(), Share::new(0.25).unwrap())].into(),
+        to: [("app-3".to_owned(), 40)].into(),
+    };
+    [Some(round), None].map(|round| Change::Rebalance { pool: "shop".into(), round }).into()
+}
+
+/// How load is spread: members and settings that are not as all others.
+fn spread() -> Vec<Change> {
     let backup = Member { backup: true, ..member() };
     let settings = Box::new(Pool { slow_start: Some(Span::from_secs(30)), ..settings() });
     let affinity = Affinity { coalesce: Some(Span::from_secs(2)), ..Affinity::default() };
@@ -241,18 +253,21 @@ fn to_dataplane() -> Vec<ToDataplane> {
     ];
     vec![
         ToDataplane::Hello { protocol: PROTOCOL, version: "0.1.0".into() },
-        ToDataplane::Snapshot { snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all }) },
+        ToDataplane::Snapshot {
+            snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all, ..Snapshot::default() }),
+        },
         ToDataplane::Snapshot { snapshot: Box::default() },
         ToDataplane::Delta { base: 41, generation: 42, changes },
         ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
         ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
         ToDataplane::Report,
         ToDataplane::Delta { base: 99, generation: 100, changes: named() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: members() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
         ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
         ToDataplane::Delta { base: 99, generation: 100, changes: closing() },
         ToDataplane::Delta { base: 100, generation: 101, changes: releases() },
         ToDataplane::Snapshot { snapshot: Box::new(releasing()) },
+        ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
     ]
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Action {
         /// The pool.
         pool: String,
     },
+    /// Move sessions from backends that have more than their share to those that have less.
+    Rebalance(Rebalance),
     /// Let a share of the sessions go, and see whether the backends are stateless by now. Without a plan: how that goes.
     Release(Release),
     /// Add a backend, or change the address or weight of one.
@@ -255,6 +257,39 @@ pub(crate) struct How {
     /// What to do once nothing is left, or at the deadline. [default: maintenance, at the deadline alone]
     #[arg(long, value_enum)]
     pub(crate) then: Option<Then>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rebalance {
+    /// The pool.
+    pub(crate) pool: String,
+    /// The most sessions that may move in a second. [default: 50]
+    #[arg(long, value_name = "N")]
+    pub(crate) sessions_per_second: Option<u32>,
+    /// Sessions that were not seen for long move first; needs an idle_timeout or a max_age.
+    #[arg(long)]
+    pub(crate) idle_first: bool,
+    /// Where it ends: the most sessions of a backend, by weight, over the mean of all. [default: 1.1]
+    #[arg(long, value_name = "RATIO")]
+    pub(crate) target: Option<f64>,
+    /// Show how far the last one is, and begin none.
+    #[arg(long, conflicts_with_all = ["sessions_per_second", "idle_first", "target", "cancel"])]
+    pub(crate) progress: bool,
+    /// End the one that is under way.
+    #[arg(long, conflicts_with_all = ["sessions_per_second", "idle_first", "target"])]
+    pub(crate) cancel: bool,
+}
+
+impl Rebalance {
+    /// As the API takes it; what is not said is left out.
+    pub(crate) fn to_body(&self) -> Value {
+        let fields = [
+            ("sessions_per_second", self.sessions_per_second.map(|rate| json!(rate))),
+            ("idle_first", self.idle_first.then_some(json!(true))),
+            ("target_imbalance", self.target.map(|target| json!(target))),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
 }
 
 #[derive(Args, Debug)]

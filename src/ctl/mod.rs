@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     output,
 };
-use args::{Action, Backend, Ctl, Explain, How, KeyChange};
+use args::{Action, Backend, Ctl, Explain, How, KeyChange, Rebalance};
 use client::{Client, PATIENCE, segment};
 use progress::Waited;
 use serde_json::{Value, json};
@@ -104,6 +104,15 @@ struct Call {
 }
 
 impl Call {
+    fn rebalance(rebalance: &Rebalance) -> Self {
+        let path = format!("/v1/pools/{}/rebalance", segment(&rebalance.pool));
+        match (rebalance.progress, rebalance.cancel) {
+            (true, _) => Self::read(path, show::rebalance),
+            (false, true) => Self { method: "DELETE", ..Self::read(path, show::rebalance) },
+            (false, false) => Self { body: Some(rebalance.to_body()), ..Self::post(&path, show::rebalance) },
+        }
+    }
+
     fn of(action: &Action) -> Self {
         match action {
             Action::Status => Self::read("/v1/status".to_owned(), show::status),
@@ -112,6 +121,7 @@ impl Call {
             Action::Stickiness { pool } => {
                 Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
             }
+            Action::Rebalance(rebalance) => Self::rebalance(rebalance),
             Action::Release(wanted) => {
                 let read = Self::read(release::path(&wanted.pool), release::show);
                 match (wanted.stop, release::plan(wanted)) {

@@ -117,6 +117,22 @@ pub(super) fn written(answer: &Value) -> String {
     text
 }
 
+/// How far a rebalance is, and who acts on it where that was just commanded.
+pub(super) fn rebalance(answer: &Value) -> String {
+    let told = if answer["rebalance"].is_object() { &answer["rebalance"] } else { answer };
+    let imbalance = told["imbalance"].as_f64().map_or("-".to_owned(), |imbalance| format!("{imbalance:.2}"));
+    let Some(stage) = told["stage"].as_str() else {
+        return format!("no rebalance since the admin process started; imbalance {imbalance}\n");
+    };
+    let [moved, left, target] = ["moved", "left", "target_imbalance"].map(|key| cell(&told[key]));
+    let mut text = format!("{stage}: imbalance {imbalance}, target {target}; sessions moved {moved}, left {left}");
+    if let Some(seconds) = told["estimate_seconds"].as_u64() {
+        push(&mut text, format_args!(", about {}", Span::from_secs(seconds)));
+    }
+    text.push('\n');
+    if answer["generation"].is_u64() { text + &written(answer) } else { text }
+}
+
 /// What a change would move and lose.
 pub(super) fn preview(answer: &Value) -> String {
     let mut table = Table::new(["backend", "sessions", "then", "new sessions", "then"]);

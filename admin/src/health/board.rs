@@ -90,7 +90,8 @@ impl Board {
             | Change::RemoveRelease { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
-            | Change::Observe { .. } => return,
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => return,
         };
         match (snapshot.desired.pools.get(name), member) {
             (None, _) => self.remove_pool(name),

@@ -78,7 +78,8 @@ pub(super) fn follow(pools: &mut BTreeMap<String, Lives>, change: &Change, now: 
         | Change::PutSettings { .. }
         | Change::Listeners { .. }
         | Change::Keys { .. }
-        | Change::Observe { .. } => {}
+        | Change::Observe { .. }
+        | Change::Rebalance { .. } => {}
     }
 }
 

@@ -134,7 +134,8 @@ impl History {
             | Change::Listeners { .. }
             | Change::PutRelease { .. }
             | Change::RemoveRelease { .. }
-            | Change::Observe { .. } => {}
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ mod advice;
 mod backends;
 mod document;
 mod drain_view;
-mod explain;
+pub(crate) mod explain;
 mod follow;
 pub(crate) mod guard;
 mod keys;
@@ -15,6 +15,7 @@ mod operation;
 mod pools;
 mod preview;
 pub(crate) mod problem;
+mod rebalance;
 mod release;
 #[cfg(test)]
 mod release_tests;
@@ -69,6 +70,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::list))
         .routes(routes!(pools::read, pools::put, pools::remove))
         .routes(routes!(stickiness::read))
+        .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
         .routes(routes!(release::read, release::put, release::remove))
         .routes(routes!(backends::list))
         .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))

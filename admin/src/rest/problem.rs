@@ -142,6 +142,7 @@ impl From<Refusal> for Problem {
                 conflict("in-use", "The pool is in use", detail)
             }
             Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
+            Refusal::CantRebalance(detail) => conflict("cant-rebalance", "The pool can't be rebalanced", detail),
             Refusal::CantRelease(detail) => conflict("cant-release", "The pool can't release its sessions", detail),
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {

@@ -52,7 +52,8 @@ impl Drains {
             | Change::RemoveRelease { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
-            | Change::Observe { .. } => {}
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => {}
         }
     }
 

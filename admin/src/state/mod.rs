@@ -7,6 +7,8 @@ pub(crate) mod file;
 pub(crate) mod keyring;
 pub(crate) mod plan;
 pub(crate) mod precondition;
+pub(crate) mod rebalance;
+mod rebalancing;
 pub(crate) mod refusal;
 pub(crate) mod release_plan;
 pub(crate) mod releases;

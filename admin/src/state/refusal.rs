@@ -37,6 +37,8 @@ pub(crate) enum Refusal {
     },
     /// The pool's sessions can't be drained like that, and what can be done.
     CantDrain(String),
+    /// The pool's sessions can't be moved for an even load, and what can be done.
+    CantRebalance(String),
     /// The pool's sessions can't be released, and what can be done.
     CantRelease(String),
     /// Sessions need the key, and what can be done.

@@ -1,4 +1,4 @@
-use super::{drains::Drains, keyring::Added};
+use super::{drains::Drains, keyring::Added, rebalance::Watched};
 use crate::{
     control_server::peers::{Peers, figures},
     events::Kind,
@@ -11,7 +11,10 @@ use control::{
     release::ReleaseState,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What this process knows at this moment. Behind one lock that is never held while waiting.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) board: Board,
     pub(crate) drains: Drains,
+    /// The last one of each pool.
+    pub(crate) rebalances: BTreeMap<String, Watched>,
     pub(crate) history: History,
     pub(crate) added: Added,
     /// The store knows that generations up to here may have been given out.
@@ -41,6 +46,7 @@ impl Shared {
             peers: Peers::default(),
             board: Board::default(),
             drains: Drains::default(),
+            rebalances: BTreeMap::new(),
             history: History::new(began),
             added: Added::new(),
             bound,
@@ -116,6 +122,7 @@ impl Shared {
             Change::RemoveMember { pool, name } => drop(touched.remove(&(pool.clone(), name.clone()))),
             Change::RemovePool { name } => touched.retain(|(pool, _)| pool != name),
             Change::PutPool { .. }
+            | Change::Rebalance { .. }
             | Change::Listeners { .. }
             | Change::Keys { .. }
             | Change::PutRelease { .. }
@@ -182,7 +189,7 @@ impl Shared {
             Change::RemoveRelease { pool } => {
                 (Kind::Release, json!({ "pool": pool, "change": "ended", "generation": generation }))
             }
-            Change::Listeners { .. } => return None,
+            Change::Listeners { .. } | Change::Rebalance { .. } => return None,
         })
     }
 }
@@ -213,7 +220,8 @@ impl Step<'_> {
             | Change::Keys { .. }
             | Change::PutRelease { .. }
             | Change::RemoveRelease { .. }
-            | Change::Observe { .. } => {}
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => {}
         }
         let sessions = |pool: &str, name: &str| figures(shared.peers.iter(), pool, name).live_sessions;
         shared.drains.follow(&change, &shared.snapshot, self.generation, sessions);

@@ -31,7 +31,10 @@ impl Writer {
     /// file is the source.
     pub(super) fn keeps(&self, plan: &Plan) -> bool {
         let kept = |change: &Change| {
-            !matches!(change, Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. })
+            !matches!(
+                change,
+                Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. }
+            )
         };
         self.source == Source::Api && (plan.sections.is_some() || plan.changes.iter().any(kept))
     }

@@ -219,7 +219,7 @@ impl Tables<'_> {
                 self.releases.insert(pool.as_str(), to_row(release).as_slice())?;
             }
             Change::RemoveRelease { pool } => drop(self.releases.remove(pool.as_str())?),
-            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } => {}
+            Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. } => {}
         }
         Ok(())
     }

@@ -185,7 +185,7 @@ impl Simulation<'_> {
                 (home.unwrap_or(Pin::Absent), session.key)
             }
         };
-        let asked = Asked { pin, key, random: self.random.bits(), now: 0, force: false, together: false };
+        let asked = Asked { pin, key, random: self.random.bits(), now: 0, force: false, together: false, idle: None };
         let choice = choose(self.pool, &asked, &mut self.turn, &self.view).expect("all are up and have room");
         self.found.requests += 1;
         self.found.away += u64::from(session.home.is_some_and(|home| home != choice.backend));

@@ -115,9 +115,10 @@ impl Plane {
                 Change::PutPool { name, .. } | Change::RemovePool { name } | Change::PutSettings { name, .. } => {
                     self.touch(name)
                 }
-                Change::PutMember { pool, .. } | Change::RemoveMember { pool, .. } | Change::Observe { pool, .. } => {
-                    self.touch(pool)
-                }
+                Change::PutMember { pool, .. }
+                | Change::RemoveMember { pool, .. }
+                | Change::Observe { pool, .. }
+                | Change::Rebalance { pool, .. } => self.touch(pool),
             }
         }
         self.snapshot.generation = generation;

@@ -9,9 +9,9 @@ use crate::{
 };
 use affinity::{
     balance::View,
-    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Choice, Outcome, Pin, Unserved, choose},
     free::free_choice,
-    marker::{self, Found},
+    marker,
     table::PoolTable,
 };
 use control::{
@@ -68,8 +68,7 @@ impl Target {
         let pin = pin_now(pool, request);
         let view = WorkerView { worker, pool, tried, waits };
         let (random, now) = (worker.clock.random(), worker.clock.unix());
-        let Found { key, forced: force, together, .. } = request.found;
-        let asked = Asked { pin, key, random, now, force, together };
+        let asked = request.found.asked(pin, random, now);
         let chosen = worker.with_local(pool.slot, |local| choose(pool, &asked, &mut local.turn, &view));
         match chosen {
             Ok(choice) => {

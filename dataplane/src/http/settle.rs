@@ -84,6 +84,7 @@ fn count_of(outcome: Outcome, entry: Option<Entry>) -> Option<PoolCount> {
             Cause::Down => PoolCount::RepinnedDown,
             Cause::Maintenance => PoolCount::RepinnedMaintenance,
             Cause::Migrated => PoolCount::RepinnedMigrate,
+            Cause::Rebalanced => PoolCount::RepinnedRebalance,
             Cause::Deadline => PoolCount::RepinnedDeadline,
             Cause::Removed => PoolCount::RepinnedRemoved,
             Cause::Draining => PoolCount::RepinnedDraining,
@@ -106,9 +107,15 @@ pub(super) fn unserved(worker: &Worker, request: &Request, unserved: Unserved) {
         Unserved::Ended(Ended::Incarnation) => PoolCount::EndedIncarnation,
         Unserved::Ended(Ended::Left(Cause::Removed)) => PoolCount::EndedRemoved,
         Unserved::Ended(Ended::Left(Cause::Maintenance | Cause::Deadline)) => PoolCount::EndedMaintenance,
-        // Nobody that can't move leaves for want of room, by migration or by a release.
+        // Nobody that can't move leaves for want of room, by migration, for an even load or by a release.
         Unserved::Ended(Ended::Left(
-            Cause::Down | Cause::Retry | Cause::Draining | Cause::Overload | Cause::Migrated | Cause::Released,
+            Cause::Down
+            | Cause::Retry
+            | Cause::Draining
+            | Cause::Overload
+            | Cause::Migrated
+            | Cause::Rebalanced
+            | Cause::Released,
         )) => PoolCount::EndedDown,
     };
     worker.board().count_pool(pool, what);

@@ -120,7 +120,7 @@ pub(crate) fn decide(snapshot: &Snapshot, question: &Question, now: u32) -> Resu
     let mut found = if has_affinity { find(pool, &request, now, fresh) } else { Found::free(fresh) };
     found.together &= question.client.is_some();
     answer.why.extend(rules(has_affinity, is_ignored(pool, &request), &found).map(str::to_owned));
-    let asked = Asked { force: found.forced, together: found.together, ..asked(found.pin, found.key, now) };
+    let asked = found.asked(found.pin, found.key, now);
     let choice = choose(pool, &asked, &mut Turn::default(), &Calm::default());
     if pool.fails_open {
         answer.why.push("fewer backends are up than `fail_open_below` wants: health does not count".to_owned());
@@ -185,8 +185,9 @@ fn listener_of<'d>(desired: &'d Desired, name: Option<&str>) -> Result<&'d Liste
 
 /// The snapshot with this pool and no other, so that no ring is built for nothing.
 pub(crate) fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
-    let Snapshot { generation, desired, observed } = snapshot;
+    let Snapshot { generation, desired, observed, rebalances } = snapshot;
     let pools = desired.pools.get_key_value(pool);
+    let round = rebalances.get_key_value(pool);
     Snapshot {
         generation: *generation,
         desired: Desired {
@@ -200,6 +201,7 @@ pub(crate) fn alone(snapshot: &Snapshot, pool: &str) -> Snapshot {
                 .into_iter()
                 .collect(),
         },
+        rebalances: round.map(|(name, round)| (name.clone(), round.clone())).into_iter().collect(),
         observed: observed.get_key_value(pool).map(|(name, seen)| (name.clone(), seen.clone())).into_iter().collect(),
     }
 }
@@ -373,6 +375,7 @@ fn because(cause: Cause) -> &'static str {
     match cause {
         Cause::Down => "its backend is down",
         Cause::Maintenance => "its backend is in maintenance",
+        Cause::Rebalanced => "its backend has more than its share, and the pool is rebalanced",
         Cause::Migrated => "its backend drains, and it is its turn to move",
         Cause::Deadline => "its backend has drained up to its deadline",
         Cause::Removed => "its backend was removed",
@@ -385,7 +388,7 @@ fn because(cause: Cause) -> &'static str {
 
 /// Any random number will do, but the same for the same question.
 fn asked(pin: Pin, key: u64, now: u32) -> Asked {
-    Asked { pin, key, random: key, now, force: false, together: false }
+    Asked { pin, key, random: key, now, force: false, together: false, idle: None }
 }
 
 /// Who may get a new session, found by choosing again without those that were chosen.

@@ -1,4 +1,4 @@
-pub(super) mod decide;
+pub(crate) mod decide;
 
 use super::{Shared, json, problem::Problem, request::Json};
 use crate::clock;

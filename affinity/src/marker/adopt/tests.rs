@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    choose::{Asked, Cause, Choice, Outcome, choose},
+    choose::{Cause, Choice, Outcome, choose},
     marker::{Marker, Parts, find, marker},
     testing::{Seen, pool},
     wheel::Turn,
@@ -32,7 +32,7 @@ fn find_in(pool: &PoolTable, cookies: &str, method: &str) -> Found {
 }
 
 fn chosen(pool: &PoolTable, found: &Found) -> Choice {
-    let asked = Asked { pin: found.pin, key: found.key, random: 1, now: NOW, force: false, together: found.together };
+    let asked = found.asked(found.pin, 1, NOW);
     choose(pool, &asked, &mut Turn::default(), &Seen::default()).unwrap()
 }
 

@@ -31,8 +31,7 @@ fn key(pool: &PoolTable, agent: &str, client: [u8; 4], now: u32) -> u64 {
 fn chosen(pool: &PoolTable, request: &Parts<'_>, now: u32, random: u64) -> (Found, Choice, u64) {
     let fresh = fresh_key(pool, request, now, random);
     let found = find(pool, request, now, fresh);
-    let Found { pin, key, forced, together, .. } = found;
-    let asked = Asked { pin, key, random, now, force: forced, together };
+    let asked = found.asked(found.pin, random, now);
     let mut turn = Turn(u32::try_from(random % 4).unwrap());
     (found, choose(pool, &asked, &mut turn, &Seen::default()).unwrap(), fresh)
 }

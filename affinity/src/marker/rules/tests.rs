@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    choose::{Asked, Choice, Outcome, Pin, Unserved, choose},
+    choose::{Choice, Outcome, Pin, Unserved, choose},
     marker::{Found, Parts, find, marker},
     testing::{Seen, pool},
     wheel::Turn,
@@ -52,7 +52,7 @@ fn shop(affinity: Affinity) -> PoolTable {
 }
 
 fn chosen(pool: &PoolTable, found: &Found, seen: &Seen) -> Result<Choice, Unserved> {
-    let asked = Asked { force: found.forced, ..crate::testing::asked(found.pin, found.key, 1) };
+    let asked = found.asked(found.pin, 1, 0);
     choose(pool, &asked, &mut Turn::default(), seen)
 }
 

@@ -1,0 +1,187 @@
+//! Rebalancing after a scale-up: which backends have more sessions than their share, and what is done about it. Pure.
+
+use crate::control_server::peers::{Peer, figures};
+use affinity::imbalance::{Load, imbalance};
+use control::{
+    desired::{AdminState, Share, Snapshot},
+    rebalance::Rebalance,
+    spec::Affinity,
+    status::Health,
+};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use utoipa::ToSchema;
+
+#[cfg(test)]
+mod tests;
+
+/// The shortest round, in milliseconds: reports have to come in between, so that it can end when enough has moved.
+const LEAST_ROUND: u64 = 5_000;
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Wish {
+    pub(crate) sessions_per_second: u32,
+    pub(crate) idle_first: bool,
+    /// The most sessions per weight that a backend may have, over the mean of all.
+    pub(crate) target: f64,
+}
+
+/// How far a rebalance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stage {
+    Running,
+    /// The load is as even as was wanted, or as whole sessions allow.
+    Even,
+    Cancelled,
+    /// The pool's settings or backends changed, or a data plane began anew, which ended it.
+    Changed,
+}
+
+/// A rebalance as this process has followed it; gone with this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) wish: Wish,
+    pub(crate) stage: Stage,
+    /// Unix milliseconds.
+    pub(crate) since: u64,
+    /// Sessions that have moved.
+    pub(crate) moved: u64,
+    /// What the data planes had counted by their last reports.
+    counted: u64,
+    /// The generation of the last round: older reports say nothing about it.
+    pub(crate) generation: u64,
+    /// The pids of the data planes that know how many sessions there are: one that comes later counts from zero.
+    planes: BTreeSet<u32>,
+}
+
+impl Watched {
+    /// `counted` is what the data planes had counted before, and `planes` are their pids.
+    pub(crate) fn new(
+        wish: Wish,
+        since: u64,
+        counted: u64,
+        generation: u64,
+        planes: impl Iterator<Item = u32>,
+    ) -> Self {
+        Self { wish, stage: Stage::Running, since, moved: 0, counted, generation, planes: planes.collect() }
+    }
+
+    /// Notes what the data planes have counted by now.
+    pub(crate) fn count(&mut self, counted: u64) {
+        self.moved += counted.saturating_sub(self.counted);
+        self.counted = counted;
+    }
+
+    /// Whether these data planes have all been there since it began.
+    pub(crate) fn knows(&self, mut planes: impl Iterator<Item = u32>) -> bool {
+        planes.all(|pid| self.planes.contains(&pid))
+    }
+}
+
+/// A backend that takes new sessions, and so its share of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    pub(crate) name: String,
+    pub(crate) weight: u32,
+    pub(crate) sessions: u64,
+}
+
+/// The backends that are to have even loads; `None` where no data plane has told of their sessions.
+pub(crate) fn bearers<'p>(
+    snapshot: &Snapshot,
+    peers: impl Iterator<Item = &'p Peer> + Clone,
+    pool: &str,
+) -> Option<Vec<Bearer>> {
+    let members = &snapshot.desired.pools.get(pool)?.members;
+    let (mut bearers, mut known) = (Vec::new(), false);
+    for (name, member) in members {
+        let is_down = snapshot.observed(pool, name).health == Health::Down;
+        if member.admin_state != AdminState::Active || member.backup || member.weight == 0 || is_down {
+            continue;
+        }
+        let sessions = figures(peers.clone(), pool, name).live_sessions;
+        known |= sessions.is_some();
+        // Who was just added is not in the reports yet.
+        bearers.push(Bearer { name: name.clone(), weight: member.weight, sessions: sessions.unwrap_or(0) });
+    }
+    known.then_some(bearers)
+}
+
+/// The highest load per weight over the mean of all; `None` without sessions.
+pub(crate) fn max_over_mean(bearers: &[Bearer]) -> Option<f64> {
+    let loads = bearers.iter().map(|bearer| Load { load: real(bearer.sessions), weight: bearer.weight.into() });
+    imbalance(loads).map(|found| found.max_over_mean)
+}
+
+/// How many sessions each has to give away, in the order of `bearers`: as few as bring it to the target, and never so
+/// many that it has less than its share.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole sessions, at least none")]
+fn surplus(bearers: &[Bearer], target: f64) -> Vec<u64> {
+    let of = |bearer: &Bearer| {
+        let (has, fair) = (real(bearer.sessions), fair(bearers, bearer));
+        (has - fair).floor().min((has - target * fair).ceil()).max(0.0) as u64
+    };
+    bearers.iter().map(of).collect()
+}
+
+/// A backend's share of all sessions, by its weight.
+fn fair(bearers: &[Bearer], of: &Bearer) -> f64 {
+    let sessions: u64 = bearers.iter().map(|bearer| bearer.sessions).sum();
+    let weight: u64 = bearers.iter().map(|bearer| u64::from(bearer.weight)).sum();
+    real(sessions) * f64::from(of.weight) / real(weight.max(1))
+}
+
+/// How many sessions still have to move.
+pub(crate) fn left(bearers: &[Bearer], target: f64) -> u64 {
+    surplus(bearers, target).iter().sum()
+}
+
+/// The next round at `now`, in Unix milliseconds; `None` where nothing has to move.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole sessions, of a backend below its share"
+)]
+pub(crate) fn round(wish: &Wish, bearers: &[Bearer], now: u64) -> Option<Rebalance> {
+    let surplus = surplus(bearers, wish.target);
+    let all: u64 = surplus.iter().sum();
+    let giving = bearers.iter().zip(&surplus).filter(|(_, surplus)| **surplus > 0);
+    let from = giving.filter_map(|(bearer, surplus)| {
+        let share = Share::new(real(*surplus) / real(bearer.sessions))?;
+        Some((bearer.name.clone(), share))
+    });
+    let to = bearers.iter().filter_map(|bearer| {
+        let lacks = (fair(bearers, bearer) - real(bearer.sessions)).ceil();
+        (lacks > 0.0).then(|| (bearer.name.clone(), lacks as u32))
+    });
+    let (from, to): (BTreeMap<_, _>, BTreeMap<_, _>) = (from.collect(), to.collect());
+    let length = (all * 1_000 / u64::from(wish.sessions_per_second.max(1))).max(LEAST_ROUND);
+    let round = Rebalance { since: now, until: now + length, idle_first: wish.idle_first, from, to };
+    (!round.from.is_empty() && !round.to.is_empty()).then_some(round)
+}
+
+/// Why the sessions of such a pool can't be moved like that, and what can be done.
+pub(crate) fn why_not(affinity: &Affinity, wish: &Wish) -> Option<(&'static str, &'static str)> {
+    let cookie = &affinity.cookie;
+    if !affinity.has_sessions() {
+        return Some(("nobody knows the sessions", "there is nothing to move without affinity, or with plain tokens"));
+    }
+    if affinity.hashes() {
+        return Some(("the hash of what a request carries says where its session is", "change weights instead"));
+    }
+    if !affinity.marks() {
+        return Some(("a session can't be bound to another backend", "it ends where it began"));
+    }
+    if wish.idle_first && cookie.idle_timeout.is_none() && cookie.max_age.is_none() {
+        let mend = "set idle_timeout of its cookie, or leave idle_first out";
+        return Some(("tokens don't say when a session was last seen", mend));
+    }
+    None
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sessions are far below 53 bits")]
+fn real(count: u64) -> f64 {
+    count as f64
+}
