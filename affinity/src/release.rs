@@ -6,8 +6,6 @@ pub mod judge;
 pub mod ramp;
 pub mod record;
 pub mod signs;
-#[cfg(test)]
-mod simulation;
 
 use crate::{cookie::CookieName, hash::mix64};
 use control::{

@@ -151,8 +151,7 @@ impl Record {
     }
 
     /// What evidence rests on, counted: where this is the same, so is that.
-    #[cfg(test)]
-    pub(super) fn times_shown(&self) -> u64 {
+    pub fn times_shown(&self) -> u64 {
         let shown = self.stages.iter().flat_map(|stage| stage.shown.values().flatten());
         shown.map(|by| by.released + by.control).sum()
     }

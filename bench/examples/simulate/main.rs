@@ -7,6 +7,7 @@ mod drains;
 mod imbalance;
 mod movement;
 mod plot;
+mod ramps;
 mod random;
 mod table;
 
@@ -45,6 +46,8 @@ enum What {
     Movement,
     /// How evenly each policy spreads load.
     Imbalance,
+    /// False alarms of a ramp, and how soon it finds harm.
+    Ramps,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,6 +108,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             What::Drains => drains::simulate(args.scale, &mut report)?,
             What::Movement => movement::simulate(args.scale, &mut report)?,
             What::Imbalance => imbalance::simulate(args.scale, &mut report)?,
+            What::Ramps => ramps::simulate(args.scale, &mut report)?,
         }
         eprintln!("{what:?}: {:.0} s", begun.elapsed().as_secs_f64());
     }
