@@ -21,7 +21,6 @@ pub(super) fn show(answer: &Value) -> String {
         None => "nobody has returned".to_owned(),
     };
     let sessions = answer["live_sessions"].as_u64().map_or_else(|| "unknown".to_owned(), |live| live.to_string());
-    let imbalance = imbalance::show(answer);
     let mut causes = Table::new(["not pinned because", "requests"]);
     for (cause, count) in ["left", "refused"].iter().filter_map(|kind| answer[*kind].as_object()).flatten() {
         if count.as_u64() != Some(0) {
@@ -33,11 +32,17 @@ pub(super) fn show(answer: &Value) -> String {
         let keys = ["name", "weight", "live_sessions", "requests", "sessions_new", "sessions_arrived", "sessions_lost"];
         backends.row(keys.map(|key| cell(&backend[key])));
     }
-    let (ledger, hot, routes) = (ledger::show(answer), hot::show(answer), routes::show(answer));
-    let windows = windows::show(answer);
-    format!(
-        "live sessions: {sessions}; {share}\n\n{imbalance}\n{causes}\n{ledger}\n{hot}\n{routes}\n{backends}{windows}"
-    )
+    let tables = [
+        imbalance::show(answer).to_string(),
+        causes.to_string(),
+        ledger::show(answer).to_string(),
+        hot::show(answer).to_string(),
+        routes::show(answer).to_string(),
+        backends.to_string(),
+    ];
+    // Headings alone say nothing.
+    let filled: Vec<_> = tables.into_iter().filter(|table| table.lines().count() > 1).collect();
+    format!("live sessions: {sessions}; {share}\n\n{}{}", filled.join("\n"), windows::show(answer))
 }
 
 #[cfg(test)]
@@ -55,5 +60,6 @@ mod tests {
             assert!(text.lines().any(|line| line.split_whitespace().eq(row.iter().copied())), "{row:?} in {text}");
         }
         assert!(!text.contains("spilled") && !text.contains("token_future"), "{text}");
+        assert!(!text.contains("BACKEND"), "headings with nothing below them: {text}");
     }
 }

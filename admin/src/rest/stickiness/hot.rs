@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 pub(super) struct HotView {
     /// How many requests were sampled.
     samples: u64,
-    /// At most ten with 1 % or more.
+    /// At most ten with 1 % or more, each in at least five samples.
     sessions: Vec<HotSession>,
     /// The same of the clients' addresses, as trusted proxies tell them where such are in front.
     addresses: Vec<HotAddress>,
@@ -36,8 +36,10 @@ pub(super) struct HotAddress {
 }
 
 const SHOWN: usize = 10;
-/// Who has less is not shown.
+/// Who has less is not shown,
 const LEAST: f64 = 0.01;
+/// nor who was sampled so rarely that it may be chance.
+const LEAST_SAMPLES: u64 = 5;
 /// One address with so much of a pool is worth a question,
 const SUSPECT: f64 = 0.3;
 /// from so many samples on, some thousand requests.
@@ -66,7 +68,8 @@ fn shares<'a>(keys: impl Iterator<Item = &'a HotKey>, samples: u64) -> Vec<(Stri
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, count)| Reverse(*count));
-    let shares = sums.into_iter().take(SHOWN).map(|(key, count)| (key.to_owned(), real(count) / real(samples.max(1))));
+    let shown = sums.into_iter().filter(|(_, count)| *count >= LEAST_SAMPLES).take(SHOWN);
+    let shares = shown.map(|(key, count)| (key.to_owned(), real(count) / real(samples.max(1))));
     shares.filter(|(_, share)| *share >= LEAST).collect()
 }
 
