@@ -294,7 +294,8 @@ pub(crate) fn simulate(scale: Scale, report: &mut Report) -> Result<(), Box<dyn 
         "{sessions} sessions begin within {:.0} hours, by chance, on {backends} equal backends{}. A session makes 2 to 2,000 requests (Pareto, alpha 1.2), \
          20 s apart on the average; one in a thousand is a program with 1,000 requests, three a second; one in five comes through one of 50 gateways \
          (Zipf). A request keeps its backend busy for 50 ms on the average. Max/mean and Gini are those of the requests per backend within a minute, \
-         mean of all minutes; the first line is free balancing, and so what chance alone does.",
+         mean of all minutes; the first line is free balancing, and so what chance alone does. A load bound looks at requests in flight, which are fewer than one per \
+         backend here: that is why so many go elsewhere.",
         span / 3_600.0,
         if scale == Scale::Full { ", and 10 million on 10,000" } else { "" }
     );
