@@ -131,10 +131,15 @@ impl Instance {
         eventually(&format!("{role} has a pid"), || self.told("processes.json")[role].as_u64()).try_into().unwrap()
     }
 
-    /// Sends a signal to `dataplane` or `admin`; returns the pid that got it.
+    /// Sends a signal to `dataplane` or `admin`; returns the pid that got it. One that is to stop stands still after that:
+    /// a signal is sent before it is felt.
+    #[track_caller]
     pub fn signal(&self, role: &str, signal: Signal) -> u32 {
         let pid = self.pid(role);
         send_signal(pid, signal);
+        if signal == Signal::STOP {
+            eventually(&format!("{role} stands still"), || stands_still(pid).then_some(()));
+        }
         pid
     }
 
@@ -208,4 +213,10 @@ impl Drop for Instance {
             let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
         }
     }
+}
+
+/// Whether every thread of a process has stopped. Its state stands behind its name, which is in brackets.
+fn stands_still(pid: u32) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.all(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap().contains(") T "))
 }
