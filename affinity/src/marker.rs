@@ -156,8 +156,10 @@ pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> F
     }
 }
 
-/// How many other pools are asked whether a token is theirs.
+/// How many other pools are asked whether a token is theirs, and about how many cookies: whoever forges a head full of them
+/// must not get a MAC for each of them and each pool.
 const OTHERS: usize = 64;
+const ASKED_ABOUT: usize = 4;
 
 /// Whether a cookie that this pool's keys refused opens with those of another one: two pools set cookies of one name, or
 /// a route was led elsewhere. Asked of what was refused alone, for it costs a MAC for each pool.
@@ -169,7 +171,7 @@ pub fn is_of_another<'p>(
 ) -> bool {
     let mut others =
         others.filter(|other| other.slot != pool.slot).filter_map(|other| other.keys.as_ref()).take(OTHERS);
-    others.any(|keys| own_cookies(pool, request).any(|value| keys.open(value, now).is_ok()))
+    others.any(|keys| own_cookies(pool, request).take(ASKED_ABOUT).any(|value| keys.open(value, now).is_ok()))
 }
 
 /// The values of our own cookie.

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     choose::{Cause, choose},
     testing::{Seen, asked, build, pool, put, remove, snapshot, step},
+    token::{MasterKey, PoolKeys},
     wheel::Turn,
 };
 use control::spec::{Cookie, SameSite};
@@ -10,8 +11,8 @@ use control::{
     spec::{Affinity, Key, Pool},
 };
 
-const NOW: u32 = 1_790_000_000;
-const FRESH: u64 = 0xF2E5;
+pub(super) const NOW: u32 = 1_790_000_000;
+pub(super) const FRESH: u64 = 0xF2E5;
 const CLIENT: &str = "198.51.100.23";
 
 fn settings(mode: Mode, cookie: Cookie) -> Pool {
@@ -36,7 +37,7 @@ fn find_in(pool: &PoolTable, cookies: &[&str]) -> Found {
     find(pool, &Parts::with_cookies(&cookies, CLIENT.parse().unwrap()), NOW, FRESH)
 }
 
-fn token(pool: &PoolTable, backend: &str) -> Token {
+pub(super) fn token(pool: &PoolTable, backend: &str) -> Token {
     Token {
         backend_ref: pool.keys.as_ref().unwrap().backend_ref(0, backend),
         incarnation: SEED_INCARNATION,
@@ -46,7 +47,7 @@ fn token(pool: &PoolTable, backend: &str) -> Token {
     }
 }
 
-fn sealed(pool: &PoolTable, token: &Token) -> String {
+pub(super) fn sealed(pool: &PoolTable, token: &Token) -> String {
     let mut text = [0; SEALED_LEN];
     pool.keys.as_ref().unwrap().seal(token, &mut text);
     String::from_utf8(text.to_vec()).unwrap()
@@ -440,4 +441,19 @@ fn membership_moves_no_session_of_the_others() {
             }
         }
     }
+}
+
+#[test]
+fn another_pool_is_asked_about_a_few_cookies_and_not_about_a_head_full_of_them() {
+    let (ours, mut other) = (shop(Cookie::default()), shop(Cookie::default()));
+    other.slot = ours.slot.wrapping_add(1);
+    other.keys = PoolKeys::new("other", &[MasterKey::new([1; 32])]);
+    let theirs = format!("lb-affinity={}", sealed(&other, &token(&other, "a")));
+    let asked = |forged: usize| {
+        let cookies = format!("{}{theirs}", "lb-affinity=forged; ".repeat(forged));
+        let request = [cookies.as_bytes()];
+        let request = Parts::with_cookies(&request, CLIENT.parse().unwrap());
+        is_of_another(&ours, [&ours, &other].into_iter(), &request, NOW)
+    };
+    assert_eq!([0, ASKED_ABOUT - 1, ASKED_ABOUT].map(asked), [true, true, false]);
 }

@@ -1,9 +1,13 @@
 use super::*;
 use crate::{
     choose::{Cause, Ended, Unserved, choose},
-    marker::{Parts, find, told_by_cookie, write},
+    marker::{
+        Parts, find,
+        tests::{FRESH, NOW, sealed, token},
+        told_by_cookie, write,
+    },
     testing::{Seen, asked, build, pool, put, remove, snapshot, step},
-    token::{SEALED_LEN, Token},
+    token::SEALED_LEN,
     wheel::Turn,
 };
 use control::{
@@ -12,8 +16,6 @@ use control::{
     status::Health,
 };
 
-const NOW: u32 = 1_790_000_000;
-const FRESH: u64 = 0xF2E5;
 /// Where `a` is among the backends.
 const A: u16 = 0;
 
@@ -29,22 +31,6 @@ fn header() -> Pool {
 
 fn shop(settings: Pool) -> PoolTable {
     pool(settings, &[("a", 1), ("b", 1)])
-}
-
-fn token(pool: &PoolTable, backend: &str) -> Token {
-    Token {
-        backend_ref: pool.keys.as_ref().unwrap().backend_ref(0, backend),
-        incarnation: SEED_INCARNATION,
-        session_key: 7,
-        issued_at: NOW - 600,
-        last_seen: NOW - 60,
-    }
-}
-
-fn sealed(pool: &PoolTable, token: &Token) -> String {
-    let mut text = [0; SEALED_LEN];
-    pool.keys.as_ref().unwrap().seal(token, &mut text);
-    String::from_utf8(text.to_vec()).unwrap()
 }
 
 fn by_cookie(pool: &PoolTable, cookie: &str) -> Found {
