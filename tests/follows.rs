@@ -77,16 +77,6 @@ fn counted(instance: &Instance, name: &str, count: u64) {
     eventually(&line, || instance.api_text("GET", "/metrics").1.lines().any(|each| each == line).then_some(()));
 }
 
-fn explained(instance: &Instance, question: Value) -> Value {
-    let (status, answer) = instance.api("POST", "/v1/explain", Some(question));
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
-fn live(instance: &Instance) -> u64 {
-    ["a", "b", "c"].iter().map(|name| instance.backend("shop", name)["live_sessions"].as_u64().unwrap_or(0)).sum()
-}
-
 #[test]
 fn a_cookie_beside_the_application_cookie_comes_and_goes_with_it() {
     let instance = shop(FOLLOW);
@@ -103,11 +93,11 @@ fn a_cookie_beside_the_application_cookie_comes_and_goes_with_it() {
         assert_eq!((at, response.header("Set-Cookie")), (home.clone(), None));
         assert_eq!(response.text(), format!("{home} {app} -"), "the backend sees its own alone");
     }
-    let answer = explained(&instance, json!({ "pool": "shop", "cookie": both }));
+    let answer = instance.explain(json!({ "pool": "shop", "cookie": both }));
     assert_eq!(answer["backend"], json!(home), "{answer}");
     assert_eq!(spread(&address, &own).len(), 3, "a token without the application's cookie counts as none");
     assert_eq!(spread(&address, &app).len(), 3);
-    eventually("one session is live", || (live(&instance) == 1).then_some(()));
+    eventually("one session is live", || (instance.live_sessions(&["a", "b", "c"]) == 1).then_some(()));
     counted(&instance, "unpinned", 1);
 
     let away = visit(&address, "/logout", &both).1;
@@ -139,14 +129,14 @@ fn a_token_in_front_of_the_application_cookie_is_never_seen_behind_us() {
         assert_eq!((at, response.header("Set-Cookie")), (home.clone(), None));
         assert_eq!(response.text(), format!("{home} x=1; sid={home}.1; y=2 -"));
     }
-    let answer = explained(&instance, json!({ "pool": "shop", "cookie": cookie }));
+    let answer = instance.explain(json!({ "pool": "shop", "cookie": cookie }));
     assert_eq!(answer["backend"], json!(home), "{answer}");
     let bare = visit(&address, "/", "sid=abc").1.text();
     assert!(bare.ends_with(" sid=abc -"), "what has no token goes as it came: {bare}");
     let forged = forged(&cookie);
     assert!(visit(&address, "/", &forged).1.text().ends_with(&format!(" sid={home}.1 -")), "nor is one that is forged");
     counted(&instance, "token_bad_mac", 1);
-    eventually("one session is live", || (live(&instance) == 1).then_some(()));
+    eventually("one session is live", || (instance.live_sessions(&["a", "b", "c"]) == 1).then_some(()));
 
     health(&instance, &home, "down");
     let away = visit(&address, "/", &cookie).0;
@@ -225,15 +215,15 @@ fn a_session_in_a_header_is_wrapped_for_the_client_alone() {
     let again = call(&address, "/again", &session);
     assert_eq!(again.header("mcp-session-id"), Some(session.as_str()), "the client sees one name for one session");
     let question = json!({ "pool": "shop", "headers": { "mcp-session-id": session } });
-    assert_eq!(explained(&instance, question.clone())["backend"], json!(home));
-    eventually("one session is live", || (live(&instance) == 1).then_some(()));
+    assert_eq!(instance.explain(question.clone())["backend"], json!(home));
+    eventually("one session is live", || (instance.live_sessions(&["a", "b", "c"]) == 1).then_some(()));
     post(&instance, &format!("/v1/pools/shop/backends/{home}/drain"));
     assert_eq!(call(&address, "/", &session).status, 200, "a drain lets it end");
     let others: BTreeSet<_> = (0..12).map(|_| call(&address, "/init", "").text()).collect();
     assert_eq!(others.len(), 2, "and nobody else begins there");
     post(&instance, &format!("/v1/pools/shop/backends/{home}/maintenance"));
     assert_eq!(call(&address, "/", &session).status, 404);
-    let ended = explained(&instance, question);
+    let ended = instance.explain(question);
     assert_eq!((&ended["outcome"], &ended["backend"]), (&json!("ended"), &Value::Null), "{ended}");
     counted(&instance, "ended_maintenance", 1);
 }

@@ -46,13 +46,7 @@ fn explained(instance: &Instance, (path, headers): &(String, Vec<(&str, String)>
             name => question["headers"][name] = value.as_str().into(),
         }
     }
-    let (status, answer) = instance.api("POST", "/v1/explain", Some(question));
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
-fn live(instance: &Instance) -> u64 {
-    ["a", "b", "c"].iter().map(|name| instance.backend("shop", name)["live_sessions"].as_u64().unwrap_or(0)).sum()
+    instance.explain(question)
 }
 
 #[test]
@@ -77,7 +71,11 @@ fn a_session_that_is_hashed_has_one_backend_and_sets_nothing() {
         let answer = explained(&instance, &nobody);
         assert_eq!((&answer["outcome"], &answer["sets_cookie"]), (&json!("free"), &json!(false)), "{answer}");
         eventually("the sessions are counted, and those without a name are none", || {
-            let counts = (instance.pool_count("pinned"), instance.pool_count("unpinned"), live(&instance));
+            let counts = (
+                instance.pool_count("pinned"),
+                instance.pool_count("unpinned"),
+                instance.live_sessions(&["a", "b", "c"]),
+            );
             (counts == (60, 0, 30)).then_some(())
         });
     }

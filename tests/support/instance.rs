@@ -193,6 +193,20 @@ impl Instance {
         backend
     }
 
+    /// Live sessions of backends of the pool `shop`, as far as they are known.
+    #[track_caller]
+    pub fn live_sessions(&self, names: &[&str]) -> u64 {
+        names.iter().map(|name| self.backend("shop", name)["live_sessions"].as_u64().unwrap_or(0)).sum()
+    }
+
+    /// Where a request would go and why.
+    #[track_caller]
+    pub fn explain(&self, question: Value) -> Value {
+        let (status, answer) = self.api("POST", "/v1/explain", Some(question));
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
     fn told(&self, file: &str) -> Value {
         let text = fs::read(self.folder.path("run").join(file)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or(Value::Null)
