@@ -28,7 +28,7 @@ use control::{
     check::is_name,
     spec::{AppCookieStyle, HeaderStyle, Mode, SourceIp, Span, TokenKind},
 };
-use std::{net::IpAddr, ops::ControlFlow};
+use std::net::IpAddr;
 
 #[cfg(test)]
 mod tests;
@@ -111,49 +111,57 @@ pub enum Marker {
 }
 
 /// Reads the pin. `now` is in Unix seconds, `fresh` becomes the session key of a session that begins; see [`fresh_key`].
+///
+/// What is found is filled in where it will be returned: handed on from one function to the next by value, it would cost as
+/// much as the MAC.
 pub fn find(pool: &PoolTable, request: &impl Carried, now: u32, fresh: u64) -> Found {
     let affinity = &pool.settings.affinity;
+    let mut found = Found::free(fresh);
     if rules::is_ignored(pool, request) {
-        return Found::free(fresh);
+        return found;
     }
-    let (may_mark, forced) = (rules::may_mark(pool, request), rules::is_forced(pool, request));
-    let pin = if may_mark { Pin::Absent } else { Pin::Free };
-    let together = may_mark && affinity.coalesce.is_some();
-    let absent = Found { pin, may_mark, forced, together, ..Found::free(fresh) };
+    found.forced = rules::is_forced(pool, request);
+    if rules::may_mark(pool, request) {
+        (found.pin, found.may_mark, found.together) = (Pin::Absent, true, affinity.coalesce.is_some());
+    }
     match affinity.mode {
-        Mode::None => absent,
-        Mode::SourceIp => Found { pin: Pin::Hashed, key: address_key(request.client(), affinity.source_ip), ..absent },
+        Mode::None => {}
+        Mode::SourceIp => {
+            (found.pin, found.key) = (Pin::Hashed, address_key(request.client(), affinity.source_ip));
+        }
         Mode::Cookie if affinity.cookie.token == TokenKind::Plain => {
             // A plain pin carries no key: the address stands in for it, so that a re-pin is stable for the client.
-            let address = address_key(request.client(), affinity.source_ip);
-            let found = find_plain(pool, own_cookies(pool, request), Found { key: address, ..absent });
-            let found = adopt::adopt(pool, request, found);
-            let begins = found.pin == Pin::Absent && together && found.adopted.is_none();
-            if begins { Found { key: fresh, ..found } } else { found }
+            found.key = address_key(request.client(), affinity.source_ip);
+            find_plain(pool, own_cookies(pool, request), &mut found);
+            adopt::adopt(pool, request, &mut found);
+            if found.pin == Pin::Absent && found.together && found.adopted.is_none() {
+                found.key = fresh;
+            }
         }
         Mode::Cookie => {
-            let found = find_sealed(pool, own_cookies(pool, request), now, absent);
-            adopt::adopt(pool, request, found)
+            find_sealed(pool, own_cookies(pool, request), now, &mut found);
+            adopt::adopt(pool, request, &mut found);
         }
         Mode::AppCookie => match affinity.app_cookie.as_ref().map(|cookie| cookie.style) {
-            Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), absent),
-            Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, absent),
-            Some(AppCookieStyle::Prefix) => follow::find_in_cookie(pool, request, now, absent),
-            Some(AppCookieStyle::Hash) | None => named::hashed(named::app_names(pool, request).next(), absent),
+            Some(AppCookieStyle::Suffix) => named::suffixed(pool, named::app_names(pool, request), &mut found),
+            Some(AppCookieStyle::Follow) => follow::find_beside(pool, request, now, &mut found),
+            Some(AppCookieStyle::Prefix) => follow::find_in_cookie(pool, request, now, &mut found),
+            Some(AppCookieStyle::Hash) | None => named::hashed(named::app_names(pool, request).next(), &mut found),
         },
-        Mode::Header => match &affinity.header {
-            Some(header) => match header.style {
-                HeaderStyle::Hash => named::hashed(request.headers(&header.name).next(), absent),
-                HeaderStyle::Follow => follow::find_in_header(pool, request.headers(&header.name).next(), now, absent),
-            },
-            None => named::hashed(None, absent),
-        },
+        Mode::Header => {
+            let value = affinity.header.as_ref().and_then(|header| request.headers(&header.name).next());
+            match affinity.header.as_ref().map(|header| header.style) {
+                Some(HeaderStyle::Follow) => follow::find_in_header(pool, value, now, &mut found),
+                Some(HeaderStyle::Hash) | None => named::hashed(value, &mut found),
+            }
+        }
         Mode::Query => {
             let name = affinity.query.as_ref().map(|query| query.name.as_bytes());
             let value = request.query().zip(name).and_then(|(query, name)| named::argument(query, name));
-            named::hashed(value, absent)
+            named::hashed(value, &mut found);
         }
     }
+    found
 }
 
 /// How many other pools are asked whether a token is theirs, and about how many cookies: whoever forges a head full of them
@@ -180,53 +188,50 @@ fn own_cookies<'r>(pool: &'r PoolTable, request: &'r impl Carried) -> impl Itera
 }
 
 /// The first backend that is named and there. What no backend can be called counts as no cookie.
-fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, absent: Found) -> Found {
-    let mut found = absent;
+fn find_plain<'h>(pool: &PoolTable, names: impl Iterator<Item = &'h [u8]>, found: &mut Found) {
     for value in names {
         if let Some(backend) = pool.by_name(value) {
-            return Found { pin: Pin::At { backend, incarnation: None }, ..absent };
+            (found.pin, found.was_at) = (Pin::At { backend, incarnation: None }, None);
+            return;
         }
         if str::from_utf8(value).is_ok_and(is_name) {
-            found = Found { pin: Pin::Gone, was_at: pool.former.by_name(value), ..absent };
+            (found.pin, found.was_at) = (Pin::Gone, pool.former.by_name(value));
         }
     }
-    found
 }
 
 /// The first token that opens.
-fn find_sealed<'h>(pool: &PoolTable, mut tokens: impl Iterator<Item = &'h [u8]>, now: u32, absent: Found) -> Found {
+fn find_sealed<'h>(pool: &PoolTable, mut tokens: impl Iterator<Item = &'h [u8]>, now: u32, found: &mut Found) {
+    let Some(keys) = &pool.keys else { return };
+    // From within, the nested iterators are plain loops.
+    tokens.any(|token| match keys.open(token, now) {
+        Ok(opened) => goes_on(pool, &opened, now, found),
+        Err(refused) => {
+            (found.refused, found.was_at) = (Some(NoPin::Refused(refused)), None);
+            false
+        }
+    });
+}
+
+/// Whether the session of a token that opened is not over. If so, `found` says where it is.
+#[inline]
+fn goes_on(pool: &PoolTable, opened: &Opened, now: u32, found: &mut Found) -> bool {
+    let Opened { key_index, token } = *opened;
     let cookie = &pool.settings.affinity.cookie;
     let seconds = |span: Option<Span>| span.map(Span::as_secs_u32);
-    let Some(keys) = &pool.keys else { return absent };
-    let mut found = absent;
-    // From within, the nested iterators are plain loops.
-    let opens = tokens.try_for_each(|value| {
-        let opened = match keys.open(value, now) {
-            Ok(opened) => opened,
-            Err(refused) => {
-                (found.refused, found.was_at) = (Some(NoPin::Refused(refused)), None);
-                return ControlFlow::Continue(());
-            }
-        };
-        if let Some(expiry) = expired(&opened.token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
-            let here = pool.by_ref(opened.key_index, opened.token.backend_ref);
-            let here = here.map(|backend| pool.backends[usize::from(backend)].slot);
-            found.refused = Some(NoPin::Expired(expiry));
-            found.was_at = here.or_else(|| pool.former.by_ref(opened.key_index, opened.token.backend_ref));
-            return ControlFlow::Continue(());
-        }
-        ControlFlow::Break(opened)
-    });
-    if let ControlFlow::Break(Opened { key_index, token }) = opens {
-        (found.pin, found.was_at) = match pool.by_ref(key_index, token.backend_ref) {
-            Some(backend) => (Pin::At { backend, incarnation: Some(token.incarnation) }, None),
-            None => (Pin::Gone, pool.former.by_ref(key_index, token.backend_ref)),
-        };
-        found.key = token.session_key;
-        found.token = Some((key_index, token));
-        found.refused = None;
+    let backend = pool.by_ref(key_index, token.backend_ref);
+    let former = || pool.former.by_ref(key_index, token.backend_ref);
+    if let Some(expiry) = expired(&token, now, seconds(cookie.lifetime), seconds(cookie.idle_timeout)) {
+        found.refused = Some(NoPin::Expired(expiry));
+        found.was_at = backend.map(|backend| pool.backends[usize::from(backend)].slot).or_else(former);
+        return false;
     }
-    found
+    (found.pin, found.was_at) = match backend {
+        Some(backend) => (Pin::At { backend, incarnation: Some(token.incarnation) }, None),
+        None => (Pin::Gone, former()),
+    };
+    (found.key, found.token, found.refused) = (token.session_key, Some((key_index, token)), None);
+    true
 }
 
 /// The session key of a client address, cut to its prefix. An IPv4 address in IPv6 clothes counts as what it is.

@@ -100,23 +100,26 @@ pub struct Backups {
     pub usable_weight: u64,
 }
 
+/// What a request of a session reads comes first and shares a cache line: with thousands of backends, each line of each is
+/// one that a core has to fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct Backend {
-    pub name: String,
-    /// Absent while the name in the address has not resolved.
-    pub address: Option<SocketAddr>,
-    pub weight: u32,
+    pub incarnation: u32,
+    pub admin_state: AdminState,
+    pub health: Health,
     /// It takes new sessions only while no other backend does.
     pub backup: bool,
-    pub admin_state: AdminState,
-    /// How it drains; in maintenance, which drain led there.
-    pub drain: Option<Drain>,
-    pub health: Health,
-    pub incarnation: u32,
-    /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
-    pub warming_since: Option<u32>,
+    pub weight: u32,
     /// Where workers keep what outlives a table: counters, idle connections.
     pub slot: u32,
+    /// Absent while the name in the address has not resolved.
+    pub address: Option<SocketAddr>,
+    /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
+    pub warming_since: Option<u32>,
+    /// How it drains; in maintenance, which drain led there.
+    pub drain: Option<Drain>,
+    pub name: String,
 }
 
 /// Numbers for pools, backends and keys that stay the same from table to table, for as long as these exist.

@@ -9,28 +9,32 @@ mod tests;
 
 /// The pin that another balancer's cookie tells, where none of ours has told one. The session that it names goes on as one
 /// of ours, with a session key of its own.
-pub(super) fn adopt(pool: &PoolTable, request: &impl Carried, found: Found) -> Found {
+pub(super) fn adopt(pool: &PoolTable, request: &impl Carried, found: &mut Found) {
     if !matches!(found.pin, Pin::Absent | Pin::Free) {
-        return found;
+        return;
     }
     let mut refused = found.refused;
     for (index, foreign) in (0..).zip(&pool.foreign) {
         for value in request.cookies().flat_map(|header| foreign.cookie.find(header)).filter(|value| !value.is_empty())
         {
             if foreign.from == AdoptFrom::Opaque {
-                let begins = Found { key: name_key(value), adopted: Some(index), together: true, refused, ..found };
-                return if found.may_mark { begins } else { found };
+                if found.may_mark {
+                    (found.key, found.adopted, found.together) = (name_key(value), Some(index), true);
+                    found.refused = refused;
+                }
+                return;
             }
             match foreign.backend(value) {
                 Some(backend) => {
-                    let pin = Pin::At { backend, incarnation: None };
-                    return Found { pin, adopted: Some(index), was_at: None, ..found };
+                    found.pin = Pin::At { backend, incarnation: None };
+                    (found.adopted, found.was_at) = (Some(index), None);
+                    return;
                 }
                 None => refused = refused.or(Some(NoPin::Foreign)),
             }
         }
     }
-    Found { refused, ..found }
+    found.refused = refused;
 }
 
 /// Appends what takes the cookie from the client by which its session was adopted, where that is wished.

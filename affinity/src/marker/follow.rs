@@ -14,27 +14,28 @@ use control::spec::Follows;
 mod tests;
 
 /// A token counts only as long as the application's cookie is there.
-pub(super) fn find_beside(pool: &PoolTable, request: &impl Carried, now: u32, absent: Found) -> Found {
-    let free = Found { pin: Pin::Free, ..absent };
-    match named::app_names(pool, request).next() {
-        Some(_) => find_sealed(pool, own_cookies(pool, request), now, free),
-        None => free,
+pub(super) fn find_beside(pool: &PoolTable, request: &impl Carried, now: u32, found: &mut Found) {
+    found.pin = Pin::Free;
+    if named::app_names(pool, request).next().is_some() {
+        find_sealed(pool, own_cookies(pool, request), now, found);
     }
 }
 
 /// What has no token in front of it is the application's alone.
-pub(super) fn find_in_cookie(pool: &PoolTable, request: &impl Carried, now: u32, absent: Found) -> Found {
+pub(super) fn find_in_cookie(pool: &PoolTable, request: &impl Carried, now: u32, found: &mut Found) {
+    found.pin = Pin::Free;
     let tokens = named::app_names(pool, request).filter_map(|value| Some(wrapped::split(value)?.0));
-    find_sealed(pool, tokens, now, Found { pin: Pin::Free, ..absent })
+    find_sealed(pool, tokens, now, found);
 }
 
 /// A session that is named must be found.
-pub(super) fn find_in_header(pool: &PoolTable, value: Option<&[u8]>, now: u32, absent: Found) -> Found {
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Found { pin: Pin::Free, ..absent } };
-    let unreadable = Found { pin: Pin::Unreadable, ..absent };
+pub(super) fn find_in_header(pool: &PoolTable, value: Option<&[u8]>, now: u32, found: &mut Found) {
+    found.pin = Pin::Free;
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return };
+    found.pin = Pin::Unreadable;
     match wrapped::split(value) {
-        Some((token, _)) => find_sealed(pool, std::iter::once(token), now, unreadable),
-        None => Found { refused: Some(NoPin::Refused(Refused::Malformed)), ..unreadable },
+        Some((token, _)) => find_sealed(pool, std::iter::once(token), now, found),
+        None => found.refused = Some(NoPin::Refused(Refused::Malformed)),
     }
 }
 

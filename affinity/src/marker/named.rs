@@ -18,10 +18,10 @@ pub fn name_key(name: &[u8]) -> u64 {
 }
 
 /// A session that its name's hash places.
-pub(super) fn hashed(name: Option<&[u8]>, absent: Found) -> Found {
-    match name.filter(|name| !name.is_empty()) {
-        Some(name) => Found { pin: Pin::Hashed, key: name_key(name), ..absent },
-        None => Found { pin: Pin::Free, ..absent },
+pub(super) fn hashed(name: Option<&[u8]>, found: &mut Found) {
+    found.pin = Pin::Free;
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        (found.pin, found.key) = (Pin::Hashed, name_key(name));
     }
 }
 
@@ -50,25 +50,19 @@ fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
 }
 
 /// The first name that ends in a backend which is there. What no backend can be called is no such end.
-pub(super) fn suffixed<'r>(pool: &PoolTable, mut names: impl Iterator<Item = &'r [u8]>, absent: Found) -> Found {
-    let mut found = Found { pin: Pin::Free, ..absent };
-    let there = names.find_map(|name| {
+pub(super) fn suffixed<'r>(pool: &PoolTable, names: impl Iterator<Item = &'r [u8]>, found: &mut Found) {
+    found.pin = Pin::Free;
+    for name in names {
         let ends = || memchr::memchr_iter(b'.', name).map(|dot| (&name[..dot], &name[dot + 1..]));
         // A backend's name may have dots, and so may a session's: any end will do that is known.
-        let known = ends().find_map(|(session, end)| Some((session, pool.by_name(end)?)));
-        if known.is_none() {
-            let gone = ends().next().filter(|(_, end)| str::from_utf8(end).is_ok_and(is_name));
-            if let Some((session, end)) = gone {
-                let was_at = pool.former.by_name(end);
-                found = Found { pin: Pin::Gone, key: name_key(session), was_at, ..absent };
-            }
+        if let Some((session, backend)) = ends().find_map(|(session, end)| Some((session, pool.by_name(end)?))) {
+            (found.pin, found.key) = (Pin::At { backend, incarnation: None }, name_key(session));
+            found.was_at = None;
+            return;
         }
-        known
-    });
-    match there {
-        Some((session, backend)) => {
-            Found { pin: Pin::At { backend, incarnation: None }, key: name_key(session), ..absent }
+        let gone = ends().next().filter(|(_, end)| str::from_utf8(end).is_ok_and(is_name));
+        if let Some((session, end)) = gone {
+            (found.pin, found.key, found.was_at) = (Pin::Gone, name_key(session), pool.former.by_name(end));
         }
-        None => found,
     }
 }
