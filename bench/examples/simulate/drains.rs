@@ -123,7 +123,7 @@ pub(crate) fn simulate(scale: Scale, report: &mut Report) -> Result<(), Box<dyn 
         x: "sessions that have ended, %",
         y: "error, %",
         log_x: false,
-        log_y: false,
+        log_y: true,
     };
     report.section("drains", &text, &table, |path| lines(path, axes, &plot))
 }

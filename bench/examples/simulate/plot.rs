@@ -24,6 +24,8 @@ pub(crate) struct Line {
 }
 
 const SIZE: (u32, u32) = (760, 420);
+/// The height of a line's name.
+const KEY_LINE: u32 = 18;
 
 pub(crate) fn lines(path: &Path, axes: Axes<'_>, lines: &[Line]) -> Result<()> {
     let all = || lines.iter().flat_map(|line| &line.points);
@@ -50,9 +52,11 @@ where
     X::CoordDescType: ValueFormatter<f64>,
     Y::CoordDescType: ValueFormatter<f64>,
 {
-    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    let names = KEY_LINE * lines.len() as u32 + 12;
+    let root = SVGBackend::new(path, (SIZE.0, SIZE.1 + names)).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
+    let (above, below) = root.split_vertically(SIZE.1);
+    let mut chart = ChartBuilder::on(&above)
         .caption(axes.title, ("sans-serif", 17))
         .margin(12)
         .x_label_area_size(42)
@@ -69,11 +73,12 @@ where
         .draw()?;
     for (index, line) in lines.iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
-        let series = LineSeries::new(line.points.iter().copied(), color.stroke_width(2)).point_size(3);
-        let key = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2));
-        chart.draw_series(series)?.label(&line.name).legend(key);
+        chart.draw_series(LineSeries::new(line.points.iter().copied(), color.stroke_width(2)).point_size(3))?;
+        // Beneath the plot, where it hides none of it.
+        let y = (KEY_LINE * index as u32 + KEY_LINE / 2) as i32;
+        below.draw(&PathElement::new([(76, y), (100, y)], color.stroke_width(3)))?;
+        below.draw(&Text::new(line.name.as_str(), (108, y - 6), ("sans-serif", 13)))?;
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.9)).border_style(BLACK.mix(0.3)).draw()?;
     root.present()?;
     Ok(())
 }
