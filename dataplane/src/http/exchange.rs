@@ -178,8 +178,13 @@ struct UnderWay<'a>([Option<&'a InFlight>; 3]);
 impl<'a> UnderWay<'a> {
     fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
         let board = worker.board();
-        let free = free.map(|slot| &board.backend(slot).free_in_flight);
-        let all = [Some(&board.pool(pool).in_flight), Some(&board.backend(slot).in_flight), free];
+        let at = |slot| {
+            let cells = board.backend(slot);
+            worker.busy.note(slot, cells);
+            cells
+        };
+        let free = free.map(|slot| &at(slot).free_in_flight);
+        let all = [Some(&board.pool(pool).in_flight), Some(&at(slot).in_flight), free];
         all.into_iter().flatten().for_each(InFlight::enter);
         Self(all)
     }

@@ -14,6 +14,7 @@ mod samples;
 mod sightings;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
+pub(crate) use busy::Busy;
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
 pub(crate) use gates::{Gates, Queue};
 pub(crate) use handover::{Handed, Handover};
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) ledger: Ledger,
     pub(crate) samples: Samples,
     pub(crate) sightings: Sightings,
+    pub(crate) busy: Busy,
     handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
@@ -163,6 +165,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         ledger: Ledger::default(),
         samples: Samples::default(),
         sightings: Sightings::new(start.handover.clone()),
+        busy: Busy::default(),
         handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
@@ -185,7 +188,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         hold_back(TICK).await;
         let before = worker.clock.millis();
         worker.clock.tick();
-        worker.count_busy(worker.clock.millis() - before);
+        worker.busy.count(worker.board(), worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
