@@ -180,6 +180,7 @@ fn waiting_is_bounded_in_number_and_time() {
         let counts = ["queue_full", "queue_timeouts"].map(|name| instance.pool_count(name));
         (counts == [1, 1]).then_some(())
     });
+    assert_eq!(instance.pool_count("queued"), 1, "who finds no place has not waited");
     assert_eq!(get(&instance.listener("web"), "/", &[]).status, 200, "its place is free again");
 }
 
