@@ -5,6 +5,7 @@ use affinity::imbalance::{Load, imbalance};
 use control::{
     desired::{AdminState, Share, Snapshot},
     rebalance::Rebalance,
+    release::Release,
     spec::Affinity,
     status::Health,
 };
@@ -163,7 +164,11 @@ pub(crate) fn round(wish: &Wish, bearers: &[Bearer], now: u64) -> Option<Rebalan
 }
 
 /// Why the sessions of such a pool can't be moved like that, and what can be done.
-pub(crate) fn why_not(affinity: &Affinity, wish: &Wish) -> Option<(&'static str, &'static str)> {
+pub(crate) fn why_not(
+    affinity: &Affinity,
+    release: Option<&Release>,
+    wish: &Wish,
+) -> Option<(&'static str, &'static str)> {
     let cookie = &affinity.cookie;
     if !affinity.has_sessions() {
         return Some(("nobody knows the sessions", "there is nothing to move without affinity, or with plain tokens"));
@@ -177,6 +182,11 @@ pub(crate) fn why_not(affinity: &Affinity, wish: &Wish) -> Option<(&'static str,
     if wish.idle_first && cookie.idle_timeout.is_none() && cookie.max_age.is_none() {
         let mend = "set idle_timeout of its cookie, or leave idle_first out";
         return Some(("tokens don't say when a session was last seen", mend));
+    }
+    // Also after its last step: the cohorts are compared for as long as there are two, and whoever is released moves not.
+    if release.is_some_and(|release| release.basis_points() > 0) {
+        let why = "sessions are released, and what moves would be seen in one cohort alone";
+        return Some((why, "end the release first"));
     }
     None
 }

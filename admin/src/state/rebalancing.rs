@@ -8,7 +8,7 @@ use super::{
     shared::Shared,
 };
 use crate::{clock, events::Kind};
-use control::{counters::PoolCount, desired::Change, rebalance::Rebalance, release::ReleaseState};
+use control::{counters::PoolCount, desired::Change, rebalance::Rebalance};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -20,17 +20,11 @@ impl State {
     pub(crate) fn begin_rebalance(&self, name: &str, wish: Wish) -> Result<u64, Refusal> {
         let now = clock::unix_millis();
         let mut shared = self.lock();
-        let affinity = &pool(&shared.snapshot.desired, name)?.settings.affinity;
+        let desired = &shared.snapshot.desired;
+        let affinity = &pool(desired, name)?.settings.affinity;
         let refused = |what: &str, mend: &str| Refusal::CantRebalance(format!("{what} in pool `{name}`; {mend}"));
-        if let Some((what, mend)) = why_not(affinity, &wish) {
+        if let Some((what, mend)) = why_not(affinity, desired.releases.get(name), &wish) {
             return Err(refused(what, mend));
-        }
-        let release = shared.snapshot.desired.releases.get(name);
-        if release.is_some_and(|release| release.state == ReleaseState::Running) {
-            return Err(refused(
-                "sessions are being released, and what moves would be seen in one cohort alone",
-                "end that first",
-            ));
         }
         let Some(bearers) = bearers(&shared.snapshot, shared.peers.iter(), name) else {
             return Err(refused("no data plane has told yet how many sessions there are", "try again in a second"));

@@ -175,8 +175,7 @@ mod tests {
         let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards: vec![Board::new()], gates });
         let (events, _told) = crossbeam_channel::unbounded();
         let (handover, _taken) = Handover::new(1);
-        let start =
-            Start { id: 0, shared, inbox, events, handover, sockets: Vec::new(), seed: 1, buffer_size: 1_024 };
+        let start = Start { id: 0, shared, inbox, events, handover, sockets: Vec::new(), seed: 1, buffer_size: 1_024 };
         let (worker, ..) = begin(start);
         let gates = &worker.shared.gates;
         assert!(gates.try_enter(SLOT, 1) && !gates.has_room(SLOT, 1));

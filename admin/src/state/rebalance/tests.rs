@@ -9,6 +9,7 @@ use affinity::{
 };
 use control::{
     desired::{Change, PoolState, SEED_INCARNATION},
+    release::{Percent, RampPlan, ReleaseState, Watch},
     spec::{AppCookie, AppCookieStyle, Backend, Cookie, Mode, Pool, Span, TokenKind},
 };
 
@@ -81,7 +82,26 @@ fn pools_whose_sessions_can_not_move_are_refused() {
         (Affinity { mode: Mode::SourceIp, ..Affinity::default() }, WISH, false),
         (Affinity { mode: Mode::None, ..Affinity::default() }, WISH, false),
     ] {
-        assert_eq!(why_not(&affinity, &wish).is_none(), holds, "{affinity:?}");
+        assert_eq!(why_not(&affinity, None, &wish).is_none(), holds, "{affinity:?}");
+    }
+}
+
+#[test]
+fn sessions_do_not_move_beside_released_ones() {
+    let plan = RampPlan {
+        steps: vec![Percent::new(10.0).unwrap()],
+        hold: Span::from_secs(1),
+        harm: 0.1,
+        alpha: 0.01,
+        watch: Watch::default(),
+    };
+    for (state, holds) in
+        [(ReleaseState::Running, false), (ReleaseState::Finished, false), (ReleaseState::Stopped, true)]
+    {
+        let plan = plan.clone();
+        let release =
+            Release { id: 1, plan, state, step: 0, since: 0, step_since: 0, passed: Vec::new(), stopped: None };
+        assert_eq!(why_not(&Affinity::default(), Some(&release), &WISH).is_none(), holds, "{state:?}");
     }
 }
 
