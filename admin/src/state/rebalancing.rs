@@ -7,7 +7,7 @@ use super::{
     refusal::Refusal,
     shared::Shared,
 };
-use crate::{clock, events::Kind};
+use crate::{clock, events::Kind, history::PlaneId};
 use control::{counters::PoolCount, desired::Change, rebalance::Rebalance};
 use serde_json::json;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl State {
         };
         let next = round(&wish, &bearers, now);
         let generation = shared.snapshot.generation + 1;
-        let mut watched = Watched::new(wish, now, counted(&shared, name), generation, pids(&shared));
+        let mut watched = Watched::new(wish, now, generation, counted(&shared, name));
         if next.is_none() {
             watched.stage = Stage::Even;
         }
@@ -78,9 +78,9 @@ impl State {
         watched.retain(|name, _| snapshot.desired.pools.contains_key(name));
         let mut changes = Vec::new();
         for (name, watched) in watched.iter_mut().filter(|(_, watched)| watched.stage == Stage::Running) {
-            watched.count(counted(&shared, name));
+            let knows = watched.count(counted(&shared, name));
             let running = snapshot.rebalances.get(name);
-            let Some(running) = running.filter(|_| watched.knows(pids(&shared))) else {
+            let Some(running) = running.filter(|_| knows) else {
                 watched.stage = Stage::Changed;
                 self.tell_rebalance(name, watched);
                 changes.extend(running.map(|_| change(name, None)));
@@ -109,10 +109,6 @@ impl State {
     }
 }
 
-fn pids(shared: &Shared) -> impl Iterator<Item = u32> {
-    shared.peers.iter().map(|peer| peer.pid)
-}
-
 fn is_running(watched: Watched) -> bool {
     watched.stage == Stage::Running
 }
@@ -121,8 +117,11 @@ fn change(pool: &str, round: Option<Rebalance>) -> Change {
     Change::Rebalance { pool: pool.to_owned(), round }
 }
 
-/// Sessions that the data planes have moved for an even load, by what they report.
-fn counted(shared: &Shared, pool: &str) -> u64 {
-    let counts = shared.peers.iter().filter_map(|peer| peer.stats.pools.get(pool));
-    counts.filter_map(|pool| pool.counts.get(PoolCount::RepinnedRebalance.name())).sum()
+/// Sessions that each data plane has moved for an even load, by what it reports.
+fn counted(shared: &Shared, pool: &str) -> impl Iterator<Item = (PlaneId, u64)> {
+    shared.peers.iter().map(move |peer| {
+        let counts = peer.stats.pools.get(pool).map(|pool| &pool.counts);
+        let moved = counts.and_then(|counts| counts.get(PoolCount::RepinnedRebalance.name()));
+        (peer.plane(), moved.copied().unwrap_or(0))
+    })
 }
