@@ -185,6 +185,17 @@ fn waiting_is_bounded_in_number_and_time() {
 }
 
 #[test]
+fn a_client_that_has_its_answer_and_does_not_go_holds_nobody_up() {
+    let backend = Holding::start("a");
+    // Less than it is given to read to the end.
+    let instance = before("limits = { requests = 1, queue_timeout = \"1s\" }", &[("a", &backend)]);
+    let mut reader = Connection::open(&instance.listener("web"));
+    assert_eq!(reader.request("GET", "/", &[("Connection", "close")], b"").status, 200);
+    assert_eq!(get(&instance.listener("web"), "/", &[]).status, 200);
+    drop(reader);
+}
+
+#[test]
 fn a_client_that_leaves_its_place_holds_nobody_up() {
     let backend = Holding::start("a");
     let instance = before("limits = { requests = 1 }", &[("a", &backend)]);

@@ -97,8 +97,11 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
                 return unavailable(worker, client, request, body, unserved).await;
             }
         };
-        let Ok(_room) = line.enter(worker, request, &target) else { continue };
-        let failure = match attempt(worker, client, request, body, &target, fresh).await {
+        let Ok(room) = line.enter(worker, request, &target) else { continue };
+        let attempt = attempt(worker, client, request, body, &target, fresh).await;
+        // The backend is done with it, however long the client takes to go.
+        drop(room);
+        let failure = match attempt {
             Attempt::Answered { keep_client } => {
                 if !target.set_cookie.is_empty() {
                     client.marked = Some(request.pool.slot);
