@@ -1,7 +1,7 @@
 //! Live sessions: distinct session keys seen within the idle time, for each backend.
 
 use crate::{ages::ages, hash::mix64};
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use control::status::Ages;
 use std::{collections::hash_map::Entry, num::NonZeroU32};
 
@@ -131,6 +131,11 @@ impl Sessions {
         });
     }
 
+    /// Forgets the sessions that were seen last at these backends.
+    pub fn forget_at(&mut self, backends: &AHashSet<u32>) {
+        self.retain(|_, _, seen| !backends.contains(&seen.backend));
+    }
+
     /// Looks how long the sessions of each backend have been live. This is work of some milliseconds where many are kept.
     pub fn gauge(&mut self, now: u32) {
         let mut of: AHashMap<u32, (Vec<u32>, usize)> = AHashMap::new();
@@ -214,6 +219,19 @@ mod tests {
         assert_eq!((sessions.live(1), sessions.live(2)), (99, 1));
         sessions.expire(3, |_| Some(0));
         assert_eq!((sessions.live(1), sessions.live(2)), (0, 1));
+    }
+
+    #[test]
+    fn sessions_of_a_backend_can_be_forgotten_and_no_others() {
+        let mut sessions = Sessions::new(0);
+        for key in 0..30 {
+            sessions.touch(touch(key, (key % 3) as u32, 1));
+        }
+        sessions.forget_at(&[0, 2, 9].into_iter().collect());
+        assert_eq!([0, 1, 2].map(|backend| sessions.live(backend)), [0, 10, 0]);
+        sessions.touch(touch(0, 0, 2));
+        sessions.touch(touch(1, 0, 2));
+        assert_eq!([0, 1, 2].map(|backend| sessions.live(backend)), [2, 9, 0]);
     }
 
     #[test]
