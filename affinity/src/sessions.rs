@@ -89,7 +89,11 @@ impl Sessions {
         match self.seen.entry((touch.pool, touch.key)) {
             Entry::Occupied(mut entry) => {
                 let Seen { at, live_since, .. } = *entry.get();
-                let before = entry.insert(Seen { at: touch.at.max(at), live_since, ..now });
+                // What another worker saw before the session moved may be reported after that.
+                if touch.at < at {
+                    return;
+                }
+                let before = entry.insert(Seen { live_since, ..now });
                 if before.backend == touch.backend {
                     return;
                 }
@@ -238,7 +242,8 @@ mod tests {
     fn a_late_report_does_not_make_a_session_older() {
         let mut sessions = Sessions::new(0);
         sessions.touch(touch(1, 1, 10));
-        sessions.touch(touch(1, 1, 5));
+        sessions.touch(touch(1, 2, 5));
+        assert_eq!((sessions.live(1), sessions.live(2)), (1, 0), "and does not take it back to where it was");
         sessions.expire(10, |_| Some(0));
         assert_eq!(sessions.live(1), 1);
     }
