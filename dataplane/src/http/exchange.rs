@@ -55,6 +55,8 @@ impl Flow {
 enum Attempt {
     Answered {
         keep_client: bool,
+        /// As in [`Downloaded`].
+        marked: Option<bool>,
     },
     /// The table has changed since the backend was chosen; nothing was sent.
     Outdated,
@@ -102,9 +104,9 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
         // The backend is done with it, however long the client takes to go.
         drop(room);
         let failure = match attempt {
-            Attempt::Answered { keep_client } => {
-                if !target.set_cookie.is_empty() {
-                    client.marked = Some(request.pool.slot);
+            Attempt::Answered { keep_client, marked } => {
+                if let Some(marked) = marked {
+                    client.marked = marked.then_some(request.pool.slot);
                 }
                 if !keep_client {
                     client.linger(worker).await;
@@ -260,11 +262,11 @@ async fn attempt(
         worker.buffers.give_back(std::mem::take(&mut client.buffer));
     }
     match result {
-        Ok(Downloaded { keep_client, keep_backend }) => {
+        Ok(Downloaded { keep_client, keep_backend, marked }) => {
             if keep_backend && flow.has_uploaded() {
                 keep(worker, request, target.slot, backend);
             }
-            Attempt::Answered { keep_client: keep_client && flow.has_uploaded() }
+            Attempt::Answered { keep_client: keep_client && flow.has_uploaded(), marked }
         }
         Err(failure) => {
             Attempt::Failed { failure, answered: flow.has_answered(), ends_by_close: flow.ends_by_close.get() }
