@@ -101,8 +101,11 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
         };
         let Ok(room) = line.enter(worker, request, &target) else { continue };
         let attempt = attempt(worker, client, request, body, &target, fresh).await;
-        // The backend is done with it, however long the client takes to go.
-        drop(room);
+        match attempt {
+            Attempt::Outdated => line.keep(room),
+            // The backend is done with it, however long the client takes to go.
+            Attempt::Answered { .. } | Attempt::Failed { .. } => drop(room),
+        }
         let failure = match attempt {
             Attempt::Answered { keep_client, marked } => {
                 if let Some(marked) = marked {

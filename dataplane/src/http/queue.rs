@@ -54,6 +54,11 @@ impl<'a> Line<'a> {
         room.map(Some).ok_or(())
     }
 
+    /// Keeps the room of a request that was not sent, until it is known where it goes instead.
+    pub(super) fn keep(&mut self, room: Option<Room<'a>>) {
+        self.room = room;
+    }
+
     /// Takes a place in the queue, or waits there for its turn.
     pub(super) async fn wait(
         &mut self,
