@@ -261,10 +261,8 @@ fn adopted(c: &mut Criterion) {
                 .map(|i| {
                     let backend = &pool.backends[mix64(i) as usize % count];
                     let address = backend.address.map(|address| address.to_string()).unwrap_or_default();
-                    let value = match from {
-                        AdoptFrom::Nginx => Md5::digest(address).iter().map(|byte| format!("{byte:02x}")).collect(),
-                        _ => backend.name.clone(),
-                    };
+                    let md5 = || Md5::digest(&address).iter().map(|byte| format!("{byte:02x}")).collect();
+                    let value: String = if from == AdoptFrom::Nginx { md5() } else { backend.name.clone() };
                     format!("theme=dark; SERVERID={value}; cart=17").into_bytes()
                 })
                 .collect();

@@ -48,7 +48,9 @@ mod tests {
         let begin = |slot, free| {
             board.backend(slot).in_flight.enter();
             board.backend(free).free_in_flight.enter();
-            [slot, free].map(|slot| busy.note(slot, board.backend(slot)));
+            for slot in [slot, free] {
+                busy.note(slot, board.backend(slot));
+            }
         };
         let told = |slot| {
             let counts = &board.backend(slot).counts;
