@@ -123,8 +123,7 @@ fn an_adopted_session_moves_as_any_does_and_explain_tells_it() {
     let adopt = "from = \"haproxy\"\ncookie = \"SERVERID\"\ndelete = true\npath = \"/app\"\nvalues = { w3 = \"c\" }";
     let instance = shop(&nginx, adopt);
     let address = instance.listener("web");
-    let question = json!({ "pool": "shop", "cookie": "SERVERID=w3" });
-    let (_, answer) = instance.api("POST", "/v1/explain", Some(question));
+    let answer = instance.explain(json!({ "pool": "shop", "cookie": "SERVERID=w3" }));
     assert_eq!((&answer["backend"], &answer["sets_cookie"]), (&json!("c"), &json!(true)), "{answer}");
     assert_eq!(
         answer["why"][0],

@@ -66,7 +66,7 @@ fn backups_come_in_when_nobody_else_takes_sessions_and_keep_theirs() {
     let (status, answer) = instance.api("POST", "/v1/pools/shop/backends/b/maintenance", None);
     assert_eq!((status, &answer["applied"]), (200, &json!(true)));
     assert_eq!(takers(&instance), ["x", "y"]);
-    let (_, told) = instance.api("POST", "/v1/explain", Some(json!({ "path": "/" })));
+    let told = instance.explain(json!({ "path": "/" }));
     assert_eq!(told["candidates"], json!(["x", "y"]));
     assert!(told["why"].to_string().contains("only backups take new sessions"), "{told}");
 
@@ -77,7 +77,7 @@ fn backups_come_in_when_nobody_else_takes_sessions_and_keep_theirs() {
     say(&instance, "a", "up");
     assert_eq!(takers(&instance), ["a"]);
     assert_eq!(get(&web, "/", &[("Cookie", &cookie)]).text(), backup);
-    let (_, told) = instance.api("POST", "/v1/explain", Some(json!({ "path": "/" })));
+    let told = instance.explain(json!({ "path": "/" }));
     assert_eq!(told["candidates"], json!(["a"]), "backups are no candidates while others are");
 
     // One that is a backup no more is as the others are.

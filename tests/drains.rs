@@ -191,9 +191,16 @@ fn a_drain_tells_how_fast_it_empties_and_what_stopping_would_lose() {
 #[test]
 fn a_reset_backend_lives_anew() {
     let (_nginx, instance) = shop("health.check = \"off\"");
-    let session = sessions_at(&instance, "a", 1).remove(0);
+    let session = sessions_at(&instance, "a", 3).remove(0);
+    let live = |count: u64| {
+        eventually(&format!("{count} sessions are live"), || {
+            (instance.backend("shop", "a")["live_sessions"] == count).then_some(())
+        });
+    };
+    live(3);
     let reset = instance.ctl(&["reset", "shop", "a"]);
     assert_eq!(reset.code, Some(0), "{reset:?}");
+    live(0);
     assert!(visit(&instance, &session).1.is_some(), "a new session");
     counted(&instance, "lost_incarnation", 1);
     let (status, answer) = instance.api("POST", "/v1/pools/shop/backends/a/reset", None);

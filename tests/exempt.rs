@@ -32,12 +32,6 @@ fn spread(ask: impl Fn() -> Response) -> BTreeSet<String> {
     answers.map(|answer| answer.text()).collect()
 }
 
-fn explained(instance: &Instance, question: Value) -> Value {
-    let (status, answer) = instance.api("POST", "/v1/explain", Some(question));
-    assert_eq!(status, 200, "{answer}");
-    answer
-}
-
 #[test]
 fn what_a_rule_ignores_is_balanced_and_sets_nothing() {
     let nginx = Nginx::start(&["a", "b", "c"]);
@@ -52,9 +46,9 @@ fn what_a_rule_ignores_is_balanced_and_sets_nothing() {
         assert_eq!(get(&address, "/", headers).text(), home);
     }
     let question = json!({ "pool": "shop", "cookie": cookie, "headers": { "X-Probe": "yes" } });
-    let answer = explained(&instance, question);
+    let answer = instance.explain(question);
     assert_eq!((&answer["outcome"], &answer["pinned_to"]), (&json!("free"), &Value::Null), "{answer}");
-    let by_method = explained(&instance, json!({ "pool": "shop", "cookie": cookie, "method": "PUT" }));
+    let by_method = instance.explain(json!({ "pool": "shop", "cookie": cookie, "method": "PUT" }));
     assert!(by_method["why"][0].as_str().unwrap().contains("affinity.ignore"), "{by_method}");
 }
 
@@ -95,7 +89,7 @@ fn what_a_rule_forces_reaches_its_pin_though_that_is_down_or_in_maintenance() {
     assert_eq!(instance.api("POST", &format!("{backend}/maintenance"), None).0, 200);
     holds("maintenance");
     let question = json!({ "pool": "shop", "cookie": cookie, "headers": { "X-Probe": "1" } });
-    let answer = explained(&instance, question);
+    let answer = instance.explain(question);
     assert_eq!((&answer["backend"], &answer["outcome"]), (&json!(home), &json!("pinned")), "{answer}");
     assert!(instance.ctl(&["explain", "--pool", "shop", "--method", "GET"]).code == Some(0));
 }
@@ -140,7 +134,7 @@ fn a_route_without_affinity_reads_and_sets_no_marker() {
     let off = |cookie: &str| get(&address, "http://static.example/", &[("Cookie", cookie)]);
     assert_eq!(spread(|| off("a=1")).len(), 3);
     assert_eq!(spread(|| off(&cookie)).len(), 3);
-    let answer = explained(&instance, json!({ "host": "static.example", "cookie": cookie }));
+    let answer = instance.explain(json!({ "host": "static.example", "cookie": cookie }));
     assert_eq!((&answer["outcome"], &answer["sets_cookie"]), (&json!("free"), &json!(false)), "{answer}");
     assert!(answer["why"].to_string().contains("affinity off"), "{answer}");
 }

@@ -44,8 +44,7 @@ fn burst(instance: &Instance, agent: &str, name: &str) -> (BTreeSet<String>, Vec
 }
 
 fn session_key(instance: &Instance, cookie: &str) -> String {
-    let (_, told) = instance.api("POST", "/v1/explain", Some(json!({ "cookie": cookie })));
-    told["session_key"].as_str().unwrap().to_owned()
+    instance.explain(json!({ "cookie": cookie }))["session_key"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -70,8 +69,7 @@ fn what_a_browser_sends_side_by_side_begins_one_session() {
         let (_, told) = instance.api("GET", "/v1/pools/shop/stickiness", None);
         (told["live_sessions"] == json!(keys.len())).then_some(())
     });
-    let question = json!({ "client": "127.0.0.1", "headers": { "User-Agent": "browser 0" } });
-    let (_, told) = instance.api("POST", "/v1/explain", Some(question));
+    let told = instance.explain(json!({ "client": "127.0.0.1", "headers": { "User-Agent": "browser 0" } }));
     assert!(backends.contains(told["backend"].as_str().unwrap()), "{told}");
     assert!(told["why"].to_string().contains("coalesce"), "{told}");
 }

@@ -10,7 +10,7 @@ use support::{
     Instance, Scripted, Setup,
     backend::read_head,
     eventually,
-    http::{Response, get, request},
+    http::{Connection, Response, get, request},
     peers::python,
 };
 
@@ -254,4 +254,28 @@ fn a_session_whose_holder_is_gone_is_told_so_by_cause() {
     assert_eq!(call(&address, "/", &session).status, 410, "a namesake does not know it");
     counted(&instance, "ended_incarnation", 1);
     assert_eq!(call(&address, "/init", "").status, 200, "and whoever has none may begin");
+}
+
+#[test]
+fn clients_that_drop_what_they_are_given_are_told() {
+    for (affinity, begin) in [(FOLLOW, "/login"), (PREFIX, "/login"), (HEADER, "/init")] {
+        let instance = shop(affinity);
+        let mut client = Connection::open(&instance.listener("web"));
+        client.request("GET", "/", &[], b"");
+        let given = client.request("GET", begin, &[], b"");
+        // It drops what it was given; by a header it may as well begin another session.
+        client.request("GET", "/", &[], b"");
+        // Whoever has logged out has nothing to return.
+        if begin == "/login" {
+            let cookies: Vec<_> = given.all("Set-Cookie").map(|line| line.split(';').next().unwrap()).collect();
+            client.request("GET", "/logout", &[("Cookie", &cookies.join("; "))], b"");
+            client.request("GET", "/", &[], b"");
+        }
+        let (unmarked, ignored) = if begin == "/login" { (4, 1) } else { (3, 0) };
+        eventually("the routes are told", || {
+            let (_, report) = instance.api("GET", "/v1/pools/shop/stickiness", None);
+            let route = &report["routes"][0];
+            (route["unmarked"] == unmarked).then(|| assert_eq!(route["ignored"], ignored, "{affinity}: {route}"))
+        });
+    }
 }

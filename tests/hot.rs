@@ -34,7 +34,7 @@ fn a_hot_session_and_a_lone_address_are_found() {
             client.request("GET", "/", &[("Cookie", cookie)], b"");
         }
     });
-    let (_, explained) = instance.api("POST", "/v1/explain", Some(json!({ "path": "/", "cookie": hot })));
+    let explained = instance.explain(json!({ "path": "/", "cookie": hot }));
     assert_eq!(told["sessions"][0]["key"], explained["session_key"], "{told}");
     // Two thirds, give or take what 64 samples may be off.
     assert!((0.4..0.9).contains(&told["sessions"][0]["share"].as_f64().unwrap()), "{told}");

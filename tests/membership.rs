@@ -176,8 +176,8 @@ fn health_counts_no_more_once_too_few_are_up() {
     health("down");
     let address = instance.listener("web");
     assert_eq!(names(&new_sessions(&address, 20)), ["a", "b"].into(), "half of them is less than 0.6");
-    let (status, answer) = instance.api("POST", "/v1/explain", Some(json!({ "pool": "shop" })));
-    assert!(status == 200 && answer["why"].to_string().contains("`fail_open_below`"), "{answer}");
+    let answer = instance.explain(json!({ "pool": "shop" }));
+    assert!(answer["why"].to_string().contains("`fail_open_below`"), "{answer}");
 }
 
 #[test]

@@ -4,11 +4,13 @@
 
 mod support;
 
+use serde_json::json;
 use std::{
     io::Write,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex},
     thread,
+    time::Duration,
 };
 use support::{
     Instance, PATIENCE, Scripted, Setup,
@@ -180,7 +182,19 @@ fn waiting_is_bounded_in_number_and_time() {
         let counts = ["queue_full", "queue_timeouts"].map(|name| instance.pool_count(name));
         (counts == [1, 1]).then_some(())
     });
+    assert_eq!(instance.pool_count("queued"), 1, "who finds no place has not waited");
     assert_eq!(get(&instance.listener("web"), "/", &[]).status, 200, "its place is free again");
+}
+
+#[test]
+fn a_client_that_has_its_answer_and_does_not_go_holds_nobody_up() {
+    let backend = Holding::start("a");
+    // Less than it is given to read to the end.
+    let instance = before("limits = { requests = 1, queue_timeout = \"1s\" }", &[("a", &backend)]);
+    let mut reader = Connection::open(&instance.listener("web"));
+    assert_eq!(reader.request("GET", "/", &[("Connection", "close")], b"").status, 200);
+    assert_eq!(get(&instance.listener("web"), "/", &[]).status, 200);
+    drop(reader);
 }
 
 #[test]
@@ -277,4 +291,50 @@ fn a_load_bound_sends_overflow_to_the_next_and_refuses_nobody() {
     a.has(5);
     a.let_go(5);
     assert!(asked.into_iter().all(|answer| answer.join().unwrap().status == 200));
+}
+
+/// Whether a connection to this address is on its way and not accepted for want of room in the listen queue.
+fn is_knocked_at(address: SocketAddr) -> bool {
+    const SYN_SENT: &str = "02";
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[2].ends_with(&port) && fields[3] == SYN_SENT
+    })
+}
+
+#[test]
+fn a_change_in_between_costs_nobody_the_room_that_it_has() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket2::SockRef::from(&listener).listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let knock = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    let full: Vec<_> = std::iter::from_fn(|| knock().ok()).collect();
+    let pool = "limits = { requests = 1 }\ntimeouts.connect = \"30s\"\nhealth.check = \"off\"\n";
+    let instance = Setup::shop(pool, [("a", address)]).start();
+    let first = ask(&instance, "/first", None);
+    eventually("it is on its way", || is_knocked_at(address).then_some(()));
+    let second = ask(&instance, "/second", None);
+    queued(&instance, 1);
+    let (status, answer) = instance.api("PATCH", "/v1/pools/shop/backends/a", Some(json!({ "weight": 2 })));
+    assert_eq!((status, &answer["applied"]), (200, &json!(true)));
+    drop(full);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let told = Arc::clone(&told);
+            thread::spawn(move || {
+                while let Some(head) = read_head(&mut stream) {
+                    told.lock().unwrap().push(head.split(' ').nth(1).unwrap().to_owned());
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((first.join().unwrap().status, second.join().unwrap().status), (200, 200));
+    assert_eq!(*seen.lock().unwrap(), ["/first", "/second"]);
 }

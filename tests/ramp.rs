@@ -189,8 +189,8 @@ fn carts_that_are_shared_let_it_run_to_its_end_over_the_death_of_either_process(
         assert!(seen.iter().all(|(status, _)| *status == 200), "{seen:?}");
         (seen.len() > 1).then_some(())
     });
-    let (status, told) = instance.api("POST", "/v1/explain", Some(json!({ "cookie": ada.jar.join("; ") })));
-    assert_eq!((status, &told["outcome"], &told["pinned_to"]), (200, &json!("released"), &json!(ada.home)), "{told}");
+    let told = instance.explain(json!({ "cookie": ada.jar.join("; ") }));
+    assert_eq!((&told["outcome"], &told["pinned_to"]), (&json!("released"), &json!(ada.home)), "{told}");
     assert_eq!(told["candidates"], json!(["a", "b", "c"]));
     assert_eq!(instance.ctl(&["release", "shop", "--wait"]).code, Some(0));
     let ended = instance.ctl(&["release", "shop", "--stop"]);

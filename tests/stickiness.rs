@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use support::{
     Setup, eventually,
@@ -251,8 +251,7 @@ fn explain_tells_what_the_data_plane_does() {
     let instance = Setup::shop("", nginx.backends.clone()).start();
     let address = instance.listener("web");
     for (home, cookie) in sessions(&address, 5) {
-        let question = json!({ "pool": "shop", "cookie": cookie });
-        let (status, answer) = instance.api("POST", "/v1/explain", Some(question));
-        assert_eq!((status, &answer["backend"]), (200, &Value::from(home)), "{answer}");
+        let answer = instance.explain(json!({ "pool": "shop", "cookie": cookie }));
+        assert_eq!(answer["backend"], home, "{answer}");
     }
 }

@@ -110,11 +110,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; Self::Released as usize + 1] = [
         Self::Down,
         Self::Maintenance,
         Self::Deadline,
         Self::Migrated,
+        Self::Rebalanced,
         Self::Removed,
         Self::Draining,
         Self::Retry,

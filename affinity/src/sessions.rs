@@ -1,7 +1,7 @@
 //! Live sessions: distinct session keys seen within the idle time, for each backend.
 
 use crate::{ages::ages, hash::mix64};
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use control::status::Ages;
 use std::{collections::hash_map::Entry, num::NonZeroU32};
 
@@ -89,7 +89,11 @@ impl Sessions {
         match self.seen.entry((touch.pool, touch.key)) {
             Entry::Occupied(mut entry) => {
                 let Seen { at, live_since, .. } = *entry.get();
-                let before = entry.insert(Seen { at: touch.at.max(at), live_since, ..now });
+                // What another worker saw before the session moved may be reported after that.
+                if touch.at < at {
+                    return;
+                }
+                let before = entry.insert(Seen { live_since, ..now });
                 if before.backend == touch.backend {
                     return;
                 }
@@ -129,6 +133,11 @@ impl Sessions {
             pool.level = if pool.kept == 0 { 0 } else { pool.level };
             idle.is_some()
         });
+    }
+
+    /// Forgets the sessions that were seen last at these backends.
+    pub fn forget_at(&mut self, backends: &AHashSet<u32>) {
+        self.retain(|_, _, seen| !backends.contains(&seen.backend));
     }
 
     /// Looks how long the sessions of each backend have been live. This is work of some milliseconds where many are kept.
@@ -217,10 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn sessions_of_a_backend_can_be_forgotten_and_no_others() {
+        let mut sessions = Sessions::new(0);
+        for key in 0..30 {
+            sessions.touch(touch(key, (key % 3) as u32, 1));
+        }
+        sessions.forget_at(&[0, 2, 9].into_iter().collect());
+        assert_eq!([0, 1, 2].map(|backend| sessions.live(backend)), [0, 10, 0]);
+        sessions.touch(touch(0, 0, 2));
+        sessions.touch(touch(1, 0, 2));
+        assert_eq!([0, 1, 2].map(|backend| sessions.live(backend)), [2, 9, 0]);
+    }
+
+    #[test]
     fn a_late_report_does_not_make_a_session_older() {
         let mut sessions = Sessions::new(0);
         sessions.touch(touch(1, 1, 10));
-        sessions.touch(touch(1, 1, 5));
+        sessions.touch(touch(1, 2, 5));
+        assert_eq!((sessions.live(1), sessions.live(2)), (1, 0), "and does not take it back to where it was");
         sessions.expire(10, |_| Some(0));
         assert_eq!(sessions.live(1), 1);
     }

@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Duration};
 
 use affinity::{
     balance::Calm,
-    choose::{Asked, Outcome, choose},
+    choose::{Asked, Choice, Outcome, choose},
     cookie::CookieName,
     free::free_choice,
     hash::mix64,
@@ -15,8 +15,14 @@ use affinity::{
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
     wheel::Turn,
 };
-use control::spec::Pool;
+use control::{
+    desired::Share,
+    rebalance::Rebalance,
+    release::{Percent, RampPlan, Release, ReleaseState, Watch},
+    spec::{Adopt, AdoptFrom, Pool, Span},
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use md5::{Digest, Md5};
 
 fn token(c: &mut Criterion) {
     let keys = PoolKeys::new("shop", &[MasterKey::new([7; 32])]).expect("there is a key");
@@ -176,6 +182,104 @@ fn pinned(c: &mut Criterion) {
     }
 }
 
+/// What the sessions of a pool have been found to be, of those whose choice is `wanted`.
+fn founds(pool: &PoolTable, wanted: impl Fn(Choice) -> bool) -> Vec<Found> {
+    let sessions = Sessions::of(pool);
+    let find = |cookie| marker::find(pool, &Parts::with_cookies(&[cookie], [198, 51, 100, 23].into()), NOW, 77);
+    let chosen = |found: &Found| choose(pool, &asked(found), &mut Turn::default(), &Calm::default());
+    sessions.iter().map(find).filter(|found| chosen(found).is_ok_and(&wanted)).collect()
+}
+
+/// What a choice costs a session while others of its pool are released or moved, and what it costs these.
+fn under_way(c: &mut Criterion) {
+    let mut group = c.benchmark_group("under way");
+    let mut bench = |label, pool: &PoolTable, wanted: fn(Choice) -> bool| {
+        let founds = founds(pool, wanted);
+        assert!(founds.len() > 1_000, "{label}: {}", founds.len());
+        let (mut turn, mut founds) = (Turn::default(), founds.iter().cycle());
+        group.bench_function(BenchmarkId::new(label, pool.backends.len()), |b| {
+            b.iter(|| founds.next().map(|found| choose(pool, &asked(found), &mut turn, &Calm::default())));
+        });
+    };
+    for count in [3, 10_000] {
+        let released = &bench::table_with(Pool::default(), count, |snapshot| {
+            snapshot.desired.releases.insert("shop".to_owned(), release());
+        });
+        bench("release, in the cohort", &released.pools[0], |choice| {
+            matches!(choice.outcome, Outcome::Released { .. })
+        });
+        bench("release, outside of it", &released.pools[0], |choice| choice.outcome == Outcome::Pinned);
+        let rebalanced = &bench::table_with(Pool::default(), count, |snapshot| {
+            snapshot.rebalances.insert("shop".to_owned(), round(count));
+        });
+        bench("rebalance, moves", &rebalanced.pools[0], |choice| matches!(choice.outcome, Outcome::Repinned { .. }));
+        bench("rebalance, stays", &rebalanced.pools[0], |choice| choice.outcome == Outcome::Pinned);
+    }
+}
+
+/// Half of the sessions are released.
+fn release() -> Release {
+    let half = Percent::new(50.0).expect("it is a share");
+    let watch = Watch::default();
+    Release {
+        id: 1,
+        plan: RampPlan { steps: vec![half], hold: Span::from_secs(60), harm: 0.1, alpha: 0.01, watch },
+        state: ReleaseState::Running,
+        step: 0,
+        since: 0,
+        step_since: 0,
+        passed: Vec::new(),
+        stopped: None,
+    }
+}
+
+/// Every other backend has given half of its sessions to the rest.
+fn round(backends: usize) -> Rebalance {
+    let half = Share::new(0.5).expect("it is a share");
+    let names = |first| (first..backends).step_by(2).map(|i| format!("app-{i}"));
+    let since = u64::from(NOW - 120) * 1_000;
+    Rebalance {
+        since,
+        until: since + 60_000,
+        idle_first: false,
+        from: names(0).map(|name| (name, half)).collect(),
+        to: names(1).map(|name| (name, 1)).collect(),
+    }
+}
+
+/// What it costs to take over a session from another balancer's cookie.
+fn adopted(c: &mut Criterion) {
+    let mut group = c.benchmark_group("adopted");
+    for (label, from) in [("HAProxy, by name", AdoptFrom::Haproxy), ("nginx, by MD5", AdoptFrom::Nginx)] {
+        for count in [3, 10_000] {
+            let mut settings = Pool::default();
+            settings.affinity.adopt =
+                vec![Adopt { from: Some(from), cookie: "SERVERID".to_owned(), ..Adopt::default() }];
+            let table = bench::table(settings, count);
+            let pool = &table.pools[0];
+            let cookies: Vec<_> = (0..16_384)
+                .map(|i| {
+                    let backend = &pool.backends[mix64(i) as usize % count];
+                    let address = backend.address.map(|address| address.to_string()).unwrap_or_default();
+                    let md5 = || Md5::digest(&address).iter().map(|byte| format!("{byte:02x}")).collect();
+                    let value: String = if from == AdoptFrom::Nginx { md5() } else { backend.name.clone() };
+                    format!("theme=dark; SERVERID={value}; cart=17").into_bytes()
+                })
+                .collect();
+            let mut turns = cookies.iter().cycle();
+            group.bench_function(BenchmarkId::new(format!("find, {label}"), count), |b| {
+                b.iter(|| {
+                    let cookies = &[turns.next().map_or(&b""[..], Vec::as_slice)];
+                    let parts = Parts::with_cookies(black_box(cookies), [198, 51, 100, 23].into());
+                    let found = marker::find(pool, &parts, NOW, 77);
+                    assert!(found.adopted.is_some());
+                    found
+                });
+            });
+        }
+    }
+}
+
 /// What the first request of a session costs.
 fn begun(c: &mut Criterion) {
     let calm = Calm::default();
@@ -216,6 +320,6 @@ fn hot(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = token, cookie, ring, pinned, begun, hot
+    targets = token, cookie, ring, pinned, under_way, adopted, begun, hot
 }
 criterion_main!(benches);

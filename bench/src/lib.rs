@@ -8,6 +8,11 @@ use control::{
 
 /// A table with one pool, `shop`, of these settings and so many backends of equal weight, and one key.
 pub fn table(settings: Pool, backends: usize) -> Table {
+    table_with(settings, backends, |_| ())
+}
+
+/// The same with whatever else `add` puts into the snapshot.
+pub fn table_with(settings: Pool, backends: usize, add: impl FnOnce(&mut Snapshot)) -> Table {
     let backends = (0..backends).map(|i| Backend {
         name: format!("app-{i}"),
         address: format!("10.0.{}.{}:8080", i / 256, i % 256),
@@ -17,6 +22,7 @@ pub fn table(settings: Pool, backends: usize) -> Table {
     let mut snapshot = Snapshot { generation: 1, ..Snapshot::default() };
     snapshot.desired.keys = vec![Key([7; 32])];
     snapshot.desired.pools.insert("shop".to_owned(), PoolState::seed(pool, SEED_INCARNATION));
+    add(&mut snapshot);
     Table::build(&snapshot, None, &Dirty::All, &mut Counted(0), 0)
 }
 

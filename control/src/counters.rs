@@ -64,7 +64,7 @@ counters! {
         RepinnedRemoved "repinned_removed" "Sessions bound to another backend because theirs was removed.",
         RepinnedRetry "repinned_retry" "Sessions bound to another backend because theirs failed this very request.",
         RepinnedOverload "repinned_overload" "Sessions named anew by another backend, which served them because theirs had no room.",
-        Spilled "spilled" "Requests sent elsewhere because their backend was down, the pin unchanged.",
+        Spilled "spilled" "Requests sent elsewhere because their backend could not be used, the pin unchanged.",
         SpilledOverload "spilled_overload" "Requests sent elsewhere because their backend had no room, the pin unchanged.",
         RepinnedReleased "repinned_released" "Sessions named anew by another backend, which served them because a release had let them go.",
         Released "released" "Requests of released sessions, sent elsewhere than to their pin, which is unchanged.",

@@ -7,7 +7,7 @@ use control::{
 };
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 /// A number with one writer.
@@ -79,6 +79,22 @@ pub(crate) struct BackendCells {
     pub(crate) in_flight: InFlight,
     /// Requests under way that free balancing would have sent there.
     pub(crate) free_in_flight: InFlight,
+    /// Its worker has noted that there may be such requests.
+    pub(crate) is_busy: Mark,
+}
+
+/// Yes or no, with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Mark(AtomicBool);
+
+impl Mark {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    pub(crate) fn set(&self, to: bool) {
+        self.0.store(to, Relaxed);
+    }
 }
 
 /// What was seen of the tokens of one key.

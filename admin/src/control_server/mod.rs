@@ -9,7 +9,6 @@ use crate::{
     clock,
     error::Error,
     events::Kind,
-    history::PlaneId,
     state::{State, shared::Shared},
 };
 use affinity::{ages::Forecast, decay::Sample};
@@ -139,8 +138,7 @@ impl State {
         let mut shared = self.lock();
         let Shared { snapshot, peers, history, .. } = &mut *shared;
         if let Some(peer) = peers.peer_mut(id) {
-            let plane = PlaneId { pid: peer.pid, started: peer.started };
-            history.take(plane, peer.is_fresh, &report, &snapshot.desired, now);
+            history.take(peer.plane(), peer.is_fresh, &report, &snapshot.desired, now);
             merge(Arc::make_mut(&mut peer.stats), report, &snapshot.desired);
             peer.reported_at = Some(clock::unix_millis());
         }

@@ -1,3 +1,4 @@
+use crate::history::PlaneId;
 use control::{
     desired::Desired,
     status::{Ages, BackendStats, Counts, PoolStats, Stats},
@@ -35,6 +36,12 @@ pub(crate) struct Peer {
     pub(crate) stats: Arc<Stats>,
     /// Unix milliseconds by this process's clock; absent before the first report.
     pub(crate) reported_at: Option<u64>,
+}
+
+impl Peer {
+    pub(crate) fn plane(&self) -> PlaneId {
+        PlaneId { pid: self.pid, started: self.started }
+    }
 }
 
 /// Lines on their way to one data plane.

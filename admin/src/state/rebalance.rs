@@ -1,15 +1,19 @@
 //! Rebalancing after a scale-up: which backends have more sessions than their share, and what is done about it. Pure.
 
-use crate::control_server::peers::{Peer, figures};
+use crate::{
+    control_server::peers::{Peer, figures},
+    history::PlaneId,
+};
 use affinity::imbalance::{Load, imbalance};
 use control::{
     desired::{AdminState, Share, Snapshot},
     rebalance::Rebalance,
+    release::Release,
     spec::Affinity,
     status::Health,
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 #[cfg(test)]
@@ -48,35 +52,32 @@ pub(crate) struct Watched {
     pub(crate) since: u64,
     /// Sessions that have moved.
     pub(crate) moved: u64,
-    /// What the data planes had counted by their last reports.
-    counted: u64,
     /// The generation of the last round: older reports say nothing about it.
     pub(crate) generation: u64,
-    /// The pids of the data planes that know how many sessions there are: one that comes later counts from zero.
-    planes: BTreeSet<u32>,
+    /// What the data planes have counted, by their last reports, that know how many sessions there are: one that comes
+    /// later counts them from zero.
+    planes: BTreeMap<PlaneId, u64>,
 }
 
 impl Watched {
-    /// `counted` is what the data planes had counted before, and `planes` are their pids.
-    pub(crate) fn new(
-        wish: Wish,
-        since: u64,
-        counted: u64,
-        generation: u64,
-        planes: impl Iterator<Item = u32>,
-    ) -> Self {
-        Self { wish, stage: Stage::Running, since, moved: 0, counted, generation, planes: planes.collect() }
+    /// `planes` are the data planes with what each had counted before.
+    pub(crate) fn new(wish: Wish, since: u64, generation: u64, planes: impl Iterator<Item = (PlaneId, u64)>) -> Self {
+        Self { wish, stage: Stage::Running, since, moved: 0, generation, planes: planes.collect() }
     }
 
-    /// Notes what the data planes have counted by now.
-    pub(crate) fn count(&mut self, counted: u64) {
-        self.moved += counted.saturating_sub(self.counted);
-        self.counted = counted;
-    }
-
-    /// Whether these data planes have all been there since it began.
-    pub(crate) fn knows(&self, mut planes: impl Iterator<Item = u32>) -> bool {
-        planes.all(|pid| self.planes.contains(&pid))
+    /// Notes what the data planes have counted by now; false where not all have been there since it began. One that has
+    /// just come back has reported nothing yet.
+    pub(crate) fn count(&mut self, planes: impl Iterator<Item = (PlaneId, u64)>) -> bool {
+        let mut knows = true;
+        for (plane, counted) in planes {
+            let Some(before) = self.planes.get_mut(&plane) else {
+                knows = false;
+                continue;
+            };
+            self.moved += counted.saturating_sub(*before);
+            *before = counted.max(*before);
+        }
+        knows
     }
 }
 
@@ -163,7 +164,11 @@ pub(crate) fn round(wish: &Wish, bearers: &[Bearer], now: u64) -> Option<Rebalan
 }
 
 /// Why the sessions of such a pool can't be moved like that, and what can be done.
-pub(crate) fn why_not(affinity: &Affinity, wish: &Wish) -> Option<(&'static str, &'static str)> {
+pub(crate) fn why_not(
+    affinity: &Affinity,
+    release: Option<&Release>,
+    wish: &Wish,
+) -> Option<(&'static str, &'static str)> {
     let cookie = &affinity.cookie;
     if !affinity.has_sessions() {
         return Some(("nobody knows the sessions", "there is nothing to move without affinity, or with plain tokens"));
@@ -177,6 +182,11 @@ pub(crate) fn why_not(affinity: &Affinity, wish: &Wish) -> Option<(&'static str,
     if wish.idle_first && cookie.idle_timeout.is_none() && cookie.max_age.is_none() {
         let mend = "set idle_timeout of its cookie, or leave idle_first out";
         return Some(("tokens don't say when a session was last seen", mend));
+    }
+    // Also after its last step: the cohorts are compared for as long as there are two, and whoever is released moves not.
+    if release.is_some_and(|release| release.basis_points() > 0) {
+        let why = "sessions are released, and what moves would be seen in one cohort alone";
+        return Some((why, "end the release first"));
     }
     None
 }

@@ -7,8 +7,8 @@ use super::{
     refusal::Refusal,
     shared::Shared,
 };
-use crate::{clock, events::Kind};
-use control::{counters::PoolCount, desired::Change, rebalance::Rebalance, release::ReleaseState};
+use crate::{clock, events::Kind, history::PlaneId};
+use control::{counters::PoolCount, desired::Change, rebalance::Rebalance};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -20,24 +20,18 @@ impl State {
     pub(crate) fn begin_rebalance(&self, name: &str, wish: Wish) -> Result<u64, Refusal> {
         let now = clock::unix_millis();
         let mut shared = self.lock();
-        let affinity = &pool(&shared.snapshot.desired, name)?.settings.affinity;
+        let desired = &shared.snapshot.desired;
+        let affinity = &pool(desired, name)?.settings.affinity;
         let refused = |what: &str, mend: &str| Refusal::CantRebalance(format!("{what} in pool `{name}`; {mend}"));
-        if let Some((what, mend)) = why_not(affinity, &wish) {
+        if let Some((what, mend)) = why_not(affinity, desired.releases.get(name), &wish) {
             return Err(refused(what, mend));
-        }
-        let release = shared.snapshot.desired.releases.get(name);
-        if release.is_some_and(|release| release.state == ReleaseState::Running) {
-            return Err(refused(
-                "sessions are being released, and what moves would be seen in one cohort alone",
-                "end that first",
-            ));
         }
         let Some(bearers) = bearers(&shared.snapshot, shared.peers.iter(), name) else {
             return Err(refused("no data plane has told yet how many sessions there are", "try again in a second"));
         };
         let next = round(&wish, &bearers, now);
         let generation = shared.snapshot.generation + 1;
-        let mut watched = Watched::new(wish, now, counted(&shared, name), generation, pids(&shared));
+        let mut watched = Watched::new(wish, now, generation, counted(&shared, name));
         if next.is_none() {
             watched.stage = Stage::Even;
         }
@@ -84,9 +78,9 @@ impl State {
         watched.retain(|name, _| snapshot.desired.pools.contains_key(name));
         let mut changes = Vec::new();
         for (name, watched) in watched.iter_mut().filter(|(_, watched)| watched.stage == Stage::Running) {
-            watched.count(counted(&shared, name));
+            let knows = watched.count(counted(&shared, name));
             let running = snapshot.rebalances.get(name);
-            let Some(running) = running.filter(|_| watched.knows(pids(&shared))) else {
+            let Some(running) = running.filter(|_| knows) else {
                 watched.stage = Stage::Changed;
                 self.tell_rebalance(name, watched);
                 changes.extend(running.map(|_| change(name, None)));
@@ -115,10 +109,6 @@ impl State {
     }
 }
 
-fn pids(shared: &Shared) -> impl Iterator<Item = u32> {
-    shared.peers.iter().map(|peer| peer.pid)
-}
-
 fn is_running(watched: Watched) -> bool {
     watched.stage == Stage::Running
 }
@@ -127,8 +117,11 @@ fn change(pool: &str, round: Option<Rebalance>) -> Change {
     Change::Rebalance { pool: pool.to_owned(), round }
 }
 
-/// Sessions that the data planes have moved for an even load, by what they report.
-fn counted(shared: &Shared, pool: &str) -> u64 {
-    let counts = shared.peers.iter().filter_map(|peer| peer.stats.pools.get(pool));
-    counts.filter_map(|pool| pool.counts.get(PoolCount::RepinnedRebalance.name())).sum()
+/// Sessions that each data plane has moved for an even load, by what it reports.
+fn counted(shared: &Shared, pool: &str) -> impl Iterator<Item = (PlaneId, u64)> {
+    shared.peers.iter().map(move |peer| {
+        let counts = peer.stats.pools.get(pool).map(|pool| &pool.counts);
+        let moved = counts.and_then(|counts| counts.get(PoolCount::RepinnedRebalance.name()));
+        (peer.plane(), moved.copied().unwrap_or(0))
+    })
 }

@@ -10,6 +10,7 @@ use affinity::{
     sessions::Sessions,
     table::{Dirty, Table},
 };
+use ahash::AHashSet;
 use control::{
     desired::{Change, Snapshot},
     status::Stats,
@@ -136,13 +137,16 @@ impl Plane {
     /// # Errors
     /// The reason, where no table can be made of the snapshot; the workers then keep theirs.
     pub(super) fn publish(&mut self) -> Result<(), String> {
-        let mut first: Option<Table> = None;
+        let (mut first, mut ended): (Option<Table>, _) = (None, AHashSet::new());
         for index in 0..self.workers.len() {
             let before = self.workers[index].table.as_ref();
             let table = match &first {
                 Some(first) => first.copy(before),
                 None => Table::build(&self.snapshot, before, &self.dirty, &mut self.slots, unix_seconds()),
             };
+            if first.is_none() {
+                ended = new_lives(before, &table, &self.sessions);
+            }
             if self.slots.is_full_for(&table) {
                 return Err(
                     "more names of pools and backends than one data plane can tell apart; restart it".to_owned()
@@ -152,6 +156,10 @@ impl Plane {
             let seat = &mut self.workers[index];
             seat.table = Some(table.clone());
             seat.mailbox.send(Command::Apply(Box::new(table)));
+        }
+        // What they have seen until they have this table comes later and counts: it is little, and gone with the idle time.
+        if !ended.is_empty() {
+            self.sessions.forget_at(&ended);
         }
         if let Some(table) = &first {
             self.releases.follow(&self.snapshot, table);
@@ -239,6 +247,24 @@ impl Plane {
         stats.at = unix_millis();
         Some(stats)
     }
+}
+
+/// The slots of backends that have begun another life and still have sessions of the one before, which ended with it.
+fn new_lives(before: Option<&Table>, table: &Table, sessions: &Sessions) -> AHashSet<u32> {
+    let mut found = AHashSet::new();
+    for pool in &table.pools {
+        let old = before.and_then(|before| before.pool(&pool.name));
+        if old.is_some_and(|old| Arc::ptr_eq(old, pool)) {
+            continue;
+        }
+        for backend in pool.backends.iter().filter(|backend| sessions.live(backend.slot) > 0) {
+            let was = old.and_then(|old| Some(&old.backends[usize::from(old.by_name(backend.name.as_bytes())?)]));
+            if was.is_none_or(|was| was.incarnation != backend.incarnation) {
+                found.insert(backend.slot);
+            }
+        }
+    }
+    found
 }
 
 fn unix_seconds() -> u32 {

@@ -24,6 +24,8 @@ const MAX_INTERIM: usize = 100;
 pub(super) struct Downloaded {
     pub(super) keep_client: bool,
     pub(super) keep_backend: bool,
+    /// As in [`follow::Followed`], whatever decided it.
+    pub(super) marked: Option<bool>,
 }
 
 /// What a download moves between.
@@ -42,6 +44,7 @@ struct Begun {
     body: Body,
     keep_client: bool,
     keep_backend: bool,
+    marked: Option<bool>,
 }
 
 impl Download<'_> {
@@ -72,7 +75,7 @@ impl Download<'_> {
         }
         // Bytes behind a response belong to no request: the connection can't be trusted with another one.
         let keep_backend = begun.keep_backend && buffer.is_empty();
-        Ok(Downloaded { keep_client: begun.keep_client, keep_backend })
+        Ok(Downloaded { keep_client: begun.keep_client, keep_backend, marked: begun.marked })
     }
 
     /// Reads the head of the final response and sends it on, together with what came of the body behind it.
@@ -154,16 +157,17 @@ impl Download<'_> {
         }
         watch::answered(self.worker, self.request, self.target, head);
         let version = self.request.version;
-        let keep_client = self.write_head(head, out);
+        let (keep_client, marked) = self.write_head(head, out);
         let output = if version == Version::Http10 { Output::Plain } else { Output::Chunked };
         if head.ends_by_close(version) {
             self.flow.ends_by_close();
         }
-        Begun { body: Body::new(head.body, output), keep_client, keep_backend: head.keep_alive }
+        Begun { body: Body::new(head.body, output), keep_client, keep_backend: head.keep_alive, marked }
     }
 
-    /// Writes the head with what goes out of the session's marker; true where the client's connection stays open.
-    fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> bool {
+    /// Writes the head with what goes out of the session's marker. Whether the client's connection stays open, and
+    /// whether the client has a marker from now on, where it says so.
+    fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> (bool, Option<bool>) {
         let table = self.worker.table.borrow();
         let mut pools = table.pools.iter().filter(|_| self.target.follows);
         let pool = pools.find(|pool| pool.slot == self.request.pool.slot);
@@ -173,7 +177,8 @@ impl Download<'_> {
         let wrap = pool.and_then(|pool| follow::carrier(pool)).zip(token);
         let wrap = wrap.map(|(carrier, token)| rewrite::Wrap { carrier, token });
         let extra = followed.as_ref().map_or(&self.target.set_cookie, |followed| &followed.set_cookie);
-        self.with_via(|via| {
+        let marked = followed.as_ref().map_or_else(|| (!extra.is_empty()).then_some(true), |followed| followed.marked);
+        let keep_client = self.with_via(|via| {
             let to = ToClient {
                 version: self.request.version,
                 keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
@@ -183,7 +188,8 @@ impl Download<'_> {
                 private: !extra.is_empty() || wrap.is_some(),
             };
             rewrite::response(head, &to, out)
-        })
+        });
+        (keep_client, marked)
     }
 
     fn with_via<R>(&self, write: impl FnOnce(&str) -> R) -> R {

@@ -55,6 +55,8 @@ impl Flow {
 enum Attempt {
     Answered {
         keep_client: bool,
+        /// As in [`Downloaded`].
+        marked: Option<bool>,
     },
     /// The table has changed since the backend was chosen; nothing was sent.
     Outdated,
@@ -97,11 +99,17 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
                 return unavailable(worker, client, request, body, unserved).await;
             }
         };
-        let Ok(_room) = line.enter(worker, request, &target) else { continue };
-        let failure = match attempt(worker, client, request, body, &target, fresh).await {
-            Attempt::Answered { keep_client } => {
-                if !target.set_cookie.is_empty() {
-                    client.marked = Some(request.pool.slot);
+        let Ok(room) = line.enter(worker, request, &target) else { continue };
+        let attempt = attempt(worker, client, request, body, &target, fresh).await;
+        match attempt {
+            Attempt::Outdated => line.keep(room),
+            // The backend is done with it, however long the client takes to go.
+            Attempt::Answered { .. } | Attempt::Failed { .. } => drop(room),
+        }
+        let failure = match attempt {
+            Attempt::Answered { keep_client, marked } => {
+                if let Some(marked) = marked {
+                    client.marked = marked.then_some(request.pool.slot);
                 }
                 if !keep_client {
                     client.linger(worker).await;
@@ -178,8 +186,13 @@ struct UnderWay<'a>([Option<&'a InFlight>; 3]);
 impl<'a> UnderWay<'a> {
     fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
         let board = worker.board();
-        let free = free.map(|slot| &board.backend(slot).free_in_flight);
-        let all = [Some(&board.pool(pool).in_flight), Some(&board.backend(slot).in_flight), free];
+        let at = |slot| {
+            let cells = board.backend(slot);
+            worker.busy.note(slot, cells);
+            cells
+        };
+        let free = free.map(|slot| &at(slot).free_in_flight);
+        let all = [Some(&board.pool(pool).in_flight), Some(&at(slot).in_flight), free];
         all.into_iter().flatten().for_each(InFlight::enter);
         Self(all)
     }
@@ -252,11 +265,11 @@ async fn attempt(
         worker.buffers.give_back(std::mem::take(&mut client.buffer));
     }
     match result {
-        Ok(Downloaded { keep_client, keep_backend }) => {
+        Ok(Downloaded { keep_client, keep_backend, marked }) => {
             if keep_backend && flow.has_uploaded() {
                 keep(worker, request, target.slot, backend);
             }
-            Attempt::Answered { keep_client: keep_client && flow.has_uploaded() }
+            Attempt::Answered { keep_client: keep_client && flow.has_uploaded(), marked }
         }
         Err(failure) => {
             Attempt::Failed { failure, answered: flow.has_answered(), ends_by_close: flow.ends_by_close.get() }

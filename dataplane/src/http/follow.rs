@@ -18,6 +18,8 @@ pub(super) struct Followed {
     pub(super) outcome: Outcome,
     /// The client goes on with what the response says.
     pub(super) binds: bool,
+    /// Whether the client has a cookie of its session from now on; absent where that is as it was.
+    pub(super) marked: Option<bool>,
     /// A `Set-Cookie` line; often empty.
     pub(super) set_cookie: Vec<u8>,
     /// The token that goes in front of the session's name.
@@ -48,6 +50,12 @@ pub(super) fn decide(
     };
     let choice = choice_now(pool, target)?;
     let (outcome, marker) = marker::follow(pool, &request.found, choice, told, request.fresh, now);
+    let marked = match (told, follows) {
+        // A program may have several sessions on one connection, and begin another one without a word of those.
+        (_, Follows::Header) => None,
+        (Told::Deleted, Follows::Beside | Follows::Cookie) => Some(false),
+        (Told::Named | Told::Nothing, Follows::Beside | Follows::Cookie) => marker.is_some().then_some(true),
+    };
     let (mut set_cookie, mut token) = (Vec::new(), None);
     match (&marker, follows) {
         (Some(marker), Follows::Beside) => marker::write(pool, marker, &mut set_cookie),
@@ -59,7 +67,7 @@ pub(super) fn decide(
         (Some(Marker::Plain { .. } | Marker::Deleted) | None, _) => {}
     }
     let binds = (pool.settings.affinity.marks() && request.found.may_mark) || token.is_some();
-    Some(Followed { outcome, binds, set_cookie, token })
+    Some(Followed { outcome, binds, marked, set_cookie, token })
 }
 
 /// What carries the name of a pool's sessions together with a token.

@@ -54,6 +54,11 @@ impl<'a> Line<'a> {
         room.map(Some).ok_or(())
     }
 
+    /// Keeps the room of a request that was not sent, until it is known where it goes instead.
+    pub(super) fn keep(&mut self, room: Option<Room<'a>>) {
+        self.room = room;
+    }
+
     /// Takes a place in the queue, or waits there for its turn.
     pub(super) async fn wait(
         &mut self,
@@ -65,15 +70,15 @@ impl<'a> Line<'a> {
         let (pool, limits) = (request.pool.slot, request.pool.limits);
         self.room = None;
         let count = |what| worker.board().count_pool(pool, what);
-        let until = *self.until.get_or_insert_with(|| {
-            count(PoolCount::Queued);
-            worker.after(limits.queue_timeout)
-        });
         if self.place.as_ref().is_none_or(|place| !place.is_in(queue)) {
             self.place = Place::join(worker, queue, limits);
             if self.place.is_none() {
                 count(PoolCount::QueueFull);
                 return Waited::InVain;
+            }
+            if self.until.is_none() {
+                count(PoolCount::Queued);
+                self.until = Some(worker.after(limits.queue_timeout));
             }
             // Those who leave can see it now; whoever left before may have left room.
             return Waited::Enough;
@@ -88,7 +93,7 @@ impl<'a> Line<'a> {
             worker.board().count(Dataplane::ClientAborts);
             return Waited::Alone;
         }
-        if self.room.is_none() && worker.clock.millis() >= until {
+        if self.room.is_none() && self.until.is_some_and(|until| worker.clock.millis() >= until) {
             count(PoolCount::QueueTimeouts);
             return Waited::InVain;
         }

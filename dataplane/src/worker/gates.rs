@@ -79,15 +79,19 @@ impl Gates {
         self.backends.at(slot).inside.fetch_add(1, SeqCst);
     }
 
+    /// Gives room back, and passes it on to nobody.
+    pub(crate) fn give_back(&self, slot: u32) {
+        self.backends.at(slot).inside.fetch_sub(1, SeqCst);
+    }
+
     /// Gives room back, to whoever waits longest for it: for the backend, or, where it `takes_new`, for any of its pool.
     pub(crate) fn leave(&self, slot: u32, pool: u32, limit: u32, takes_new: impl Fn() -> bool) {
-        let gate = self.backends.at(slot);
-        gate.inside.fetch_sub(1, SeqCst);
+        self.give_back(slot);
         // Whoever joins a queue counts itself in and then looks for room once more, so that one of both sees the other.
         while self.somebody_waits(slot, pool, &takes_new) && self.try_enter(slot, limit) {
             match self.next(slot, pool, takes_new()) {
                 Some(ticket) if self.grant(ticket, slot) => return,
-                Some(_) | None => drop(gate.inside.fetch_sub(1, SeqCst)),
+                Some(_) | None => self.give_back(slot),
             }
         }
     }

@@ -79,7 +79,7 @@ pub(crate) struct Mailbox {
 /// The worker's end, to be opened on its own thread.
 pub(crate) struct Inbox {
     pub(super) commands: Commands,
-    wakeup: UnixStream,
+    pub(super) wakeup: UnixStream,
 }
 
 /// What the control thread has put in.
@@ -105,12 +105,6 @@ impl Mailbox {
         }
         // The worker clears the mark before it empties the channel, so that no command is left behind.
         self.pending.swap(true, Ordering::AcqRel) || (&self.wakeup).write(&[1]).is_ok()
-    }
-}
-
-impl Inbox {
-    pub(super) fn open(self) -> std::io::Result<(Commands, Wakeup)> {
-        Ok((self.commands, Wakeup::new(self.wakeup)?))
     }
 }
 

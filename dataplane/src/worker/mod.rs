@@ -14,6 +14,7 @@ mod samples;
 mod sightings;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
+pub(crate) use busy::Busy;
 pub(crate) use deadlines::{Deadline, Ends, WATCH};
 pub(crate) use gates::{Gates, Queue};
 pub(crate) use handover::{Handed, Handover};
@@ -26,7 +27,7 @@ pub(crate) use sightings::{Seen, Sightings};
 use crate::{
     counters::Board,
     http1::FieldIndex,
-    io::{Buffers, Listener, Stream, hold_back},
+    io::{Buffers, Listener, Stream, Wakeup, hold_back},
 };
 use affinity::{table::Table, wheel::Turn};
 use backends::Backends;
@@ -40,7 +41,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) ledger: Ledger,
     pub(crate) samples: Samples,
     pub(crate) sightings: Sightings,
+    pub(crate) busy: Busy,
     handover: Handover,
     seats: Seats,
     deadlines: Rc<Deadlines>,
@@ -147,10 +149,11 @@ pub(crate) fn run(start: Start, serve: impl Serve) -> io::Result<()> {
     runtime.block_on(work(start, serve))
 }
 
-async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
-    let (commands, wakeup) = start.inbox.open()?;
+/// A worker with its listening sockets and what wakes it.
+fn begin(start: Start) -> (Worker, Vec<OwnedFd>, UnixStream) {
+    let Inbox { commands, wakeup } = start.inbox;
     let (names, sockets): (Vec<_>, Vec<_>) = start.sockets.into_iter().unzip();
-    let worker = Rc::new(Worker {
+    let worker = Worker {
         id: start.id,
         shared: start.shared,
         table: RefCell::default(),
@@ -163,6 +166,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         ledger: Ledger::default(),
         samples: Samples::default(),
         sightings: Sightings::new(start.handover.clone()),
+        busy: Busy::default(),
         handover: start.handover,
         seats: Seats::default(),
         deadlines: Rc::default(),
@@ -175,8 +179,14 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         events: start.events,
         draining: Cell::new(false),
         drained: RefCell::default(),
-    });
-    monoio::spawn(mailbox::read(Rc::clone(&worker), wakeup));
+    };
+    (worker, sockets, wakeup)
+}
+
+async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
+    let (worker, sockets, wakeup) = begin(start);
+    let worker = Rc::new(worker);
+    monoio::spawn(mailbox::read(Rc::clone(&worker), Wakeup::new(wakeup)?));
     for (index, socket) in sockets.into_iter().enumerate() {
         monoio::spawn(accept::run(Rc::clone(&worker), index, Listener::new(socket)?, serve));
     }
@@ -185,7 +195,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         hold_back(TICK).await;
         let before = worker.clock.millis();
         worker.clock.tick();
-        worker.count_busy(worker.clock.millis() - before);
+        worker.busy.count(worker.board(), worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {

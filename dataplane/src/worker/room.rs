@@ -51,9 +51,10 @@ impl Worker {
             let is_there = pool.backends.iter().any(|backend| backend.slot == slot);
             is_there.then_some((pool.slot, pool.settings.limits))
         });
-        // Of a backend that was removed there is no room to pass on, and its count is no longer asked for.
-        if let Some((pool, limits)) = of {
-            drop(Room { worker: self, pool, slot, limit: limits.requests });
+        match of {
+            Some((pool, limits)) => drop(Room { worker: self, pool, slot, limit: limits.requests }),
+            // Nobody waits for a backend that was removed; should it be added again, its room is all there.
+            None => self.shared.gates.give_back(slot),
         }
     }
 }
@@ -157,5 +158,29 @@ impl Drop for Room<'_> {
     fn drop(&mut self) {
         let gates = &self.worker.shared.gates;
         gates.leave(self.slot, self.pool, self.limit, || self.takes_new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Gates, Handover, Mailbox, Shared, Start, begin};
+    use crate::counters::Board;
+    use std::sync::{Arc, atomic::AtomicU64};
+
+    #[test]
+    fn room_at_a_backend_that_was_removed_is_there_when_it_is_added_again() {
+        const SLOT: u32 = 3;
+        let (mailbox, inbox) = Mailbox::new().unwrap();
+        let gates = Gates::new(vec![Arc::new(mailbox)]);
+        let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards: vec![Board::new()], gates });
+        let (events, _told) = crossbeam_channel::unbounded();
+        let (handover, _taken) = Handover::new(1);
+        let start = Start { id: 0, shared, inbox, events, handover, sockets: Vec::new(), seed: 1, buffer_size: 1_024 };
+        let (worker, ..) = begin(start);
+        let gates = &worker.shared.gates;
+        assert!(gates.try_enter(SLOT, 1) && !gates.has_room(SLOT, 1));
+        // The request that it was for has gone, and so has the backend.
+        worker.room_for(7, SLOT);
+        assert!(gates.has_room(SLOT, 1));
     }
 }

@@ -9,6 +9,7 @@ use affinity::{
 };
 use control::{
     desired::{Change, PoolState, SEED_INCARNATION},
+    release::{Percent, RampPlan, ReleaseState, Watch},
     spec::{AppCookie, AppCookieStyle, Backend, Cookie, Mode, Pool, Span, TokenKind},
 };
 
@@ -81,20 +82,47 @@ fn pools_whose_sessions_can_not_move_are_refused() {
         (Affinity { mode: Mode::SourceIp, ..Affinity::default() }, WISH, false),
         (Affinity { mode: Mode::None, ..Affinity::default() }, WISH, false),
     ] {
-        assert_eq!(why_not(&affinity, &wish).is_none(), holds, "{affinity:?}");
+        assert_eq!(why_not(&affinity, None, &wish).is_none(), holds, "{affinity:?}");
+    }
+}
+
+#[test]
+fn sessions_do_not_move_beside_released_ones() {
+    let plan = RampPlan {
+        steps: vec![Percent::new(10.0).unwrap()],
+        hold: Span::from_secs(1),
+        harm: 0.1,
+        alpha: 0.01,
+        watch: Watch::default(),
+    };
+    for (state, holds) in
+        [(ReleaseState::Running, false), (ReleaseState::Finished, false), (ReleaseState::Stopped, true)]
+    {
+        let plan = plan.clone();
+        let release =
+            Release { id: 1, plan, state, step: 0, since: 0, step_since: 0, passed: Vec::new(), stopped: None };
+        assert_eq!(why_not(&Affinity::default(), Some(&release), &WISH).is_none(), holds, "{state:?}");
     }
 }
 
 #[test]
 fn what_moves_is_counted_from_its_begin_by_those_that_were_there() {
-    let mut watched = Watched::new(WISH, 0, 100, 1, [7, 8].into_iter());
-    for (counted, moved) in [(100, 0), (130, 30), (5, 30), (9, 34)] {
-        watched.count(counted);
-        assert_eq!(watched.moved, moved);
+    let plane = |(pid, counted)| (PlaneId { pid, started: 1 }, counted);
+    let mut watched = Watched::new(WISH, 0, 1, [(7, 60), (8, 40)].into_iter().map(plane));
+    for (planes, moved, knows) in [
+        (&[(7, 60), (8, 40)][..], 0, true),
+        (&[(7, 80), (8, 50)], 30, true),
+        // The other has lost its connection, and has said nothing yet when it is back.
+        (&[(8, 51)], 31, true),
+        (&[(7, 0), (8, 52)], 32, true),
+        (&[(7, 81), (8, 52)], 33, true),
+        (&[], 33, true),
+        (&[(7, 81), (8, 53), (9, 5)], 34, false),
+    ] {
+        assert_eq!((watched.count(planes.iter().copied().map(plane)), watched.moved), (knows, moved), "{planes:?}");
     }
-    for (planes, knows) in [(&[7, 8][..], true), (&[8], true), (&[], true), (&[8, 9], false)] {
-        assert_eq!(watched.knows(planes.iter().copied()), knows, "{planes:?}");
-    }
+    let again = PlaneId { pid: 7, started: 2 };
+    assert!(!watched.count([(again, 0)].into_iter()), "it has begun anew, as the same process");
 }
 
 /// Sessions of which each comes by every second, planned for as the admin process does and moved as the workers do. What
