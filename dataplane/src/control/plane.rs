@@ -12,6 +12,7 @@ use affinity::{
 };
 use control::{
     desired::{Change, Snapshot},
+    spec::Span,
     status::Stats,
 };
 use std::{
@@ -192,6 +193,13 @@ impl Plane {
         self.draining = true;
         for seat in &self.workers {
             seat.mailbox.send(Command::Drain);
+        }
+    }
+
+    /// Has the workers close their tunnels within so long.
+    pub(super) fn stop_tunnels(&self, over: Span) {
+        for seat in &self.workers {
+            seat.mailbox.send(Command::StopTunnels(over));
         }
     }
 

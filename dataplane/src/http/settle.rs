@@ -10,8 +10,9 @@ use affinity::{
 use control::counters::{BackendCount, PoolCount};
 
 impl Target {
-    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
-    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it. Returns by what
+    /// it counts as live.
+    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) -> Option<Touch> {
         let (board, pool) = (worker.board(), request.pool.slot);
         let (outcome, binds) =
             followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
@@ -64,9 +65,9 @@ impl Target {
         if let Some(address) = request.sampled {
             worker.samples.note(Sample { pool, session: key, address });
         }
-        if let (Some(key), Some(backend)) = (key, home) {
-            worker.touches.note(Touch { key, pool, backend, at: worker.clock.unix() });
-        }
+        let touch = Touch { key: key?, pool, backend: home?, at: worker.clock.unix() };
+        worker.touches.note(touch);
+        Some(touch)
     }
 }
 
