@@ -170,7 +170,8 @@ fn a_drain_tells_how_fast_it_empties_and_what_stopping_would_lose() {
     drain(&instance, "a", json!({ "deadline": "1h" }));
     let progress = eventually("there is an estimate", || {
         let progress = instance.backend("shop", "a")["drain_progress"].clone();
-        (progress["estimate"]["all"].as_f64() > Some(0.0)).then_some(progress)
+        let known = progress["estimate"]["all"].as_f64() > Some(0.0) && !progress["decay_per_minute"].is_null();
+        known.then_some(progress)
     });
     let number = |value: &Value| value.as_f64().unwrap();
     let estimate = &progress["estimate"];
@@ -237,6 +238,32 @@ fn another_instance_that_answers_checks_is_another_life_also_over_a_restart() {
     instance.replaced("admin", old);
     eventually("the admin process serves", || (instance.api("GET", "/v1/pools", None).0 == 200).then_some(()));
     assert!(is("pod-3") > second);
+}
+
+#[test]
+fn the_ages_of_sessions_foretell_a_drain_before_any_of_them_has_ended() {
+    let (_nginx, instance) = shop("[pool.affinity.cookie]\nidle_timeout = \"1h\"\n");
+    sessions_at(&instance, "a", 25);
+    let ask = |mode: &str| {
+        let question = json!({ "drain": { "name": "a", "mode": mode, "deadline": "1h" } });
+        instance.api("POST", "/v1/pools/shop/preview", Some(question)).1["estimate"].clone()
+    };
+    let foretold = eventually("the sessions' ages are known", || {
+        let estimate = ask("persist");
+        (estimate["all"].as_f64() > Some(0.0)).then_some(estimate)
+    });
+    assert!(foretold["p95"].as_f64() <= foretold["all"].as_f64(), "{foretold}");
+    // There, sessions end by the drain and not by themselves.
+    assert_eq!([ask("migrate"), ask("retire")], [json!(null), json!(null)]);
+    let told = instance.ctl(&["preview", "shop", "drain", "a"]).stdout;
+    assert!(told.contains("95% of its sessions end in about "), "{told}");
+
+    drain(&instance, "a", json!({ "deadline": "1h" }));
+    let progress = eventually("there is an estimate", || {
+        let progress = instance.backend("shop", "a")["drain_progress"].clone();
+        progress["estimate"]["all"].is_number().then_some(progress)
+    });
+    assert_eq!((&progress["live_sessions"], &progress["decay_per_minute"]), (&json!(25), &json!(null)), "{progress}");
 }
 
 #[test]

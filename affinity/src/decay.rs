@@ -1,5 +1,8 @@
-//! How long a drain will still take: sessions end as their users leave, each with the same chance at any moment, so that
-//! how many are left falls exponentially.
+//! How long a drain will still take: as the ages of its sessions foretell, at the pace that is seen; or else, where ages
+//! are not known, as if sessions ended each with the same chance at any moment, so that how many are left falls
+//! exponentially.
+
+use crate::ages::Forecast;
 
 /// Live sessions at a moment, in Unix milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +31,8 @@ const MIN_ENDED: u64 = 5;
 /// How fast sessions end, and how long it will take from the last sample until so many have, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The share of the sessions that ends within a minute, 0 to 1.
-    pub per_minute: f64,
+    /// The share of the sessions that ends within a minute, 0 to 1; absent before enough have ended.
+    pub per_minute: Option<f64>,
     /// Until 95 % of those that there were at the begin have ended.
     pub p95: f64,
     pub p99: f64,
@@ -91,6 +94,46 @@ impl Series {
     }
 }
 
+/// What is known of a drain: what the ages foretell and, where they say no more, what was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    pub series: &'a Series,
+    pub forecast: Option<&'a Forecast>,
+    /// How many sessions there were when the drain began.
+    pub at_start: u64,
+}
+
+impl Outlook<'_> {
+    /// # Errors
+    /// Where too little is known.
+    pub fn estimate(&self) -> Result<Estimate, Unknown> {
+        let seen = self.series.estimate(self.at_start);
+        let (Some(forecast), Some(last)) = (self.forecast, self.series.samples.last()) else { return seen };
+        let start = float(self.at_start);
+        let until = |left: f64, of: fn(&Estimate) -> f64| match (forecast.until(left, last.live, last.at), &seen) {
+            (Some(foretold), _) => Ok(foretold),
+            (None, Ok(estimate)) => Ok(of(estimate)),
+            (None, Err(reason)) => Err(*reason),
+        };
+        Ok(Estimate {
+            per_minute: seen.ok().and_then(|seen| seen.per_minute),
+            p95: until(start * 0.05, |seen| seen.p95)?,
+            p99: until(start * 0.01, |seen| seen.p99)?,
+            all: until(0.0, |seen| seen.all)?,
+        })
+    }
+
+    /// How many sessions will be left so many seconds after the last sample; `None` where too little is known.
+    pub fn left_after(&self, seconds: f64) -> Option<f64> {
+        let last = self.series.samples.last()?;
+        let foretold = self.forecast.and_then(|forecast| forecast.left_after(seconds, last.live, last.at));
+        foretold.or_else(|| {
+            let per_minute = self.series.estimate(self.at_start).ok()?.per_minute?;
+            Some(float(last.live) * (1.0 - per_minute).powf(seconds / 60.0))
+        })
+    }
+}
+
 fn says_enough(samples: &[Sample]) -> Result<(), Unknown> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Err(Unknown::TooShort) };
     if samples.len() < MIN_SAMPLES || last.at - first.at < MIN_SPAN {
@@ -126,7 +169,7 @@ fn estimate(samples: &[Sample], at_start: u64) -> Result<Estimate, Unknown> {
     let end = std::f64::consts::LN_2;
     let until = |target: f64| if last.live == 0 { 0.0 } else { ((left - target.max(end).ln()) / rate).max(0.0) };
     Ok(Estimate {
-        per_minute: -(-60.0 * rate).exp_m1(),
+        per_minute: Some(-(-60.0 * rate).exp_m1()),
         p95: until(float(at_start) * 0.05),
         p99: until(float(at_start) * 0.01),
         all: until(end),
@@ -179,7 +222,7 @@ mod tests {
         let estimate = series((0..=60).step_by(2).map(|second| (second, left(second)))).estimate(10_000).unwrap();
         let halvings = |share: f64| 60.0 * (1.0 / share).log2() - 60.0;
         for (found, expected) in [
-            (estimate.per_minute, 0.5),
+            (estimate.per_minute.unwrap(), 0.5),
             (estimate.p95, halvings(0.05)),
             (estimate.p99, halvings(0.01)),
             (estimate.all, halvings(std::f64::consts::LN_2 / 10_000.0)),
@@ -228,7 +271,7 @@ mod tests {
                 )
             });
             let estimate = series(samples).estimate(count).unwrap();
-            let rate = -(1.0 - estimate.per_minute).ln() / 60.0;
+            let rate = -(1.0 - estimate.per_minute.unwrap()).ln() / 60.0;
             let p99 = mean * 100f64.ln() - seen as f64;
             let error = (rate * mean - 1.0).abs().max((estimate.p99 / p99 - 1.0).abs());
             errors.push((error, seed, count));

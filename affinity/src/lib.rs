@@ -1,5 +1,6 @@
 //! The decisions: token, ring, choose, balance, sketches. Pure: no I/O, no clock, no randomness.
 
+pub mod ages;
 pub mod balance;
 pub mod burn;
 pub mod choose;

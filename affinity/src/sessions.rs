@@ -1,8 +1,9 @@
 //! Live sessions: distinct session keys seen within the idle time, for each backend.
 
-use crate::hash::mix64;
+use crate::{ages::ages, hash::mix64};
 use ahash::AHashMap;
-use std::collections::hash_map::Entry;
+use control::status::Ages;
+use std::{collections::hash_map::Entry, num::NonZeroU32};
 
 /// A session was seen at a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,9 +13,11 @@ pub struct Touch {
     pub backend: u32,
     /// Unix seconds.
     pub at: u32,
+    /// When the session began, in Unix seconds; absent where its marker does not say.
+    pub begun: Option<NonZeroU32>,
 }
 
-/// Sessions are kept one by one up to this many over all pools, some 13 MB; beyond it, a sample of the keys by their hash
+/// Sessions are kept one by one up to this many over all pools, some 17 MB; beyond it, a sample of the keys by their hash
 /// stands for all in the pool that has most of them (Wegman's adaptive sampling, Flajolet 1990). A pool that is sampled
 /// alone is known by half of this at least: a standard error under 0.3 %. Pools with few sessions stay exact.
 const MAX_KEPT: usize = 1 << 18;
@@ -28,20 +31,34 @@ pub struct Sessions {
     /// By backend slot.
     backends: Vec<Kept>,
     max_kept: usize,
+    /// Since when they are followed, in Unix seconds.
+    since: u32,
+    /// By backend slot, as of the last [`Self::gauge`].
+    ages: AHashMap<u32, Ages>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     backend: u32,
     at: u32,
+    /// Since when it has been live, without a silence of the idle time; absent where that is not known.
+    live_since: Option<NonZeroU32>,
 }
 
 /// How the sessions of a pool are kept.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sampled {
     kept: usize,
     /// Only keys whose hash ends in so many zero bits are kept.
     level: u32,
+    /// How long a silence ends a session, in seconds.
+    idle: u32,
+}
+
+impl Default for Sampled {
+    fn default() -> Self {
+        Self { kept: 0, level: 0, idle: u32::MAX }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,29 +67,40 @@ struct Kept {
     sessions: u64,
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self { seen: AHashMap::new(), pools: AHashMap::new(), backends: Vec::new(), max_kept: MAX_KEPT }
-    }
-}
-
 impl Sessions {
+    /// Followed from now on; `now` is in Unix seconds.
+    pub fn new(now: u32) -> Self {
+        Self {
+            seen: AHashMap::new(),
+            pools: AHashMap::new(),
+            backends: Vec::new(),
+            max_kept: MAX_KEPT,
+            since: now,
+            ages: AHashMap::new(),
+        }
+    }
+
     pub fn touch(&mut self, touch: Touch) {
         let pool = self.pools.entry(touch.pool).or_default();
         if !is_sampled(touch.key, pool.level) {
             return;
         }
-        let now = Seen { backend: touch.backend, at: touch.at };
+        let now = Seen { backend: touch.backend, at: touch.at, live_since: None };
         match self.seen.entry((touch.pool, touch.key)) {
             Entry::Occupied(mut entry) => {
-                let before = entry.insert(Seen { at: touch.at.max(entry.get().at), ..now });
+                let Seen { at, live_since, .. } = *entry.get();
+                let before = entry.insert(Seen { at: touch.at.max(at), live_since, ..now });
                 if before.backend == touch.backend {
                     return;
                 }
                 self.forget(before.backend);
             }
             Entry::Vacant(entry) => {
-                entry.insert(now);
+                // Whoever was followed for the idle time and comes now was silent for that long. Before, it may have been
+                // there all the time.
+                let is_known = touch.at.saturating_sub(self.since) > pool.idle;
+                let live_since = if is_known { NonZeroU32::new(touch.at) } else { touch.begun };
+                entry.insert(Seen { live_since, ..now });
                 pool.kept += 1;
             }
         }
@@ -91,10 +119,37 @@ impl Sessions {
         true
     }
 
-    /// Forgets the sessions that were last seen before `oldest` says for their pool, in Unix seconds.
-    pub fn expire(&mut self, oldest: impl Fn(u32) -> u32) {
-        self.retain(|_, pool, seen| seen.at >= oldest(pool));
-        self.pools.retain(|_, pool| pool.kept > 0);
+    /// Forgets the sessions that were silent for as long as `idle` says for their pool, in seconds, and those of pools of
+    /// which it says nothing. `now` is in Unix seconds.
+    pub fn expire(&mut self, now: u32, idle: impl Fn(u32) -> Option<u32>) {
+        self.retain(|_, pool, seen| idle(pool).is_some_and(|idle| seen.at >= now.saturating_sub(idle)));
+        self.pools.retain(|slot, pool| {
+            let idle = idle(*slot);
+            pool.idle = idle.unwrap_or(pool.idle);
+            pool.level = if pool.kept == 0 { 0 } else { pool.level };
+            idle.is_some()
+        });
+    }
+
+    /// Looks how long the sessions of each backend have been live. This is work of some milliseconds where many are kept.
+    pub fn gauge(&mut self, now: u32) {
+        let mut of: AHashMap<u32, (Vec<u32>, usize)> = AHashMap::new();
+        for seen in self.seen.values() {
+            let (ages, unknown) = of.entry(seen.backend).or_default();
+            match seen.live_since {
+                Some(since) => ages.push(now.saturating_sub(since.get())),
+                None => *unknown += 1,
+            }
+        }
+        // Those of whom it is not known are the oldest: without them, the ages would say too little.
+        let told = of.into_iter().filter(|(_, (ages, unknown))| unknown * 200 <= ages.len());
+        self.ages = told.filter_map(|(backend, (mut of, _))| Some((backend, ages(&mut of)?))).collect();
+    }
+
+    /// As of the last [`Self::gauge`]; `None` where a backend has few sessions, or where it is not known since when they
+    /// have been live.
+    pub fn ages(&self, backend: u32) -> Option<Ages> {
+        self.ages.get(&backend).copied()
     }
 
     /// An estimate once there are more sessions than are kept one by one; exact until then.
@@ -143,12 +198,12 @@ mod tests {
     use super::*;
 
     fn touch(key: u64, backend: u32, at: u32) -> Touch {
-        Touch { key, pool: 0, backend, at }
+        Touch { key, pool: 0, backend, at, begun: None }
     }
 
     #[test]
     fn counts_distinct_sessions_where_they_are_now() {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::new(0);
         for at in 0..3 {
             for key in 0..100 {
                 sessions.touch(touch(key, 1, at));
@@ -157,22 +212,22 @@ mod tests {
         assert_eq!(sessions.live(1), 100);
         sessions.touch(touch(7, 2, 3));
         assert_eq!((sessions.live(1), sessions.live(2)), (99, 1));
-        sessions.expire(|_| 3);
+        sessions.expire(3, |_| Some(0));
         assert_eq!((sessions.live(1), sessions.live(2)), (0, 1));
     }
 
     #[test]
     fn a_late_report_does_not_make_a_session_older() {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::new(0);
         sessions.touch(touch(1, 1, 10));
         sessions.touch(touch(1, 1, 5));
-        sessions.expire(|_| 10);
+        sessions.expire(10, |_| Some(0));
         assert_eq!(sessions.live(1), 1);
     }
 
     #[test]
     fn equal_keys_of_two_pools_are_two_sessions() {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::new(0);
         sessions.touch(touch(1, 1, 1));
         sessions.touch(Touch { pool: 1, ..touch(1, 2, 1) });
         assert_eq!((sessions.live(1), sessions.live(2)), (1, 1));
@@ -180,7 +235,7 @@ mod tests {
 
     #[test]
     fn many_sessions_are_estimated_in_bounded_memory() {
-        let mut sessions = Sessions { max_kept: 4_096, ..Sessions::default() };
+        let mut sessions = Sessions { max_kept: 4_096, ..Sessions::new(0) };
         for key in 0..200_000u64 {
             sessions.touch(touch(mix64(key), (key % 2) as u32, 1));
         }
@@ -190,14 +245,64 @@ mod tests {
             // Five standard errors of a sample of at least 1,024 per backend.
             assert!((84_000..116_000).contains(&live), "{live}");
         }
-        sessions.expire(|_| 2);
+        sessions.expire(2, |_| Some(0));
         sessions.touch(touch(1, 0, 2));
         assert_eq!(sessions.live(0), 1, "exact again once all are gone");
     }
+
+    #[test]
+    fn a_session_is_as_old_as_it_has_been_live_without_a_silence() {
+        let begun = NonZeroU32::new;
+        let mut sessions = Sessions::new(10_000);
+        let gauged = |sessions: &mut Sessions, now| {
+            sessions.gauge(now);
+            sessions.ages(1).map(|ages| (ages.0[0], ages.0[ages.0.len() - 1]))
+        };
+        // At first their tokens alone can say since when they have been there.
+        for key in 0..30 {
+            sessions.touch(Touch { begun: begun(9_000 + key as u32), ..touch(key, 1, 10_001) });
+        }
+        assert_eq!(gauged(&mut sessions, 10_029), Some((1_002, 1_029)));
+        sessions.expire(10_029, |_| Some(600));
+        // Another backend's session that comes over is as old as before.
+        sessions.touch(Touch { begun: begun(9_999), ..touch(7, 2, 10_030) });
+        sessions.touch(touch(7, 1, 10_031));
+        assert_eq!(gauged(&mut sessions, 10_031), Some((1_004, 1_031)));
+        // By then all have been silent for longer than the idle time: their tokens are older than their visits.
+        sessions.expire(10_700, |_| Some(600));
+        for key in 0..30 {
+            sessions.touch(Touch { begun: begun(9_000), ..touch(key, 1, 10_700 + key as u32) });
+        }
+        assert_eq!(gauged(&mut sessions, 10_750), Some((23, 50)));
+        sessions.expire(20_000, |_| Some(600));
+        assert_eq!(gauged(&mut sessions, 20_000), None);
+        sessions.expire(20_000, |_| None);
+        assert!(sessions.pools.is_empty(), "a pool that is gone is forgotten");
+    }
+
+    #[test]
+    fn ages_are_told_where_they_are_known_of_all_but_a_few() {
+        let mut sessions = Sessions::new(10_000);
+        let mut told = |unknown: u64| {
+            for key in 0..unknown {
+                sessions.touch(touch(key, 1, 10_001));
+            }
+            for key in unknown..1_000 {
+                sessions.touch(Touch { begun: NonZeroU32::new(9_000), ..touch(key, 1, 10_001) });
+            }
+            sessions.gauge(10_002);
+            let told = sessions.ages(1).is_some();
+            sessions.expire(20_000, |_| Some(10));
+            sessions.pools.clear();
+            told
+        };
+        assert_eq!([0, 4, 5, 1_000].map(&mut told), [true, true, false, false]);
+    }
+
     #[test]
     fn a_million_sessions_are_known_within_two_in_a_hundred_and_a_few_beside_them_exactly() {
         for seed in 0..3 {
-            let mut sessions = Sessions::default();
+            let mut sessions = Sessions::new(0);
             for n in 0..1_000_000u64 {
                 sessions.touch(touch(mix64(n ^ (seed << 40)), (n % 4) as u32, 1));
                 if n % 1_001 == 0 {

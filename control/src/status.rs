@@ -141,7 +141,17 @@ pub struct BackendStats {
     /// How far its slow start is, 0 to 99 percent; absent where it is warm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warming: Option<u8>,
+    /// How long its live sessions have been there; absent where there are few, or where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ages: Option<Ages>,
 }
+
+/// The shares of the sessions that [`Ages`] tells of; the last is the oldest session.
+pub const AGE_SHARES: [f64; 10] = [0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0];
+
+/// Ages in seconds that so large a share of the sessions has not passed, for each of [`AGE_SHARES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ages(pub [u32; AGE_SHARES.len()]);
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &u64) -> bool {

@@ -13,7 +13,7 @@ use control::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
-    status::{BackendStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats},
+    status::{Ages, BackendStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -282,7 +282,8 @@ fn to_admin() -> Vec<ToAdmin> {
         ..BackendStats::default()
     };
     let backends = [("app-1".to_owned(), busy), ("app-2".to_owned(), BackendStats::default())].into();
-    let cold = BackendStats { warming: Some(20), ..BackendStats::default() };
+    let ages = Ages([1, 2, 3, 5, 8, 13, 21, 34, 55, 89]);
+    let cold = BackendStats { warming: Some(20), session_ages: Some(ages), ..BackendStats::default() };
     let cold = PoolStats { backends: [("app-3".to_owned(), cold)].into(), ..PoolStats::default() };
     let cold = Stats { pools: [("shop".to_owned(), cold)].into(), ..Stats::default() };
     let ledger =

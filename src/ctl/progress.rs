@@ -123,7 +123,7 @@ fn count(number: u64, what: &str) -> String {
 
 /// Seconds in the two largest units that they have.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a negative or endless time is none")]
-fn rounded(seconds: f64) -> Span {
+pub(super) fn rounded(seconds: f64) -> Span {
     let seconds = seconds.round() as u64;
     let unit = match seconds {
         0..3_600 => 1,

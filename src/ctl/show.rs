@@ -1,6 +1,6 @@
 //! Answers of the admin API, for people.
 
-use super::table::Table;
+use super::{progress::rounded, table::Table};
 use control::spec::Span;
 use serde_json::Value;
 use std::fmt::Write;
@@ -165,6 +165,9 @@ pub(super) fn preview(answer: &Value) -> String {
         number => number,
     });
     let mut text = format!("{table}\nsessions that move: {moved}; that lose their state: {lost}\n");
+    if let [Some(most), Some(all)] = ["p95", "all"].map(|key| answer["estimate"][key].as_f64().map(rounded)) {
+        push(&mut text, format_args!("95% of its sessions end in about {most}, all in about {all}\n"));
+    }
     for note in list(&answer["notes"]) {
         push(&mut text, format_args!("{}\n", cell(note)));
     }
@@ -249,6 +252,8 @@ mod tests {
         let text = "BACKEND  SESSIONS  THEN  NEW SESSIONS  THEN\na        4         -     50%           0%\n\n\
             sessions that move: 4; that lose their state: an unknown number\nso it is\n";
         assert_eq!(preview(&answer), text);
+        let foretold = json!({"moved": 0, "lost": 0, "estimate": {"p95": 75.3, "p99": 100.0, "all": 4000.0}});
+        assert!(preview(&foretold).ends_with("\n95% of its sessions end in about 1m15s, all in about 1h6m\n"));
     }
 
     #[test]

@@ -12,11 +12,9 @@ pub(super) fn end_too_early<'f>(figures: &'f Figures<'_>) -> impl Iterator<Item 
 }
 
 fn ends_too_early(drain: &DrainFigures) -> Option<Advice> {
-    let DrainFigures { backend, live, left, per_minute, p99 } = drain;
+    let DrainFigures { backend, live, left, cut_off, p99 } = drain;
     #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 53 bits")]
-    let cut = *live as f64 * (1.0 - per_minute).powf(*left as f64 / 60.0);
-    #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 53 bits")]
-    if !p99.is_finite() || *p99 <= *left as f64 || cut < MIN_CUT as f64 {
+    if !p99.is_finite() || *p99 <= *left as f64 || *cut_off < MIN_CUT as f64 {
         return None;
     }
     #[expect(
@@ -33,9 +31,8 @@ fn ends_too_early(drain: &DrainFigures) -> Option<Advice> {
             about(*left)
         ),
         evidence: format!(
-            "{live} sessions are left and {:.1} % of them end in a minute: 99 % of all have ended in {needs}, and at the \
-             deadline about {cut:.0} are cut off.",
-            per_minute * 100.0
+            "{live} sessions are left: 99 % of all will have ended in {needs}, and about {cut_off:.0} are cut off at the \
+             deadline."
         ),
     })
 }
@@ -61,22 +58,20 @@ mod tests {
 
     #[test]
     fn a_deadline_before_the_sessions_end_is_told_with_how_long_it_takes() {
-        let drain = |live, left, p99| DrainFigures { backend: "a".to_owned(), live, left, per_minute: 0.1, p99 };
+        let drain = |cut_off, left, p99| DrainFigures { backend: "a".to_owned(), live: 1_000, left, cut_off, p99 };
         for (drain, cut) in [
-            // Half an hour leaves 0.9^30 of a thousand.
-            (drain(1_000, 1_800, 2_600.0), Some(42)),
-            (drain(1_000, 600, 2_600.0), Some(349)),
-            (drain(1_000, 0, 2_600.0), Some(1_000)),
-            (drain(1_000, 2_600, 2_600.0), None),
-            (drain(200, 1_800, 2_600.0), None),
-            (drain(1_000, 1_800, f64::INFINITY), None),
+            (drain(42.4, 1_800, 2_600.0), Some(42)),
+            (drain(1_000.0, 0, 2_600.0), Some(1_000)),
+            (drain(10.0, 2_600, 2_600.0), None),
+            (drain(9.9, 1_800, 2_600.0), None),
+            (drain(42.4, 1_800, f64::INFINITY), None),
         ] {
             let known = Known { drains: vec![drain.clone()], ..Known::default() };
             let found: Vec<_> = end_too_early(&known.figures()).collect();
             assert_eq!(found.len(), usize::from(cut.is_some()), "{drain:?}");
             for (advice, cut) in found.iter().zip(cut) {
                 assert!(advice.says.contains("a deadline of 43m20s"), "{advice:?}");
-                assert!(advice.evidence.contains(&format!("about {cut} are cut off")), "{advice:?}");
+                assert!(advice.evidence.contains(&format!("about {cut} are cut off at")), "{advice:?}");
             }
         }
     }

@@ -50,8 +50,8 @@ pub(crate) struct DrainFigures {
     pub(crate) live: u64,
     /// Seconds to the deadline.
     pub(crate) left: u64,
-    /// The share of the sessions that ends within a minute, 0 to 1.
-    pub(crate) per_minute: f64,
+    /// How many sessions are still there by then.
+    pub(crate) cut_off: f64,
     /// Seconds until 99 % of the sessions that there were at its begin have ended.
     pub(crate) p99: f64,
 }

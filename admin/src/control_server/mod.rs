@@ -12,9 +12,9 @@ use crate::{
     history::PlaneId,
     state::{State, shared::Shared},
 };
-use affinity::decay::Sample;
+use affinity::{ages::Forecast, decay::Sample};
 use control::{
-    desired::Snapshot,
+    desired::{DrainMode, Snapshot},
     message::{ToDataplane, to_line},
     status::Stats,
 };
@@ -162,6 +162,12 @@ impl State {
         for ((pool, name), watched) in &mut drains.0 {
             let figures = figures(peers.iter(), pool, name);
             watched.sessions_at_start = watched.sessions_at_start.or(figures.live_sessions);
+            // The other modes end sessions that would have stayed.
+            if watched.forecast.is_none() && watched.drain.mode == DrainMode::Persist {
+                let known = figures.session_ages.zip(figures.live_sessions);
+                let since = watched.drain.since;
+                watched.forecast = known.map(|(ages, live)| Forecast { ages, live, at: now, since });
+            }
             let left = left(peers.iter(), (pool, name), watched.generation, 0);
             if let (Some(_), Some(live)) = (left, figures.live_sessions) {
                 watched.series.push(Sample { at: now, live });

@@ -1,6 +1,6 @@
 use control::{
     desired::Desired,
-    status::{BackendStats, Counts, PoolStats, Stats},
+    status::{Ages, BackendStats, Counts, PoolStats, Stats},
 };
 use std::{
     collections::BTreeMap,
@@ -93,6 +93,8 @@ pub(crate) struct Figures {
     pub(crate) live_sessions: Option<u64>,
     /// Of the data plane where it is the coldest.
     pub(crate) warming: Option<u8>,
+    /// Of the data plane that has most of the sessions.
+    pub(crate) session_ages: Option<Ages>,
 }
 
 impl Peers {
@@ -160,17 +162,21 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
 }
 
 pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str, name: &str) -> Figures {
-    let mut sum = Figures::default();
+    let (mut sum, mut most) = (Figures::default(), None);
     for peer in peers {
         let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
         let Some(stats) = stats else { continue };
-        let BackendStats { counts, requests_in_flight, tunnels, requests_queued, live_sessions, warming } = stats;
+        let BackendStats { counts, requests_in_flight, tunnels, requests_queued, live_sessions, warming, session_ages } =
+            stats;
         add(&mut sum.counts, counts);
         sum.requests_in_flight += requests_in_flight;
         sum.tunnels += tunnels;
         sum.requests_queued += requests_queued;
         if let Some(sessions) = live_sessions {
             *sum.live_sessions.get_or_insert(0) += sessions;
+        }
+        if *live_sessions > most {
+            (most, sum.session_ages) = (*live_sessions, *session_ages);
         }
         if let Some(percent) = *warming {
             sum.warming = Some(sum.warming.map_or(percent, |least| least.min(percent)));

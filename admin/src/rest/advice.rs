@@ -43,9 +43,11 @@ fn drain(backend: &str, watched: &Watched, now: u64) -> Option<DrainFigures> {
         return None;
     }
     let left = drain.deadline?.saturating_sub(now) / 1_000;
-    let estimate = watched.series.estimate(watched.sessions_at_start?).ok()?;
-    let live = watched.series.last()?;
-    Some(DrainFigures { backend: backend.to_owned(), live, left, per_minute: estimate.per_minute, p99: estimate.p99 })
+    let outlook = watched.outlook()?;
+    #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 53 bits")]
+    let cut_off = outlook.left_after(left as f64)?;
+    let (p99, live) = (outlook.estimate().ok()?.p99, watched.series.last()?);
+    Some(DrainFigures { backend: backend.to_owned(), live, left, cut_off, p99 })
 }
 
 fn spare_keys(state: &State) -> Vec<(String, String)> {

@@ -1,6 +1,12 @@
 use crate::state::drains::Watched;
-use affinity::decay::Unknown;
-use control::desired::{DrainMode, Share, Then};
+use affinity::{
+    ages::Forecast,
+    decay::{Estimate, Unknown},
+};
+use control::{
+    desired::{DrainMode, Share, Then},
+    status::Ages,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -33,10 +39,10 @@ pub(crate) struct DrainView {
     estimate: EstimateView,
 }
 
-/// Seconds until so many of the sessions that there were when the drain began have ended, if they go on to end as those
-/// before them have. All are `null` while too little is known.
+/// Seconds until so many of the sessions that there were when the drain began have ended, as their ages foretell, or else if
+/// they go on to end as those before them have. All are `null` while too little is known.
 #[derive(Debug, Default, Serialize, ToSchema)]
-struct EstimateView {
+pub(super) struct EstimateView {
     /// 95 %.
     p95: Option<f64>,
     /// 99 %.
@@ -73,15 +79,13 @@ impl DrainView {
 
 fn estimate(watched: &Watched, live: Option<u64>) -> (Option<f64>, EstimateView) {
     let unknown = |reason| (None, EstimateView { unknown: Some(reason), ..EstimateView::default() });
-    let (Some(at_start), Some(live)) = (watched.sessions_at_start, live) else {
+    let (Some(outlook), Some(live)) = (watched.outlook(), live) else {
         return unknown("nobody knows how many sessions are live");
     };
-    let seconds = |seconds: f64| Some((seconds * 10.0).round() / 10.0);
-    match watched.series.estimate(at_start) {
-        _ if live == 0 => (None, EstimateView { p95: Some(0.0), p99: Some(0.0), all: Some(0.0), unknown: None }),
-        Ok(found) => {
-            let (p95, p99, all) = (seconds(found.p95), seconds(found.p99), seconds(found.all));
-            (Some((found.per_minute * 1e4).round() / 1e4), EstimateView { p95, p99, all, unknown: None })
+    match outlook.estimate() {
+        _ if live == 0 => (None, EstimateView::new(0.0, 0.0, 0.0)),
+        Ok(Estimate { per_minute, p95, p99, all }) => {
+            (per_minute.map(|share| (share * 1e4).round() / 1e4), EstimateView::new(p95, p99, all))
         }
         Err(Unknown::TooShort) => unknown("the drain has been followed for too short a time"),
         Err(Unknown::TooFewEnded) => unknown("too few sessions have ended yet"),
@@ -89,8 +93,26 @@ fn estimate(watched: &Watched, live: Option<u64>) -> (Option<f64>, EstimateView)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share of sessions needs no more than 53 bits")]
+impl EstimateView {
+    fn new(p95: f64, p99: f64, all: f64) -> Self {
+        let [p95, p99, all] = [p95, p99, all].map(|seconds| Some((seconds * 10.0).round() / 10.0));
+        Self { p95, p99, all, unknown: None }
+    }
+
+    /// Of a drain that begins now, by the ages of its sessions alone.
+    pub(super) fn foretold(ages: Ages, live: u64) -> Self {
+        let forecast = Forecast { ages, live, at: 0, since: 0 };
+        let [p95, p99, all] = [0.05, 0.01, 0.0].map(|left| forecast.until(float(live) * left, live, 0).unwrap_or(0.0));
+        Self::new(p95, p99, all)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sessions are far below 53 bits")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
 fn share_done(at_start: Option<u64>, now: Option<u64>) -> Option<f64> {
     let (at_start, now) = (at_start?, now?);
-    Some(if at_start == 0 { 1.0 } else { at_start.saturating_sub(now) as f64 / at_start as f64 })
+    Some(if at_start == 0 { 1.0 } else { float(at_start.saturating_sub(now)) / float(at_start) })
 }

@@ -3,6 +3,7 @@
 use super::{
     Shared,
     admin_state::DrainBody,
+    drain_view::EstimateView,
     explain::decide::{NoSlots, alone},
     json,
     pools::{PoolPath, check_name},
@@ -100,6 +101,8 @@ pub(super) struct PreviewView {
     /// Sessions whose state would be gone: those that move, those that get 503, and those that are ended.
     lost: Option<u64>,
     backends: Vec<LoadView>,
+    /// Of a drain in mode `persist`: how long its sessions would take to end; `null` where their ages are not known.
+    estimate: Option<EstimateView>,
     /// What to know of it.
     notes: Vec<&'static str>,
 }
@@ -245,6 +248,11 @@ fn tell(view: &View, pool: &str, question: &Preview, now: u64) -> Result<Preview
     if drain.is_some_and(|drain| drain.mode == DrainMode::Retire) && matches!(question, Preview::Drain(_)) {
         told.lost = live(question.name());
     }
+    if drain.is_some_and(|drain| drain.mode == DrainMode::Persist) && matches!(question, Preview::Drain(_)) {
+        let figures = figures(&view.peers, pool, question.name());
+        let known = figures.session_ages.zip(figures.live_sessions).filter(|_| knows);
+        told.estimate = known.map(|(ages, live)| EstimateView::foretold(ages, live));
+    }
     if !knows {
         told.notes.push("nobody knows the sessions of this pool");
     }
@@ -289,6 +297,7 @@ fn loads(
         moved: known.then(|| round(moved)),
         lost: known.then(|| round(lost)),
         backends: backends.collect(),
+        estimate: None,
         notes: Vec::new(),
     }
 }

@@ -147,8 +147,15 @@ impl View {
 
     pub(crate) fn backend(&self, pool: &str, name: &str, member: &Member) -> BackendView {
         let observed = self.snapshot.observed(pool, name);
-        let Figures { mut counts, requests_in_flight, tunnels, requests_queued, live_sessions, warming } =
-            figures(&self.peers, pool, name);
+        let Figures {
+            mut counts,
+            requests_in_flight,
+            tunnels,
+            requests_queued,
+            live_sessions,
+            warming,
+            session_ages: _,
+        } = figures(&self.peers, pool, name);
         for count in BackendCount::ALL {
             counts.entry(count.name().to_owned()).or_default();
         }

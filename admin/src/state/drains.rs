@@ -1,5 +1,8 @@
 use super::drain_plan::{Ended, Over};
-use affinity::decay::Series;
+use affinity::{
+    ages::Forecast,
+    decay::{Outlook, Series},
+};
 use control::desired::{AdminState, Change, Drain, Member, Snapshot, Then};
 use std::collections::BTreeMap;
 
@@ -17,8 +20,18 @@ pub(crate) struct Watched {
     pub(crate) nothing_left: bool,
     /// What was left of it up to now.
     pub(crate) series: Series,
+    /// What the ages of its sessions foretell, of a drain that lets them end by themselves.
+    pub(crate) forecast: Option<Forecast>,
     /// Nothing is left of it, by data planes that have been there for long enough to know.
     pub(crate) empty: bool,
+}
+
+impl Watched {
+    /// `None` where nobody knows the sessions.
+    pub(crate) fn outlook(&self) -> Option<Outlook<'_>> {
+        let at_start = self.sessions_at_start?;
+        Some(Outlook { series: &self.series, forecast: self.forecast.as_ref(), at_start })
+    }
 }
 
 /// Every drain under way, by pool and backend.
@@ -77,6 +90,7 @@ impl Drains {
             finished: false,
             nothing_left: false,
             series: Series::default(),
+            forecast: None,
             empty: false,
         };
         let watched = self.0.entry(id).or_insert_with(fresh);

@@ -20,12 +20,12 @@ struct Errors {
 /// So many sessions on backends drawn at random, each seen once within the idle time.
 fn run(sessions: u64, seed: u64) -> Errors {
     let mut random = Random::new(seed);
-    let mut kept = Sessions::default();
+    let mut kept = Sessions::new(0);
     let mut right = vec![0u64; BACKENDS as usize];
     for _ in 0..sessions {
         let backend = random.below(BACKENDS);
         right[backend as usize] += 1;
-        kept.touch(Touch { key: random.bits(), pool: 0, backend: backend as u32, at: 1 });
+        kept.touch(Touch { key: random.bits(), backend: backend as u32, at: 1, ..Touch::default() });
     }
     let error = |live: u64, right: u64| live.abs_diff(right) as f64 / right.max(1) as f64;
     let live: Vec<_> = (0..BACKENDS).map(|backend| kept.live(backend as u32)).collect();

@@ -40,6 +40,8 @@ pub(crate) struct Parts {
 const REPORT: Duration = Duration::from_secs(1);
 /// The same in reports.
 const MINUTE: u32 = 60;
+/// How often it is looked how old the sessions are, in ticks: it is work of milliseconds, and ages change slowly.
+const GAUGED_EVERY: u32 = 10;
 /// How long a start waits for the admin process before it serves by its last snapshot.
 const ADMIN_FIRST: Duration = Duration::from_secs(2);
 
@@ -242,6 +244,9 @@ impl Control {
 
     fn tick(&mut self) {
         self.plane.expire_sessions();
+        if self.ticks.is_multiple_of(GAUGED_EVERY) {
+            self.plane.gauge_sessions();
+        }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(MINUTE) {
             self.plane.hottest.turn();

@@ -60,7 +60,7 @@ impl Plane {
             reporter: Reporter::default(),
             draining: false,
             acknowledged: 0,
-            sessions: Sessions::default(),
+            sessions: Sessions::new(unix_seconds()),
             releases: Releases::default(),
             ledger: Ledger::default(),
             hottest: Hottest::default(),
@@ -212,15 +212,14 @@ impl Plane {
     pub(super) fn expire_sessions(&mut self) {
         let Some(table) = self.workers.first().and_then(|seat| seat.table.as_ref()) else { return };
         let now = unix_seconds();
-        let idle: ahash::AHashMap<u32, u32> = table
-            .pools
-            .iter()
-            .map(|pool| {
-                let idle = pool.settings.affinity.cookie.live_for();
-                (pool.slot, now.saturating_sub(idle.as_secs_u32()))
-            })
-            .collect();
-        self.sessions.expire(|pool| idle.get(&pool).copied().unwrap_or(u32::MAX));
+        let pools = table.pools.iter();
+        let idle: ahash::AHashMap<u32, u32> =
+            pools.map(|pool| (pool.slot, pool.settings.affinity.cookie.live_for().as_secs_u32())).collect();
+        self.sessions.expire(now, |pool| idle.get(&pool).copied());
+    }
+
+    pub(super) fn gauge_sessions(&mut self) {
+        self.sessions.gauge(unix_seconds());
     }
 
     /// Whoever has just connected knows nothing of what was told before: the next report will have all backends, and the

@@ -15,7 +15,7 @@ use ahash::AHashMap;
 use control::{
     cost::{Moved, RouteStats},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
-    status::{BackendStats, Counts, KeyStats, PoolStats, Stats},
+    status::{Ages, BackendStats, Counts, KeyStats, PoolStats, Stats},
     token_age::TokenAge,
 };
 
@@ -51,6 +51,7 @@ struct Figures {
     queued: u64,
     live_sessions: Option<u64>,
     warming: Option<u8>,
+    session_ages: Option<Ages>,
 }
 
 impl Reporter {
@@ -87,6 +88,7 @@ impl Reporter {
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: has_sessions.then(|| sessions.live(backend.slot)),
                     warming: warmth(&pool.settings, backend, now).map(percent),
+                    session_ages: sessions.ages(backend.slot),
                 };
                 if self.told.get(&backend.slot) != Some(&figures) {
                     told.backends.insert(backend.name.clone(), figures.to_stats());
@@ -117,6 +119,7 @@ impl Figures {
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
             warming: self.warming,
+            session_ages: self.session_ages,
         }
     }
 }
@@ -193,7 +196,7 @@ mod tests {
         let (mut slots, mut reporter, boards) =
             (SlotBook::default(), Reporter::default(), [Board::new(), Board::new()]);
         let gates = Gates::new(Vec::new());
-        let (sessions, ledger) = (Sessions::default(), Ledger::default());
+        let (sessions, ledger) = (Sessions::new(0), Ledger::default());
         let (hottest, releases) = (Hottest::default(), Releases::default());
         let mut told = |snapshot: &Snapshot| {
             let table = Table::build(snapshot, None, &Dirty::All, &mut slots, 0);
@@ -226,7 +229,7 @@ mod tests {
         let put = Change::PutPool { name: "shop".to_owned(), pool: Box::default() };
         snapshot.apply(&put);
         let (mut slots, mut reporter, mut ledger) = (SlotBook::default(), Reporter::default(), Ledger::default());
-        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::default());
+        let (gates, sessions) = (Gates::new(Vec::new()), Sessions::new(0));
         let (hottest, releases) = (Hottest::default(), Releases::default());
         let a = slots.backend("shop", "a");
         let mut told = |snapshot: &Snapshot, ledger: &Ledger| {

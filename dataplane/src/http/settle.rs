@@ -8,6 +8,7 @@ use affinity::{
     sessions::Touch,
 };
 use control::counters::{BackendCount, PoolCount};
+use std::num::NonZeroU32;
 
 impl Target {
     /// Counts what became of the session, once the backend has answered and, where it may, has named it. Returns by what
@@ -65,7 +66,10 @@ impl Target {
         if let Some(address) = request.sampled {
             worker.samples.note(Sample { pool, session: key, address });
         }
-        let touch = Touch { key: key?, pool, backend: home?, at: worker.clock.unix() };
+        let (key, backend, at) = (key?, home?, worker.clock.unix());
+        let begins = matches!(outcome, Outcome::New | Outcome::Lost);
+        let begun = if begins { Some(at) } else { request.found.opened().map(|(_, issued_at)| issued_at) };
+        let touch = Touch { key, pool, backend, at, begun: begun.and_then(NonZeroU32::new) };
         worker.touches.note(touch);
         Some(touch)
     }

@@ -322,7 +322,7 @@ mod tests {
         let (reports, taken) = Handover::new(1);
         let touches = Touches::new(reports);
         for key in 0..100 * BATCH as u64 {
-            touches.note(Touch { key, pool: 0, backend: 0, at: 1 });
+            touches.note(Touch { key, at: 1, ..Touch::default() });
         }
         assert!(touches.waiting.borrow().len() <= 4 * BATCH);
         assert_eq!(seen(&taken), BATCH);
@@ -334,7 +334,7 @@ mod tests {
     fn a_busy_session_is_noted_once_a_second() {
         let (reports, taken) = Handover::new(1);
         let touches = Touches::new(reports);
-        let touch = Touch { key: 7, pool: 0, backend: 0, at: 1 };
+        let touch = Touch { key: 7, at: 1, ..Touch::default() };
         for touch in [touch, touch, Touch { at: 2, ..touch }, Touch { backend: 1, at: 2, ..touch }] {
             touches.note(touch);
         }

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     fn seated(backend: u32, key: u64) -> Seated {
-        let session = Some(Touch { key, pool: 0, backend, at: 0 });
+        let session = Some(Touch { key, backend, ..Touch::default() });
         let (live_for, idle) = (Span::from_secs(4), Span::from_secs(60));
         Seated { pool: 0, backend, incarnation: 1, key, session, live_for, idle, outlived: false }
     }
