@@ -245,6 +245,23 @@ fn one_that_floods_is_told_at_the_end_of_a_frame() {
 }
 
 #[test]
+fn a_rolling_restart_waits_until_tunnels_are_closed() {
+    let (a, b) = (Server::start("a"), Server::start("b"));
+    let instance = start("", &[("a", &a), ("b", &b)]);
+    let (client, _) = hold(&instance, 20);
+    let seen = instance.folder.path("seen");
+    let command = format!(
+        "curl -s http://{}/metrics | grep '^steadfast_backend_tunnels{{.*\"'$STEADFAST_BACKEND'\"' >>{seen:?}",
+        instance.admin()
+    );
+    let restarted = instance.ctl(&["rolling-restart", "shop", "--command", &command, "--deadline", "1s"]);
+    assert_eq!(restarted.code, Some(0), "{restarted:?}");
+    let metric = |name: &str| format!("steadfast_backend_tunnels{{pool=\"shop\",backend=\"{name}\"}} 0\n");
+    assert_eq!(std::fs::read_to_string(seen).unwrap(), metric("a") + &metric("b"));
+    closed(&client, 1001, 20);
+}
+
+#[test]
 fn nodes_ws_plays_both_roles() {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.node/node_modules");
     if !modules.join("ws").exists() {

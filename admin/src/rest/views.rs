@@ -99,7 +99,7 @@ pub(crate) struct BackendReceipt {
     #[serde(flatten)]
     pub(crate) receipt: Receipt,
     pub(crate) backend: BackendView,
-    /// With `wait=empty`: no session and no request is left.
+    /// With `wait=empty`: no session, no request and no tunnel is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) empty: Option<bool>,
 }
