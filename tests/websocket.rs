@@ -130,9 +130,9 @@ fn at_the_deadline_both_sides_are_told_one_after_the_other() {
         eventually("the backend was told", || (a.peer.closes() == vec![1001; at_a]).then_some(()));
         let at: Vec<_> = client.told().iter().filter_map(|told| told["at"].as_f64()).collect();
         let spread = at.last().unwrap() - at.first().unwrap();
-        assert!((2.0..7.0).contains(&spread), "{then}: over {spread} s");
+        assert!((2.0..15.0).contains(&spread), "{then}: over {spread} s");
         let largest = at.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-        assert!(largest < 2.0, "{then}: evenly, and not {at:?}");
+        assert!(largest < 3.0, "{then}: evenly, and not {at:?}");
         if then != "remove" {
             counted(&instance, "a", "tunnels_drained", at_a);
         }
@@ -174,7 +174,7 @@ fn maintenance_and_removal_close_tunnels_unless_they_are_taken_back() {
         let backend = instance.backend("shop", "a");
         (backend["tunnels"].as_u64().unwrap() + client.closes().len() as u64 == 40).then_some(())
     });
-    assert!(client.closes().len() < 20, "{}", client.closes().len());
+    assert!(client.closes().len() < 40, "none was taken back");
 }
 
 #[test]
@@ -219,14 +219,14 @@ fn a_client_that_dies_is_gone_at_its_backend_too() {
 #[test]
 fn a_data_plane_that_is_to_stop_lets_tunnels_be_and_then_tells_them() {
     let a = Server::start("a");
-    let mut instance = setup("", &[("a", &a)]).global("workers = 2\ndrain_timeout = \"6s\"").start();
+    let mut instance = setup("", &[("a", &a)]).global("workers = 2\ndrain_timeout = \"12s\"").start();
     let (client, _) = hold(&instance, 40);
     instance.process.signal(Signal::TERM);
     let status = instance.process.ended();
     assert!(status.success(), "all had ended by then: {status:?}");
     closed(&client, 1001, 40);
     let at: Vec<_> = client.told().iter().filter_map(|told| told["at"].as_f64()).collect();
-    assert!(at.last().unwrap() - at.first().unwrap() > 0.8, "not all at once: {at:?}");
+    assert!(at.last().unwrap() - at.first().unwrap() > 1.5, "not all at once: {at:?}");
     assert_eq!(a.peer.closes(), vec![1001; 40]);
 }
 

@@ -92,6 +92,25 @@ impl Stream {
         (Ok(()), buffer)
     }
 
+    /// Writes of the first `count` bytes of the buffer what goes without waiting, and consumes it.
+    pub(crate) fn try_write_front(&self, buffer: &mut Buffer, count: usize) -> io::Result<usize> {
+        let bytes = buffer.bytes();
+        let bytes = &bytes[..count.min(bytes.len())];
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length are of one slice; the descriptor is open as long as `self`.
+        let written = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        match usize::try_from(written) {
+            Ok(written) => {
+                buffer.consume(written);
+                Ok(written)
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                error => Err(error),
+            },
+        }
+    }
+
     /// Writes the whole vector, which comes back as it was.
     pub(crate) async fn write_vector(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let mut rest = Rest { bytes, from: 0 };

@@ -31,7 +31,12 @@ pub(super) struct Pump<'t> {
     /// Which side has ended first.
     first: &'t Cell<Option<Who>>,
     tunnel: &'t Tunnel<'t>,
+    /// Pieces that went without a wait.
+    at_once: u32,
 }
+
+/// Pieces that may go one after the other without giving way to others.
+const AT_ONCE: u32 = 16;
 
 impl<'t> Pump<'t> {
     pub(super) fn new(
@@ -46,7 +51,7 @@ impl<'t> Pump<'t> {
             Who::Backend => (tunnel.backend, tunnel.client),
         };
         let frames = tunnel.is_websocket.then(Frames::default);
-        Self { worker: tunnel.worker, seat, from, to, source, slot, frames, first, tunnel }
+        Self { worker: tunnel.worker, seat, from, to, source, slot, frames, first, tunnel, at_once: 0 }
     }
 
     fn destination(&self) -> Who {
@@ -128,9 +133,8 @@ impl<'t> Pump<'t> {
         .await;
     }
 
-    async fn write(&self, held: &mut Buffer, count: usize) -> bool {
-        let (written, rest) = self.to.stream.write_front(std::mem::take(held), count).await;
-        *held = rest;
+    async fn write(&mut self, held: &mut Buffer, count: usize) -> bool {
+        let written = self.write_all(held, count).await;
         self.seat.moved(self.worker.clock.millis());
         let counts = match self.source {
             Who::Client => [BackendCount::BytesToBackend, BackendCount::TunnelBytesToBackend],
@@ -139,7 +143,29 @@ impl<'t> Pump<'t> {
         for what in counts {
             self.worker.board().add_backend(self.slot, what, count as u64);
         }
-        written.is_ok()
+        written
+    }
+
+    /// Writes at once what goes at once, which spares a small message the way through the ring; but now and then all by the
+    /// ring, so that others get their turn beside one that is always ready.
+    async fn write_all(&mut self, held: &mut Buffer, count: usize) -> bool {
+        self.at_once += 1;
+        let written = match self.at_once {
+            AT_ONCE.. => {
+                self.at_once = 0;
+                Ok(0)
+            }
+            _ => self.to.stream.try_write_front(held, count),
+        };
+        match written {
+            Ok(written) if written == count => true,
+            Ok(written) => {
+                let (result, rest) = self.to.stream.write_front(std::mem::take(held), count - written).await;
+                *held = rest;
+                result.is_ok()
+            }
+            Err(_) => false,
+        }
     }
 
     /// Passes on that the source has ended.
