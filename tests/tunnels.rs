@@ -389,3 +389,39 @@ fn one_that_is_opened_just_as_its_backend_goes_is_closed_with_the_others() {
     client.reads(GOING_AWAY);
     counts(&instance, "tunnels_drained", 1);
 }
+
+#[test]
+fn both_directions_move_at_once_and_each_arrives_as_it_was() {
+    const SIZE: usize = 8 << 20;
+    let backend = switching(echo);
+    let instance = start("upgrades = [\"raw\"]\n", &backend);
+    let address = instance.listener("web");
+    std::thread::scope(|scope| {
+        for number in 0..6usize {
+            let address = &address;
+            scope.spawn(move || {
+                let content = move |at: usize| (at.wrapping_mul(2_654_435_761 + number) >> 11) as u8;
+                let head = "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n";
+                let mut client = Raw::open(address, head.as_bytes());
+                client.head();
+                let mut sender = client.0.try_clone().unwrap();
+                let sends = scope.spawn(move || {
+                    let all: Vec<_> = (0..SIZE).map(content).collect();
+                    let (mut at, mut step) = (0, 1);
+                    while at < SIZE {
+                        // From single bytes to more than any buffer takes.
+                        let next = SIZE.min(at + step);
+                        sender.write_all(&all[at..next]).unwrap();
+                        (at, step) = (next, if step > 200_000 { 1 } else { step * 3 + number });
+                    }
+                    sender.shutdown(Shutdown::Write).unwrap();
+                });
+                let got = client.rest();
+                sends.join().unwrap();
+                assert!(got.len() == SIZE && got.iter().enumerate().all(|(at, byte)| *byte == content(at)));
+            });
+        }
+    });
+    counts(&instance, "tunnels_closed_by_client", 6);
+    open(&instance, 0);
+}
