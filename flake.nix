@@ -89,6 +89,7 @@
             curl
             haproxy
             nginx
+            nodejs
             python3
             rust-analyzer
             rustfmt

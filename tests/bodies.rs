@@ -10,19 +10,13 @@ use support::{
     backend::read_head,
     http::{get, request},
     peers::{Nginx, python_server},
+    resident,
 };
 
 const SIZE: usize = 10 << 20;
 
 fn content() -> Vec<u8> {
     (0..SIZE).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
-}
-
-/// Resident memory of a process, in bytes.
-fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn filled() -> Config {
         balance: Balance::RoundRobin,
         load_bound: Some(1.5),
         slow_start: Some(Span::from_secs(1)),
+        upgrades: vec!["x".to_owned()],
         affinity: affinity(cookie),
         health: filled_health(),
         timeouts: Timeouts::default(),

@@ -33,7 +33,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     X-Frame-Options: DENY\r\n\
     Accept-Ranges: bytes\r\n\r\n";
 
-const ASKED: Asked = Asked { method: Method::Get, upgrade: false };
+const ASKED: Asked<'_> = Asked { method: Method::Get, upgrade: None };
 
 fn parsed<'i>(limits: &Limits, index: &'i mut FieldIndex) -> RequestHead<'i> {
     match head::parse(black_box(REQUEST), limits, index) {
@@ -61,6 +61,7 @@ fn heads(criterion: &mut Criterion) {
         backend_host: "10.0.0.1:8080",
         hide_cookie: name.as_ref(),
         unwrap: None,
+        upgrade: None,
     };
     let to_client = ToClient {
         version: Version::Http11,

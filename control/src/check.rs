@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod modes;
+mod upgrades;
 
 use crate::{
     config::{Config, Source},
@@ -314,6 +315,7 @@ fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Spa
 
 fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
     affinity(checker, path, pool);
+    upgrades::upgrades(checker, path, pool);
     load(checker, path, pool);
     health(checker, path, pool);
     let timeouts = &pool.timeouts;
@@ -322,6 +324,7 @@ fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
         ("response", timeouts.response),
         ("body", timeouts.body),
         ("idle", timeouts.idle),
+        ("tunnel", timeouts.tunnel),
     ];
     positive(checker, &path.key("timeouts"), &spans);
     let retry = path.key("retry");

@@ -168,6 +168,16 @@ counters! {
         Busy "busy_milliseconds" "Time that requests were at the backend, all added up.",
         FreeRequests "free_requests" "Requests that the backend would have been sent, had each been balanced freely.",
         FreeBusy "free_busy_milliseconds" "Time that these would have been at the backend.",
+        TunnelsOpened "tunnels_opened" "Exchanges that became tunnels, as WebSockets do: 101.",
+        TunnelsClosedClient "tunnels_closed_by_client" "Tunnels that the client closed.",
+        TunnelsClosedBackend "tunnels_closed_by_backend" "Tunnels that the backend closed.",
+        TunnelsBrokenClient "tunnels_broken_by_client" "Tunnels that ended because the client reset its connection.",
+        TunnelsBrokenBackend "tunnels_broken_by_backend" "Tunnels that ended because the backend reset its connection.",
+        TunnelsIdle "tunnels_idle" "Tunnels closed because no byte moved for timeouts.tunnel.",
+        TunnelsDrained "tunnels_drained" "Tunnels closed because their backend came into maintenance or was removed, at a drain's end too.",
+        TunnelsStopped "tunnels_stopped" "Tunnels closed because the data plane was to stop.",
+        TunnelBytesToBackend "tunnel_bytes_to_backend" "Bytes sent to the backend through tunnels.",
+        TunnelBytesFromBackend "tunnel_bytes_from_backend" "Bytes received from the backend through tunnels.",
     }
 }
 

@@ -53,6 +53,9 @@ pub struct PoolStats {
     /// Requests that wait for any backend with room.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,
+    /// Tunnels that are open, those to removed backends too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tunnels: u64,
     pub backends: BTreeMap<String, BackendStats>,
     /// What its release has shown; absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +127,11 @@ pub struct KeyStats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BackendStats {
     pub counts: Counts,
+    /// Without those that have become tunnels.
     pub requests_in_flight: u64,
+    /// Tunnels that are open.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tunnels: u64,
     /// Requests that wait for room at this backend.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub requests_queued: u64,

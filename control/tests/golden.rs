@@ -276,6 +276,7 @@ fn to_admin() -> Vec<ToAdmin> {
     let busy = BackendStats {
         counts: counts("requests"),
         requests_in_flight: 3,
+        tunnels: 4,
         requests_queued: 2,
         live_sessions: Some(5),
         ..BackendStats::default()
@@ -294,6 +295,7 @@ fn to_admin() -> Vec<ToAdmin> {
     let pool = PoolStats {
         counts: counts("pinned"),
         requests_queued: 1,
+        tunnels: 6,
         release: None,
         backends,
         ledger: Some(ledger),

@@ -36,7 +36,7 @@ pub(crate) struct Board {
 
 pub(crate) type RouteCells = [Count; RouteCount::COUNT];
 
-/// Requests under way, with one writer.
+/// Requests or tunnels under way, with one writer.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(AtomicU32);
 
@@ -59,7 +59,9 @@ pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     /// Requests with a token that opens.
     pub(crate) ages: [Count; TokenAge::COUNT],
+    /// Tunnels too.
     pub(crate) in_flight: InFlight,
+    pub(crate) tunnels: InFlight,
 }
 
 impl Default for PoolCells {
@@ -69,6 +71,7 @@ impl Default for PoolCells {
             counts: std::array::from_fn(|_| Count::default()),
             ages: std::array::from_fn(|_| Count::default()),
             in_flight: InFlight::default(),
+            tunnels: InFlight::default(),
         }
     }
 }
@@ -76,7 +79,9 @@ impl Default for PoolCells {
 #[derive(Debug, Default)]
 pub(crate) struct BackendCells {
     pub(crate) counts: [Count; BackendCount::COUNT],
+    /// What the backend bears: requests under way, and tunnels.
     pub(crate) in_flight: InFlight,
+    pub(crate) tunnels: InFlight,
     /// Requests under way that free balancing would have sent there.
     pub(crate) free_in_flight: InFlight,
     /// Its worker has noted that there may be such requests.
@@ -94,6 +99,13 @@ impl Mark {
 
     pub(crate) fn set(&self, to: bool) {
         self.0.store(to, Relaxed);
+    }
+}
+
+impl BackendCells {
+    /// Those of its exchanges that are no tunnels.
+    pub(crate) fn requests_in_flight(&self) -> u32 {
+        self.in_flight.value().saturating_sub(self.tunnels.value())
     }
 }
 

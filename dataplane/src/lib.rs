@@ -5,6 +5,7 @@ mod counters;
 mod http;
 pub mod http1;
 mod io;
+mod tunnel;
 mod worker;
 
 use ::control::config::{Config, Workers};

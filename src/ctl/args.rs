@@ -67,7 +67,7 @@ pub(crate) enum Action {
         backend: Backend,
         #[command(flatten)]
         how: How,
-        /// Return only when no session is left.
+        /// Return only when no session, no request and no tunnel is left.
         #[arg(long)]
         wait: bool,
         /// The longest to wait.

@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
     let text = if arguments.json { format!("{answer:#}\n") } else { (call.show)(&answer) };
     output::print(&text)?;
     if answer["empty"] == false {
-        return Err(Failure::general("sessions or requests were still left when the time was up"));
+        return Err(Failure::general("sessions, requests or tunnels were still left when the time was up"));
     }
     Ok(())
 }
@@ -67,10 +67,10 @@ fn drain(client: &Client, backend: &Backend, how: &How, limit: Duration) -> Resu
     match progress::wait(client, &backend_path(backend), limit)? {
         Waited::Empty => Ok(()),
         Waited::Activated => Err(Failure::general("somebody activated it while it drained")),
-        Waited::TimeUp => Err(Failure::general("sessions or requests were still left when the time was up")),
-        Waited::Ended(left) => {
-            Err(Failure::general(format!("the drain was ended while {left} sessions or requests were still left")))
-        }
+        Waited::TimeUp => Err(Failure::general("sessions, requests or tunnels were still left when the time was up")),
+        Waited::Ended(left) => Err(Failure::general(format!(
+            "the drain was ended while {left} sessions, requests or tunnels were still left"
+        ))),
     }
 }
 

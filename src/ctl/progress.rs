@@ -47,7 +47,7 @@ pub(super) enum Waited {
     /// Nothing is left.
     Empty,
     TimeUp,
-    /// The drain was ended, by its deadline or by command, with so many sessions and requests left.
+    /// The drain was ended, by its deadline or by command, with so many sessions, requests and tunnels left.
     Ended(u64),
     /// Somebody took the backend back into service.
     Activated,
@@ -66,7 +66,8 @@ pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waite
             break Waited::Activated;
         }
         if progress.is_null() {
-            break ended(last + backend["requests_in_flight"].as_u64().unwrap_or(0));
+            let left = ["requests_in_flight", "tunnels"].map(|key| backend[key].as_u64().unwrap_or(0));
+            break ended(last + left.iter().sum::<u64>());
         }
         shown.show(&line(progress))?;
         if progress["empty"] == true {
@@ -92,9 +93,13 @@ fn line(progress: &Value) -> String {
     let sessions = progress["live_sessions"].as_u64();
     let mut text = share.map_or(String::new(), |share| format!("{} {:3.0}%, ", bar(share), share * 100.0));
     let requests = count(progress["requests_in_flight"].as_u64().unwrap_or(0), "request");
+    let tunnels = match progress["tunnels"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(tunnels) => format!(", {}", count(tunnels, "tunnel")),
+    };
     text += &match sessions {
-        Some(sessions) => format!("{} and {requests} left", count(sessions, "session")),
-        None => format!("{requests} left, sessions unknown"),
+        Some(sessions) => format!("{}{tunnels} and {requests} left", count(sessions, "session")),
+        None => format!("{requests}{tunnels} left, sessions unknown"),
     };
     if sessions.is_some_and(|sessions| sessions > 0) {
         let estimate = &progress["estimate"];
@@ -142,6 +147,9 @@ mod tests {
         assert_eq!(line(&some), text);
         let early = json!({"share_done": 0.4, "live_sessions": 1, "requests_in_flight": 0, "estimate": {"p95": null}});
         assert_eq!(line(&early), format!("{bar}1 session and 0 requests left, no estimate yet"));
+        let open =
+            json!({"share_done": 0.4, "live_sessions": 0, "requests_in_flight": 0, "tunnels": 2, "estimate": {}});
+        assert_eq!(line(&open), format!("{bar}0 sessions, 2 tunnels and 0 requests left"));
         let unknown = json!({"share_done": null, "live_sessions": null, "requests_in_flight": 2, "estimate": {}});
         assert_eq!(line(&unknown), "2 requests left, sessions unknown");
     }

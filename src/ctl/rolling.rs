@@ -15,6 +15,8 @@ use std::{
 };
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long closing tunnels may take: 5 s until the last one's turn, 4 s for it, and a report.
+const TUNNELS_CLOSE: Duration = Duration::from_secs(12);
 /// How long after its deadline a drain may take to end.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,10 @@ fn one(client: &Client, rolling: &Rolling, backend: &Backend) -> Result<(), Fail
     let drained = post("/drain", Some(&how))?;
     match progress::wait(client, &path, rolling.deadline.to_std() + GRACE)? {
         Waited::Empty => {}
-        Waited::Ended(left) => output::print(&format!("its deadline came with {left} sessions or requests left\n"))?,
+        Waited::Ended(left) => {
+            output::print(&format!("its deadline came with {left} sessions, requests or tunnels left\n"))?;
+            until_closed(client, &path)?;
+        }
         Waited::Activated => return Err(Failure::general("somebody activated it while it drained")),
         Waited::TimeUp => return Err(Failure::general("its drain has not ended at its deadline")),
     }
@@ -92,6 +97,15 @@ fn one(client: &Client, rolling: &Rolling, backend: &Backend) -> Result<(), Fail
         healthy(client, &path, rolling.health_timeout.to_std())?;
     }
     post("/activate", None).map(drop)
+}
+
+/// Waits for the tunnels, which are closed one after the other from the deadline on.
+fn until_closed(client: &Client, path: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + TUNNELS_CLOSE;
+    while Instant::now() < deadline && client.call("GET", path, None, PATIENCE)?["tunnels"] != 0 {
+        thread::sleep(ASK_EVERY);
+    }
+    Ok(())
 }
 
 fn healthy(client: &Client, path: &str, limit: Duration) -> Result<(), Failure> {

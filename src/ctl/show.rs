@@ -28,7 +28,8 @@ pub(super) fn status(answer: &Value) -> String {
 }
 
 pub(super) fn pools(answer: &Value) -> String {
-    let mut table = Table::new(["pool", "balance", "affinity", "on down", "backends", "sessions", "in flight"]);
+    let mut table =
+        Table::new(["pool", "balance", "affinity", "on down", "backends", "sessions", "in flight", "tunnels"]);
     for pool in list(answer) {
         let backends = &pool["backends"];
         let sum = |key| {
@@ -44,14 +45,26 @@ pub(super) fn pools(answer: &Value) -> String {
             list(backends).count().to_string(),
             sum("live_sessions"),
             sum("requests_in_flight"),
+            cell(&pool["tunnels"]),
         ]);
     }
     table.to_string()
 }
 
 pub(super) fn backends(answer: &Value) -> String {
-    let headings =
-        ["backend", "address", "weight", "state", "health", "sessions", "in flight", "requests", "lost", "why"];
+    let headings = [
+        "backend",
+        "address",
+        "weight",
+        "state",
+        "health",
+        "sessions",
+        "in flight",
+        "tunnels",
+        "requests",
+        "lost",
+        "why",
+    ];
     let mut table = Table::new(headings);
     for backend in list(answer) {
         let cell = |key| cell(&backend[key]);
@@ -63,6 +76,7 @@ pub(super) fn backends(answer: &Value) -> String {
             cell("health"),
             cell("live_sessions"),
             cell("requests_in_flight"),
+            cell("tunnels"),
             cell("requests"),
             cell("sessions_lost"),
             cell("health_reason"),
@@ -223,11 +237,11 @@ mod tests {
     #[test]
     fn figures_that_nobody_has_are_no_zeros() {
         let answer = json!([{"name": "a", "address": "b:1", "weight": 1, "admin_state": "active", "health": "down",
-            "health_reason": "connection refused", "live_sessions": null, "requests_in_flight": 0, "requests": 5,
+            "health_reason": "connection refused", "live_sessions": null, "requests_in_flight": 0, "tunnels": 2, "requests": 5,
             "sessions_lost": 1}]);
         let text = backends(&answer);
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row, ["a", "b:1", "1", "active", "down", "-", "0", "5", "1", "connection", "refused"]);
+        assert_eq!(row, ["a", "b:1", "1", "active", "down", "-", "0", "2", "5", "1", "connection", "refused"]);
     }
 
     #[test]

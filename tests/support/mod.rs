@@ -12,11 +12,12 @@ pub mod old;
 pub mod peers;
 mod process;
 mod shop;
+pub mod websockets;
 
 pub use backend::{Recorder, Scripted};
 pub use folder::Folder;
 pub use instance::{Instance, Setup};
-pub use process::{Outcome, Running, send_signal, steadfast};
+pub use process::{Outcome, Running, resident, send_signal, steadfast};
 pub use shop::Shop;
 
 use std::{

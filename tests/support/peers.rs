@@ -83,9 +83,18 @@ pub fn python_server(folder: &Folder) -> (String, Running) {
 
 /// A Python program in the tests' own environment, made by `tests/run`.
 pub fn python(program: &str, arguments: &[&str]) -> super::Outcome {
+    super::Outcome::of(python_command(program, arguments))
+}
+
+/// The same, without waiting for its end.
+pub fn start_python(program: &str, arguments: &[&str]) -> Running {
+    Running::start(python_command(program, arguments))
+}
+
+fn python_command(program: &str, arguments: &[&str]) -> Command {
     let interpreter = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin/python");
     assert!(interpreter.exists(), "no {}: run tests/run, which makes it", interpreter.display());
     let mut command = Command::new(interpreter);
     command.arg("-c").arg(program).args(arguments);
-    super::Outcome::of(command)
+    command
 }

@@ -88,8 +88,9 @@ impl Running {
         self.ended_within(PATIENCE)
     }
 
+    /// The same, for one that may take longer than others.
     #[track_caller]
-    fn ended_within(&mut self, patience: Duration) -> ExitStatus {
+    pub fn ended_within(&mut self, patience: Duration) -> ExitStatus {
         within(patience, "the command ends", || self.has_ended().then_some(()));
         eventually("its output ends", || (self.stdout.has_ended() && self.stderr.has_ended()).then_some(()));
         self.status.unwrap()
@@ -106,6 +107,13 @@ impl Drop for Running {
             eprintln!("--- {} wrote\n{}{}---", self.pid(), self.stdout(), self.stderr());
         }
     }
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
 }
 
 pub fn send_signal(pid: u32, signal: Signal) {

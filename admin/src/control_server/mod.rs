@@ -210,11 +210,12 @@ impl State {
 pub(crate) struct Left {
     pub(crate) live_sessions: u64,
     pub(crate) requests_in_flight: u64,
+    pub(crate) tunnels: u64,
 }
 
 impl Left {
     pub(crate) fn is_none(self) -> bool {
-        self.live_sessions == 0 && self.requests_in_flight == 0
+        self.live_sessions == 0 && self.requests_in_flight == 0 && self.tunnels == 0
     }
 }
 
@@ -231,6 +232,7 @@ fn left<'p>(
         Left {
             live_sessions: figures.live_sessions.unwrap_or(0),
             requests_in_flight: figures.requests_in_flight + figures.requests_queued,
+            tunnels: figures.tunnels,
         }
     })
 }

@@ -95,6 +95,7 @@ pub(crate) struct Peers {
 pub(crate) struct Figures {
     pub(crate) counts: Counts,
     pub(crate) requests_in_flight: u64,
+    pub(crate) tunnels: u64,
     pub(crate) requests_queued: u64,
     pub(crate) live_sessions: Option<u64>,
     /// Of the data plane where it is the coldest.
@@ -158,7 +159,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
         pool.counts = report.counts;
-        pool.requests_queued = report.requests_queued;
+        (pool.requests_queued, pool.tunnels) = (report.requests_queued, report.tunnels);
         (pool.hot, pool.routes) = (report.hot, report.routes);
         pool.release = report.release;
         pool.ledger = report.ledger.or(pool.ledger.take());
@@ -172,9 +173,11 @@ pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str,
     for peer in peers {
         let stats = peer.stats.pools.get(pool).and_then(|pool| pool.backends.get(name));
         let Some(stats) = stats else { continue };
-        let BackendStats { counts, requests_in_flight, requests_queued, live_sessions, warming, session_ages } = stats;
+        let BackendStats { counts, requests_in_flight, tunnels, requests_queued, live_sessions, warming, session_ages } =
+            stats;
         add(&mut sum.counts, counts);
         sum.requests_in_flight += requests_in_flight;
+        sum.tunnels += tunnels;
         sum.requests_queued += requests_queued;
         if let Some(sessions) = live_sessions {
             *sum.live_sessions.get_or_insert(0) += sessions;
@@ -187,6 +190,11 @@ pub(crate) fn figures<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str,
         }
     }
     sum
+}
+
+/// Tunnels of a pool that are open.
+pub(crate) fn tunnels<'a>(peers: impl IntoIterator<Item = &'a Peer>, pool: &str) -> u64 {
+    peers.into_iter().filter_map(|peer| peer.stats.pools.get(pool)).map(|stats| stats.tunnels).sum()
 }
 
 pub(crate) fn add(sum: &mut Counts, counts: &Counts) {

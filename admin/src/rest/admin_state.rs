@@ -84,7 +84,7 @@ impl DrainBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DrainQuery {
-    /// `empty` answers once no session and no request is left.
+    /// `empty` answers once no session, no request and no tunnel is left.
     #[param(inline, nullable = false)]
     wait: Option<Wait>,
     /// How long to wait, `60s` unless given, and `1h` at most.

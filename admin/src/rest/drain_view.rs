@@ -24,6 +24,8 @@ pub(crate) struct DrainView {
     then: Option<Then>,
     live_sessions: Option<u64>,
     requests_in_flight: u64,
+    /// Connections that were upgraded and are open.
+    tunnels: u64,
     /// Nothing was left by the last reports, all of which knew of the drain.
     empty: bool,
     /// Live sessions when the drain began, or when this process first heard of them after that.
@@ -53,7 +55,7 @@ pub(super) struct EstimateView {
 }
 
 impl DrainView {
-    pub(super) fn new(watched: &Watched, live_sessions: Option<u64>, requests_in_flight: u64) -> Self {
+    pub(super) fn new(watched: &Watched, live_sessions: Option<u64>, requests_in_flight: u64, tunnels: u64) -> Self {
         let drain = &watched.drain;
         let (decay_per_minute, estimate) = estimate(watched, live_sessions);
         Self {
@@ -64,6 +66,7 @@ impl DrainView {
             then: drain.then,
             live_sessions,
             requests_in_flight,
+            tunnels,
             empty: watched.nothing_left,
             sessions_at_start: watched.sessions_at_start,
             share_done: share_done(watched.sessions_at_start, live_sessions),

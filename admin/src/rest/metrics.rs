@@ -4,7 +4,7 @@ mod routes;
 
 use super::{App, Shared};
 use crate::{
-    control_server::peers::{Figures, add, figures},
+    control_server::peers::{Figures, add, figures, tunnels},
     history::{keys, windows::Window},
     state::View,
 };
@@ -136,6 +136,11 @@ fn pool_counters(page: &mut Page, view: &View) {
             (pool, sum)
         })
         .collect();
+    let name = "steadfast_pool_tunnels";
+    page.family(name, "gauge", "Upgraded connections that are open, those to removed backends too.");
+    for pool in view.snapshot.desired.pools.keys() {
+        page.sample(name, format_args!("{{pool=\"{pool}\"}}"), tunnels(&view.peers, pool));
+    }
     let name = "steadfast_pool_requests_queued";
     page.family(name, "gauge", "Requests that wait for any backend with room.");
     for pool in view.snapshot.desired.pools.keys() {
@@ -226,7 +231,7 @@ fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
 
 fn backend_gauges(page: &mut Page, rows: &[Row<'_>]) {
     type Gauge = (&'static str, &'static str, fn(&Row<'_>) -> Option<u64>);
-    const GAUGES: [Gauge; 7] = [
+    const GAUGES: [Gauge; 8] = [
         ("up", "0 where the backend is down, 1 where it is up or nothing is known yet.", |row| {
             Some(u64::from(row.health != Health::Down))
         }),
@@ -240,6 +245,7 @@ fn backend_gauges(page: &mut Page, rows: &[Row<'_>]) {
         ("weight", "The backend's weight.", |row| Some(row.member.weight.into())),
         ("incarnation", "Which life of the backend this is.", |row| Some(row.member.incarnation.into())),
         ("requests_in_flight", "Requests that the backend works on.", |row| Some(row.figures.requests_in_flight)),
+        ("tunnels", "Upgraded connections to the backend that are open.", |row| Some(row.figures.tunnels)),
         ("requests_queued", "Requests that wait for room at the backend.", |row| Some(row.figures.requests_queued)),
         ("live_sessions", "Distinct sessions seen within the idle time.", |row| row.figures.live_sessions),
     ];

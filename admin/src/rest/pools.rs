@@ -45,6 +45,10 @@ pub(super) struct PoolBody {
     #[schema(value_type = String, required = false)]
     #[serde(deserialize_with = "given")]
     slow_start: Option<Span>,
+    /// Protocols to which connections may be upgraded; WebSockets alone where it is left out.
+    #[schema(nullable = false, max_items = 16)]
+    #[serde(deserialize_with = "given")]
+    upgrades: Option<Vec<String>>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -86,8 +90,19 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     check_name("pool", &name)?;
     same_name(body.name.as_deref().unwrap_or_default(), &name)?;
-    let PoolBody { name: _, balance, load_bound, slow_start, mut affinity, health, timeouts, limits, retry, backend } =
-        body;
+    let PoolBody {
+        name: _,
+        balance,
+        load_bound,
+        slow_start,
+        upgrades,
+        mut affinity,
+        health,
+        timeouts,
+        limits,
+        retry,
+        backend,
+    } = body;
     let given = backend.clone().unwrap_or_default();
     each_once(&given)?;
     each_cookie_once(&affinity)?;
@@ -99,6 +114,7 @@ pub(super) async fn put(
         balance,
         load_bound,
         slow_start,
+        upgrades: upgrades.unwrap_or_else(|| Pool::default().upgrades),
         affinity,
         health,
         timeouts,

@@ -50,6 +50,14 @@ fn duration(digits_of_millis: Option<u32>) -> String {
     format!("^(({})([1-9][0-9]{{0,2}}ms)?{shorter})$", longer.join("|"))
 }
 
+/// Protocols as they stand in `Upgrade`, but for those that carry requests; see `control::spec::carries_requests`.
+fn upgrades() -> Value {
+    let token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+    let carriers = "^([hH]2[cC]?|[hH][tT][tT][pP]|[tT][lL][sS])(/|$)";
+    let pattern = format!("^{token}(/{token})?$");
+    json!({ "items": { "pattern": pattern, "maxLength": MAX_NAME, "not": { "pattern": carriers } } })
+}
+
 /// Adds to the schemas of a description what it lacks.
 pub(super) fn refine(schemas: &mut Value) {
     let name = || json!({ "pattern": NAME, "maxLength": MAX_NAME });
@@ -60,6 +68,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Backend", "address", address()),
         ("BackendBody", "address", address()),
         ("BackendPatch", "address", address()),
+        ("PoolBody", "upgrades", upgrades()),
         ("PoolBody", "slow_start", json!({ "pattern": duration(Some(1)), "example": "30s" })),
         ("Affinity", "coalesce", json!({ "pattern": modes::COALESCE })),
         ("Affinity", "target", json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),

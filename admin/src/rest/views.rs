@@ -1,7 +1,7 @@
 //! What resources look like. Times are Unix milliseconds.
 
 use crate::{
-    control_server::peers::{Figures, Peer, figures},
+    control_server::peers::{Figures, Peer, figures, tunnels},
     rest::drain_view::DrainView,
     state::{Applied, View, Written},
 };
@@ -28,6 +28,9 @@ pub(crate) struct PoolView {
     timeouts: Timeouts,
     limits: Limits,
     retry: Retry,
+    upgrades: Vec<String>,
+    /// Tunnels that are open, those to removed backends too.
+    tunnels: u64,
     backends: Vec<BackendView>,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct BackendView {
     /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
     live_sessions: Option<u64>,
     requests_in_flight: u64,
+    /// Connections that were upgraded and are open.
+    tunnels: u64,
     /// Requests that wait for room at this backend.
     requests_queued: u64,
     requests: u64,
@@ -94,7 +99,7 @@ pub(crate) struct BackendReceipt {
     #[serde(flatten)]
     pub(crate) receipt: Receipt,
     pub(crate) backend: BackendView,
-    /// With `wait=empty`: no session and no request is left.
+    /// With `wait=empty`: no session, no request and no tunnel is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) empty: Option<bool>,
 }
@@ -130,6 +135,8 @@ impl View {
             timeouts: settings.timeouts,
             limits: settings.limits,
             retry: settings.retry,
+            upgrades: settings.upgrades.clone(),
+            tunnels: tunnels(&self.peers, name),
             backends: self.backends(name, pool),
         }
     }
@@ -140,8 +147,15 @@ impl View {
 
     pub(crate) fn backend(&self, pool: &str, name: &str, member: &Member) -> BackendView {
         let observed = self.snapshot.observed(pool, name);
-        let Figures { mut counts, requests_in_flight, requests_queued, live_sessions, warming, session_ages: _ } =
-            figures(&self.peers, pool, name);
+        let Figures {
+            mut counts,
+            requests_in_flight,
+            tunnels,
+            requests_queued,
+            live_sessions,
+            warming,
+            session_ages: _,
+        } = figures(&self.peers, pool, name);
         for count in BackendCount::ALL {
             counts.entry(count.name().to_owned()).or_default();
         }
@@ -150,7 +164,7 @@ impl View {
         let errors =
             [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
         let drain_progress =
-            self.drains.0.get(&id).map(|watched| DrainView::new(watched, live_sessions, requests_in_flight));
+            self.drains.0.get(&id).map(|watched| DrainView::new(watched, live_sessions, requests_in_flight, tunnels));
         BackendView {
             name: name.to_owned(),
             address: member.address.clone(),
@@ -164,6 +178,7 @@ impl View {
             instance: member.instance.clone(),
             live_sessions,
             requests_in_flight,
+            tunnels,
             requests_queued,
             requests: count(BackendCount::Requests),
             sessions_lost: count(BackendCount::SessionsLost),

@@ -11,6 +11,7 @@ mod net;
 mod pool;
 mod session;
 mod span;
+mod upgrades;
 
 pub use adopt::{Adopt, AdoptFrom, Secret, with_secrets_of, without_secrets};
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
@@ -20,3 +21,4 @@ pub use net::Cidr;
 pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
 pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;
+pub use upgrades::{MAX_UPGRADES, WEBSOCKET, carries_requests};

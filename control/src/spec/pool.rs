@@ -1,9 +1,9 @@
-use super::{Affinity, Span};
+use super::{Affinity, Span, upgrades::websocket_alone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
 /// A set of backends that serve the same thing, with one affinity and one balance policy.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Pool {
@@ -18,6 +18,10 @@ pub struct Pool {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "30s"))]
     pub slow_start: Option<Span>,
+    /// Protocols to which a client and a backend may upgrade a connection, as they stand in `Upgrade`; each other wish is
+    /// passed over. At most 16.
+    #[cfg_attr(feature = "openapi", schema(max_items = 16))]
+    pub upgrades: Vec<String>,
     pub affinity: Affinity,
     pub health: HealthCheck,
     pub timeouts: Timeouts,
@@ -25,6 +29,24 @@ pub struct Pool {
     pub retry: Retry,
     #[serde(rename = "backend")]
     pub backends: Vec<Backend>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            balance: Balance::default(),
+            load_bound: None,
+            slow_start: None,
+            upgrades: websocket_alone(),
+            affinity: Affinity::default(),
+            health: HealthCheck::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            retry: Retry::default(),
+            backends: Vec::new(),
+        }
+    }
 }
 
 /// How requests without a pin are spread.
@@ -199,6 +221,8 @@ pub struct Timeouts {
     pub body: Span,
     /// How long an idle backend connection is kept.
     pub idle: Span,
+    /// Without a byte moving in a tunnel, as that of a WebSocket.
+    pub tunnel: Span,
 }
 
 impl Default for Timeouts {
@@ -208,6 +232,7 @@ impl Default for Timeouts {
             response: Span::from_secs(60),
             body: Span::from_secs(60),
             idle: Span::from_secs(30),
+            tunnel: Span::from_secs(60 * 60),
         }
     }
 }

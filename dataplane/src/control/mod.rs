@@ -11,11 +11,13 @@ mod snapshot;
 
 use crate::{
     Error,
-    worker::{FromWorker, Handed},
+    tunnel::CLOSING,
+    worker::{FromWorker, Handed, SPREAD},
 };
 use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
+    spec::Span,
 };
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use link::{Link, LinkEvent};
@@ -68,6 +70,8 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
     let ticks = tick(REPORT);
     let start = crossbeam_channel::after(ADMIN_FIRST);
     let mut drain_over: Receiver<Instant> = never();
+    let mut tunnels_over: Receiver<Instant> = never();
+    let farewell = Farewell::of(control.global.drain_timeout);
     loop {
         select! {
             recv(events) -> event => {
@@ -83,6 +87,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
             recv(handed) -> handed => handed.into_iter().for_each(|handed| control.take(handed)),
             recv(ticks) -> _ => control.tick(),
             recv(start) -> _ => control.serve_by_snapshot(),
+            recv(tunnels_over) -> _ => control.plane.stop_tunnels(farewell.over),
             recv(drain_over) -> _ => return Err(Error::DrainDeadline),
             recv(signals) -> _ => {
                 if control.plane.is_draining() {
@@ -91,9 +96,27 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
                 tracing::info!(deadline = %control.global.drain_timeout, "draining");
                 control.save();
                 control.plane.drain();
+                tunnels_over = crossbeam_channel::after(farewell.after.to_std());
                 drain_over = crossbeam_channel::after(control.global.drain_timeout.to_std());
             }
         }
+    }
+}
+
+/// When the tunnels are closed of a data plane that is to stop: as late as leaves them the time that it takes, and no
+/// earlier than half of `drain_timeout`.
+struct Farewell {
+    after: Span,
+    /// Within so long they are told, one after the other.
+    over: Span,
+}
+
+impl Farewell {
+    fn of(drain_timeout: Span) -> Self {
+        let all = drain_timeout.as_millis();
+        let (spread, closing) = (SPREAD.as_millis(), CLOSING.as_millis());
+        let kept = (spread + closing).min(all / 2);
+        Self { after: Span::from_millis(all - kept), over: Span::from_millis(kept * spread / (spread + closing)) }
     }
 }
 
@@ -320,4 +343,19 @@ fn relay(signals: &mut signal_hook::iterator::Signals, sender: &Sender<()>) {
 
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_are_closed_as_late_as_leaves_them_their_time() {
+        for (drain_timeout, after, over) in
+            [(30_000, 21_000, 5_000), (18_000, 9_000, 5_000), (1_800, 900, 500), (0, 0, 0)]
+        {
+            let farewell = Farewell::of(Span::from_millis(drain_timeout));
+            assert_eq!((farewell.after.as_millis(), farewell.over.as_millis()), (after, over), "{drain_timeout}");
+        }
+    }
 }

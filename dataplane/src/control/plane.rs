@@ -13,6 +13,7 @@ use affinity::{
 use ahash::AHashSet;
 use control::{
     desired::{Change, Snapshot},
+    spec::Span,
     status::Stats,
 };
 use std::{
@@ -200,6 +201,13 @@ impl Plane {
         self.draining = true;
         for seat in &self.workers {
             seat.mailbox.send(Command::Drain);
+        }
+    }
+
+    /// Has the workers close their tunnels within so long.
+    pub(super) fn stop_tunnels(&self, over: Span) {
+        for seat in &self.workers {
+            seat.mailbox.send(Command::StopTunnels(over));
         }
     }
 

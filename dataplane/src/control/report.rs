@@ -47,6 +47,7 @@ struct Figures {
     incarnation: u32,
     counts: [u64; BackendCount::COUNT],
     in_flight: u64,
+    tunnels: u64,
     queued: u64,
     live_sessions: Option<u64>,
     warming: Option<u8>,
@@ -69,6 +70,7 @@ impl Reporter {
             let mut told = PoolStats {
                 counts: named(PoolCount::ALL.iter().map(|count| count.name()), &counts),
                 requests_queued: gates.queued(Queue::Pool(pool.slot)).into(),
+                tunnels: boards.iter().map(|board| u64::from(board.pool(pool.slot).tunnels.value())).sum(),
                 ledger: self.ledger(from, pool),
                 hot: from.hottest.told(pool.slot),
                 release: from.releases.stats(pool.slot),
@@ -81,7 +83,8 @@ impl Reporter {
                 let figures = Figures {
                     incarnation: backend.incarnation,
                     counts: sum(cells().map(|cells| &cells.counts)),
-                    in_flight: cells().map(|cells| u64::from(cells.in_flight.value())).sum(),
+                    in_flight: cells().map(|cells| u64::from(cells.requests_in_flight())).sum(),
+                    tunnels: cells().map(|cells| u64::from(cells.tunnels.value())).sum(),
                     queued: gates.queued(Queue::Backend(backend.slot)).into(),
                     live_sessions: has_sessions.then(|| sessions.live(backend.slot)),
                     warming: warmth(&pool.settings, backend, now).map(percent),
@@ -112,6 +115,7 @@ impl Figures {
         BackendStats {
             counts: named(BackendCount::ALL.iter().map(|count| count.name()), &self.counts),
             requests_in_flight: self.in_flight,
+            tunnels: self.tunnels,
             requests_queued: self.queued,
             live_sessions: self.live_sessions,
             warming: self.warming,

@@ -9,10 +9,11 @@ use super::{
     watch,
 };
 use crate::{
-    http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite},
+    http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite, upgrade},
     io::Buffer,
     worker::{Connection, Ends, WATCH, Worker},
 };
+use affinity::sessions::Touch;
 use control::counters::{BackendCount, Dataplane};
 use std::{future::poll_fn, pin::pin};
 
@@ -20,12 +21,25 @@ use std::{future::poll_fn, pin::pin};
 const MAX_INTERIM: usize = 100;
 
 /// How a response that was passed on whole leaves the two connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Downloaded {
-    pub(super) keep_client: bool,
-    pub(super) keep_backend: bool,
-    /// As in [`follow::Followed`], whatever decided it.
-    pub(super) marked: Option<bool>,
+#[derive(Debug)]
+pub(super) enum Downloaded {
+    Answered {
+        keep_client: bool,
+        keep_backend: bool,
+        /// As in [`follow::Followed`], whatever decided it.
+        marked: Option<bool>,
+    },
+    Switched(Switched),
+}
+
+/// Another protocol is spoken behind the head.
+#[derive(Debug)]
+pub(super) struct Switched {
+    /// What the backend has sent of it already.
+    pub(super) read: Buffer,
+    pub(super) is_websocket: bool,
+    /// By what the session counts as live.
+    pub(super) session: Option<Touch>,
 }
 
 /// What a download moves between.
@@ -44,7 +58,20 @@ struct Begun {
     body: Body,
     keep_client: bool,
     keep_backend: bool,
+    /// Another protocol follows; whether it is that of WebSockets.
+    switched: Option<bool>,
     marked: Option<bool>,
+    session: Option<Touch>,
+}
+
+/// What the final response's head says, as it went out.
+struct Written {
+    /// The client's connection stays open.
+    keep_client: bool,
+    /// Whether the client has a marker from now on, where it says so.
+    marked: Option<bool>,
+    /// By what the session counts as live.
+    session: Option<Touch>,
 }
 
 impl Download<'_> {
@@ -61,6 +88,13 @@ impl Download<'_> {
 
     async fn pass(&self, buffer: &mut Buffer) -> Result<Downloaded, Failure> {
         let mut begun = self.head(buffer).await?;
+        if let Some(is_websocket) = begun.switched {
+            return Ok(Downloaded::Switched(Switched {
+                read: std::mem::take(buffer),
+                is_websocket,
+                session: begun.session,
+            }));
+        }
         while !begun.body.is_done() {
             if !self.more(buffer, &begun.body).await? {
                 break;
@@ -75,7 +109,7 @@ impl Download<'_> {
         }
         // Bytes behind a response belong to no request: the connection can't be trusted with another one.
         let keep_backend = begun.keep_backend && buffer.is_empty();
-        Ok(Downloaded { keep_client: begun.keep_client, keep_backend, marked: begun.marked })
+        Ok(Downloaded::Answered { keep_client: begun.keep_client, keep_backend, marked: begun.marked })
     }
 
     /// Reads the head of the final response and sends it on, together with what came of the body behind it.
@@ -120,7 +154,7 @@ impl Download<'_> {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<(usize, Option<Begun>)>, Failure> {
-        let asked = Asked { method: self.request.method, upgrade: false };
+        let asked = Asked { method: self.request.method, upgrade: self.request.upgrade.as_deref() };
         let mut fields = self.worker.fields.borrow_mut();
         match response::parse(bytes, limits, asked, &mut fields) {
             Ok(Parse::Partial) => Ok(None),
@@ -157,22 +191,28 @@ impl Download<'_> {
         }
         watch::answered(self.worker, self.request, self.target, head);
         let version = self.request.version;
-        let (keep_client, marked) = self.write_head(head, out);
+        let Written { keep_client, marked, session } = self.write_head(head, out);
         let output = if version == Version::Http10 { Output::Plain } else { Output::Chunked };
         if head.ends_by_close(version) {
             self.flow.ends_by_close();
         }
-        Begun { body: Body::new(head.body, output), keep_client, keep_backend: head.keep_alive, marked }
+        Begun {
+            body: Body::new(head.body, output),
+            keep_client,
+            keep_backend: head.keep_alive,
+            switched: head.upgrade.map(upgrade::is_websocket),
+            marked,
+            session,
+        }
     }
 
-    /// Writes the head with what goes out of the session's marker. Whether the client's connection stays open, and
-    /// whether the client has a marker from now on, where it says so.
-    fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> (bool, Option<bool>) {
+    /// Writes the head with what goes out of the session's marker.
+    fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Written {
         let table = self.worker.table.borrow();
         let mut pools = table.pools.iter().filter(|_| self.target.follows);
         let pool = pools.find(|pool| pool.slot == self.request.pool.slot);
         let followed = pool.and_then(|pool| follow::decide(self.worker, pool, self.request, self.target, head));
-        self.target.settle(self.worker, self.request, followed.as_ref());
+        let session = self.target.settle(self.worker, self.request, followed.as_ref());
         let token = followed.as_ref().and_then(|followed| followed.token.as_ref());
         let wrap = pool.and_then(|pool| follow::carrier(pool)).zip(token);
         let wrap = wrap.map(|(carrier, token)| rewrite::Wrap { carrier, token });
@@ -189,7 +229,7 @@ impl Download<'_> {
             };
             rewrite::response(head, &to, out)
         });
-        (keep_client, marked)
+        Written { keep_client, marked, session }
     }
 
     fn with_via<R>(&self, write: impl FnOnce(&str) -> R) -> R {

@@ -3,14 +3,15 @@ use super::{
     body::Body,
     client::Client,
     download::{Download, Downloaded},
+    entered::UnderWay,
     failure::{Failure, Kind, Repeat, Side},
     queue::{Line, Waited},
     request::Request,
+    upgraded::Upgraded,
     upload::{Upload, Uploaded, prefix},
     watch,
 };
 use crate::{
-    counters::InFlight,
     http1::{Method, Output, Reply, Status},
     worker::{Connection, Ends, FromWorker, RETRY_BURST, Worker},
 };
@@ -51,13 +52,28 @@ impl Flow {
     }
 }
 
+/// What becomes of the client's connection.
+pub(super) enum After<'a> {
+    /// It may serve another request.
+    Next,
+    Close,
+    Tunnel(Box<Upgraded<'a>>),
+}
+
+impl After<'_> {
+    fn answer(keep: bool) -> Self {
+        if keep { Self::Next } else { Self::Close }
+    }
+}
+
 /// What one attempt at a backend came to.
-enum Attempt {
+enum Attempt<'a> {
     Answered {
         keep_client: bool,
         /// As in [`Downloaded`].
         marked: Option<bool>,
     },
+    Switched(Box<Upgraded<'a>>),
     /// The table has changed since the backend was chosen; nothing was sent.
     Outdated,
     Failed {
@@ -67,22 +83,22 @@ enum Attempt {
     },
 }
 
-/// Serves one request; true where the client's connection may serve another.
-pub(super) async fn run(worker: &Worker, client: &mut Client, mut request: Request) -> bool {
+/// Serves one request.
+pub(super) async fn run<'a>(worker: &'a Worker, client: &mut Client, mut request: Request) -> After<'a> {
     let slot = request.pool.slot;
     worker.board().count_pool(slot, PoolCount::Requests);
     let saved = request.pool.retry.budget;
     worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
     let mut body = Body::new(request.body, Output::Chunked);
-    let keep = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
+    let after = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
         Ok(()) => serve(worker, client, &mut request, &mut body).await,
-        Err(failure) => refuse(worker, client, &request, &body, failure).await,
+        Err(failure) => After::answer(refuse(worker, client, &request, &body, failure).await),
     };
     worker.buffers.give_back_vector(request.head);
-    keep
+    after
 }
 
-async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body: &mut Body) -> bool {
+async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Request, body: &mut Body) -> After<'a> {
     let whole = body.is_done();
     let (mut tried, mut fresh, mut line) = (Vec::new(), false, Line::default());
     loop {
@@ -91,33 +107,38 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
             Err(Unchosen::Full(queue)) => match line.wait(worker, client, request, queue).await {
                 Waited::Enough => continue,
                 Waited::InVain => {
-                    return unavailable(worker, client, request, body, Unserved::Full { home: None }).await;
+                    let full = Unserved::Full { home: None };
+                    return After::answer(unavailable(worker, client, request, body, full).await);
                 }
-                Waited::Alone => return false,
+                Waited::Alone => return After::Close,
             },
             Err(Unchosen::Nobody(unserved)) => {
-                return unavailable(worker, client, request, body, unserved).await;
+                return After::answer(unavailable(worker, client, request, body, unserved).await);
             }
         };
         let Ok(room) = line.enter(worker, request, &target) else { continue };
-        let attempt = attempt(worker, client, request, body, &target, fresh).await;
-        match attempt {
-            Attempt::Outdated => line.keep(room),
-            // The backend is done with it, however long the client takes to go.
-            Attempt::Answered { .. } | Attempt::Failed { .. } => drop(room),
-        }
-        let failure = match attempt {
+        let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client, marked } => {
+                // The backend is done with it, however long the client takes to go.
+                drop(room);
                 if let Some(marked) = marked {
                     client.marked = marked.then_some(request.pool.slot);
                 }
                 if !keep_client {
                     client.linger(worker).await;
                 }
-                return keep_client;
+                return After::answer(keep_client);
             }
-            Attempt::Outdated => continue,
+            Attempt::Switched(mut upgraded) => {
+                upgraded.room = room;
+                return After::Tunnel(upgraded);
+            }
+            Attempt::Outdated => {
+                line.keep(room);
+                continue;
+            }
             Attempt::Failed { failure, answered, ends_by_close } => {
+                drop(room);
                 note(worker, request, target.slot, failure);
                 // What was sent can't be taken back; that it is not all must be seen.
                 match (answered, ends_by_close) {
@@ -126,7 +147,7 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
                     (false, _) => {}
                 }
                 if answered {
-                    return false;
+                    return After::Close;
                 }
                 failure
             }
@@ -138,7 +159,7 @@ async fn serve(worker: &Worker, client: &mut Client, request: &mut Request, body
                 fresh = false;
             }
             Repeat::There | Repeat::Elsewhere | Repeat::No => {
-                return refuse(worker, client, request, body, failure).await;
+                return After::answer(refuse(worker, client, request, body, failure).await);
             }
         }
     }
@@ -180,38 +201,26 @@ fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
     }
 }
 
-/// Counts a request in while it is at a backend, and where free balancing would have sent it.
-struct UnderWay<'a>([Option<&'a InFlight>; 3]);
-
-impl<'a> UnderWay<'a> {
-    fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
-        let board = worker.board();
-        let at = |slot| {
-            let cells = board.backend(slot);
-            worker.busy.note(slot, cells);
-            cells
-        };
-        let free = free.map(|slot| &at(slot).free_in_flight);
-        let all = [Some(&board.pool(pool).in_flight), Some(&at(slot).in_flight), free];
-        all.into_iter().flatten().for_each(InFlight::enter);
-        Self(all)
+/// Counts a request that goes to a backend, and for the one where free balancing would have sent it.
+fn count_sent(worker: &Worker, slot: u32, free: Option<u32>, reused: bool) {
+    let board = worker.board();
+    board.count_backend(slot, BackendCount::Requests);
+    if let Some(free) = free {
+        board.count_backend(free, BackendCount::FreeRequests);
+    }
+    if reused {
+        board.count_backend(slot, BackendCount::Reused);
     }
 }
 
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.into_iter().flatten().for_each(InFlight::leave);
-    }
-}
-
-async fn attempt(
-    worker: &Worker,
+async fn attempt<'a>(
+    worker: &'a Worker,
     client: &mut Client,
     request: &mut Request,
     body: &mut Body,
     target: &Target,
     fresh: bool,
-) -> Attempt {
+) -> Attempt<'a> {
     let failed = |failure| Attempt::Failed { failure, answered: false, ends_by_close: false };
     let (backend, reused) = match connect(worker, request, target, fresh).await {
         Ok(connected) => connected,
@@ -222,22 +231,15 @@ async fn attempt(
         return Attempt::Outdated;
     }
     let free = target.free_choice(worker);
-    let _under_way = UnderWay::enter(worker, request.pool.slot, target.slot, free);
-    let board = worker.board();
-    board.count_backend(target.slot, BackendCount::Requests);
-    if let Some(free) = free {
-        board.count_backend(free, BackendCount::FreeRequests);
-    }
-    if reused {
-        board.count_backend(target.slot, BackendCount::Reused);
-    }
+    let under_way = UnderWay::enter(worker, request.pool.slot, target.slot, free);
+    count_sent(worker, target.slot, free, reused);
     let flow = Flow::default();
     if body.is_done() {
         flow.uploaded();
     }
     backend.deadline.set(worker.after(request.pool.timeouts.response), Ends::Both);
     let (sent, head) = backend.stream.write_vector(std::mem::take(&mut request.head)).await;
-    board.add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
+    worker.board().add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
     request.head = head;
     if sent.is_err() {
         let kind = if backend.deadline.is_closed() { Kind::Drained } else { Kind::Closed };
@@ -265,7 +267,11 @@ async fn attempt(
         worker.buffers.give_back(std::mem::take(&mut client.buffer));
     }
     match result {
-        Ok(Downloaded { keep_client, keep_backend, marked }) => {
+        Ok(Downloaded::Switched(switched)) => {
+            backend.deadline.clear();
+            Attempt::Switched(Box::new(Upgraded::new(worker, request, target.slot, backend, switched, under_way)))
+        }
+        Ok(Downloaded::Answered { keep_client, keep_backend, marked }) => {
             if keep_backend && flow.has_uploaded() {
                 keep(worker, request, target.slot, backend);
             }

@@ -5,6 +5,7 @@ mod body;
 mod carried;
 mod client;
 mod download;
+mod entered;
 mod exchange;
 mod failure;
 mod follow;
@@ -12,6 +13,7 @@ mod marked;
 mod queue;
 mod request;
 mod settle;
+mod upgraded;
 mod upload;
 mod watch;
 
@@ -21,6 +23,7 @@ use crate::{
     worker::Worker,
 };
 use client::{Client, Next};
+use exchange::After;
 use std::{net::SocketAddr, rc::Rc};
 
 /// Serves a client's connection to its end.
@@ -28,16 +31,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, stream: Stream, p
     let worker = &*worker;
     let mut client = Client::new(worker, listener, stream, peer);
     loop {
-        let keep = match client.next_request(worker).await {
+        let after = match client.next_request(worker).await {
             Next::Request(request) => exchange::run(worker, &mut client, request).await,
             Next::Refused(reply) => {
                 client.reply_and_close(worker, &reply).await;
-                false
+                After::Close
             }
-            Next::Closed => false,
+            Next::Closed => After::Close,
         };
-        if !keep {
-            break;
+        match after {
+            After::Next => {}
+            After::Close => break,
+            After::Tunnel(upgraded) => {
+                // On the heap, so that connections without a tunnel have no room for one.
+                Box::pin(upgraded.run(&mut client)).await;
+                break;
+            }
         }
     }
     client.end(worker);

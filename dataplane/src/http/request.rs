@@ -1,6 +1,8 @@
 use super::{carried, client::Client, follow, marked, watch::Watched};
 use crate::{
-    http1::{BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text},
+    http1::{
+        BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text, upgrade,
+    },
     worker::{Worker, is_sampled},
 };
 use affinity::{
@@ -59,6 +61,8 @@ pub(super) struct Request {
     pub(super) fresh: u64,
     /// The client's address, where this request is of the sample.
     pub(super) sampled: Option<IpAddr>,
+    /// The protocols to which the backend may upgrade the connection.
+    pub(super) upgrade: Option<Box<[u8]>>,
 }
 
 /// What a pool demands of an exchange, taken from the table that routed it.
@@ -150,6 +154,7 @@ pub(super) fn prepare(
     // Not by the fresh key, which follows from the client where first requests are coalesced.
     let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
+    let upgrade = upgrade::wanted(head, &pool.settings.upgrades);
     let to = ToBackend {
         forwarding: &settings.forwarding,
         trusted,
@@ -158,6 +163,7 @@ pub(super) fn prepare(
         backend_host: &settings.bind,
         hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
         unwrap: follow::carrier(pool),
+        upgrade: upgrade.as_deref(),
     };
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
@@ -175,6 +181,7 @@ pub(super) fn prepare(
         found,
         fresh,
         sampled: sampled.then_some(carried.client),
+        upgrade,
     })
 }
 

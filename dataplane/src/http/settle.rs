@@ -11,8 +11,9 @@ use control::counters::{BackendCount, PoolCount};
 use std::num::NonZeroU32;
 
 impl Target {
-    /// Counts what became of the session, once the backend has answered and, where it may, has named it.
-    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) {
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it. Returns by what
+    /// it counts as live.
+    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) -> Option<Touch> {
         let (board, pool) = (worker.board(), request.pool.slot);
         let (outcome, binds) =
             followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
@@ -65,12 +66,12 @@ impl Target {
         if let Some(address) = request.sampled {
             worker.samples.note(Sample { pool, session: key, address });
         }
-        if let (Some(key), Some(backend)) = (key, home) {
-            let at = worker.clock.unix();
-            let begins = matches!(outcome, Outcome::New | Outcome::Lost);
-            let begun = if begins { Some(at) } else { request.found.opened().map(|(_, issued_at)| issued_at) };
-            worker.touches.note(Touch { key, pool, backend, at, begun: begun.and_then(NonZeroU32::new) });
-        }
+        let (key, backend, at) = (key?, home?, worker.clock.unix());
+        let begins = matches!(outcome, Outcome::New | Outcome::Lost);
+        let begun = if begins { Some(at) } else { request.found.opened().map(|(_, issued_at)| issued_at) };
+        let touch = Touch { key, pool, backend, at, begun: begun.and_then(NonZeroU32::new) };
+        worker.touches.note(touch);
+        Some(touch)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod rewrite;
 mod scan;
 mod target;
 pub mod text;
+pub mod upgrade;
 
 #[cfg(test)]
 mod properties;

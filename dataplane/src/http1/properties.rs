@@ -188,7 +188,7 @@ proptest! {
         };
         let cookie = CookieName::new("lb");
         let to = ToBackend {
-            forwarding: &forwarding, trusted, client_ip: "2001:db8::1", tls: true, backend_host: "x:1", hide_cookie: cookie.as_ref(), unwrap: None,
+            forwarding: &forwarding, trusted, client_ip: "2001:db8::1", tls: true, backend_host: "x:1", hide_cookie: cookie.as_ref(), unwrap: None, upgrade: None,
         };
         let mut out = Vec::new();
         rewrite::request(&came, &to, &mut out);

@@ -53,6 +53,8 @@ pub enum BadResponse {
     Line,
     /// A status outside 100 to 599, or a 101 that nobody asked for.
     Status,
+    /// A 101 to another protocol than one that was asked for.
+    Upgrade,
     HeadTooLarge,
     Fields(BadFields),
     Framing(BadFraming),
@@ -102,6 +104,7 @@ impl BadResponse {
         match self {
             Self::Line => "status-line",
             Self::Status => "status",
+            Self::Upgrade => "upgrade",
             Self::HeadTooLarge => "head-too-large",
             Self::Fields(fields) => fields.reason(),
             Self::Framing(framing) => framing.reason(),

@@ -123,7 +123,7 @@ mod tests {
             for (to_head, keep_alive) in [(false, false), (true, true)] {
                 let mut out = Vec::new();
                 Reply { to_head, keep_alive, ..Reply::closing(status) }.write(&mut out);
-                let asked = Asked { method: if to_head { Method::Head } else { Method::Get }, upgrade: false };
+                let asked = Asked { method: if to_head { Method::Head } else { Method::Get }, upgrade: None };
                 let at = memchr::memmem::find(&out, b"\r\n\r\n").unwrap() + 4;
                 let (head, body) = (answer(&out[..at], asked), (out.len() - at) as u64);
                 assert_eq!(head.status, status.code());

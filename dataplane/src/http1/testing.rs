@@ -36,17 +36,17 @@ pub(super) fn refusal(bytes: &[u8]) -> Option<Refusal> {
     parse(bytes).err()
 }
 
-pub(super) const GET: Asked = Asked { method: Method::Get, upgrade: false };
+pub(super) const GET: Asked<'_> = Asked { method: Method::Get, upgrade: None };
 
 #[track_caller]
-pub(super) fn answer(bytes: &[u8], asked: Asked) -> ResponseHead<'_> {
+pub(super) fn answer<'b>(bytes: &'b [u8], asked: Asked<'_>) -> ResponseHead<'b> {
     match response::parse(bytes, &Limits::default(), asked, index()) {
         Ok(Parse::Complete { head, len }) if len == bytes.len() => head,
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
 
-pub(super) fn bad_answer(bytes: &[u8], asked: Asked) -> Option<BadResponse> {
+pub(super) fn bad_answer(bytes: &[u8], asked: Asked<'_>) -> Option<BadResponse> {
     response::parse(bytes, &Limits::default(), asked, index()).err()
 }
 

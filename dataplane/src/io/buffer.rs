@@ -35,6 +35,11 @@ impl Buffer {
         !self.memory.is_empty()
     }
 
+    /// Whether no more can be appended.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end == self.memory.len()
+    }
+
     /// Forgets the first `count` bytes.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

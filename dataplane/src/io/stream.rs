@@ -1,5 +1,6 @@
 use super::buffer::{Buffer, Front, Rest, Tail};
 use monoio::{
+    buf::IoBufMut,
     io::{AsyncReadRent, AsyncWriteRent},
     net::{TcpListener, TcpStream, UnixStream},
 };
@@ -46,6 +47,34 @@ impl Stream {
         (result, tail.0)
     }
 
+    /// Waits until there is something to read, or the end. To give up the wait loses nothing, and it holds no buffer.
+    pub(crate) async fn readable(&self) {
+        // What went wrong shows in the read that follows.
+        let _ = self.inner().readable(false).await;
+    }
+
+    /// Appends what has come to the buffer, of which some must be free; `None` where nothing has. `Some(0)` is the end.
+    pub(crate) fn try_read(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
+        buffer.make_room();
+        let mut tail = Tail(std::mem::take(buffer));
+        let (place, room) = (tail.write_ptr(), tail.bytes_total());
+        // SAFETY: `room` bytes from `place` on are the buffer's own and writable; the descriptor is open as long as `self`.
+        let count = unsafe { libc::recv(self.fd(), place.cast(), room, libc::MSG_DONTWAIT) };
+        let result = match usize::try_from(count) {
+            Ok(count) => {
+                // SAFETY: so many bytes were just written there.
+                unsafe { tail.set_init(count) };
+                Ok(Some(count))
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error => Err(error),
+            },
+        };
+        *buffer = tail.0;
+        result
+    }
+
     /// Writes the first `count` bytes of the buffer and consumes them.
     pub(crate) async fn write_front(&self, mut buffer: Buffer, mut count: usize) -> (io::Result<()>, Buffer) {
         while count > 0 {
@@ -61,6 +90,25 @@ impl Stream {
             }
         }
         (Ok(()), buffer)
+    }
+
+    /// Writes of the first `count` bytes of the buffer what goes without waiting, and consumes it.
+    pub(crate) fn try_write_front(&self, buffer: &mut Buffer, count: usize) -> io::Result<usize> {
+        let bytes = buffer.bytes();
+        let bytes = &bytes[..count.min(bytes.len())];
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length are of one slice; the descriptor is open as long as `self`.
+        let written = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        match usize::try_from(written) {
+            Ok(written) => {
+                buffer.consume(written);
+                Ok(written)
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                error => Err(error),
+            },
+        }
     }
 
     /// Writes the whole vector, which comes back as it was.

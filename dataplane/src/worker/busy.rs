@@ -20,18 +20,19 @@ impl Busy {
 
     /// Adds to the busy time of the backends what this worker's requests at them have taken since the last sweep: as many
     /// times `elapsed`, in milliseconds, as there are. Over time that is exact for requests of any length, it costs them
-    /// next to nothing, and one that takes an hour counts while it does and not when it ends.
+    /// next to nothing, and one that takes an hour counts while it does and not when it ends. A tunnel takes no time: most of
+    /// them are idle for most of theirs.
     pub(super) fn count(&self, board: &Board, elapsed: u64) {
         self.0.borrow_mut().retain(|slot| {
             let cells = board.backend(*slot);
-            let both = [(&cells.in_flight, BackendCount::Busy), (&cells.free_in_flight, BackendCount::FreeBusy)];
-            for (at_it, time) in both {
-                match at_it.value() {
-                    0 => {}
-                    requests => cells.counts[time as usize].add(u64::from(requests) * elapsed),
-                }
+            let both = [
+                (cells.requests_in_flight(), BackendCount::Busy),
+                (cells.free_in_flight.value(), BackendCount::FreeBusy),
+            ];
+            for (requests, time) in both.into_iter().filter(|(requests, _)| *requests > 0) {
+                cells.counts[time as usize].add(u64::from(requests) * elapsed);
             }
-            let stays = both.iter().any(|(at_it, _)| at_it.value() > 0);
+            let stays = both.iter().any(|(requests, _)| *requests > 0);
             cells.is_busy.set(stays);
             stays
         });

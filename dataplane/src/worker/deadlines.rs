@@ -88,8 +88,8 @@ impl Deadlines {
         }
     }
 
-    /// Ends all connections to these backends, whatever moves on them: every exchange and every tunnel has one, and sees by
-    /// [`Deadline::is_closed`] why it ended. Looks at each connection of the worker, but only when it is called.
+    /// Ends all connections to these backends, whatever moves on them: every exchange has one, and sees by
+    /// [`Deadline::is_closed`] why it ended. Tunnels end by themselves. Looks at each connection of the worker, but only when it is called.
     pub(crate) fn close(&self, is_closed: impl Fn(u32) -> bool) {
         let mut entries = self.0.borrow_mut();
         for entry in entries.rest.iter_mut().filter(|entry| entry.backend != NOBODY && is_closed(entry.backend)) {
@@ -134,6 +134,11 @@ impl Deadline {
     pub(crate) fn leads_to(self, slot: u32) -> Self {
         self.all.0.borrow_mut().rest[self.slot as usize].backend = slot;
         self
+    }
+
+    /// Says that the connection is no backend's business any more: [`Deadlines::close`] leaves it alone.
+    pub(crate) fn leads_nowhere(&self) {
+        self.all.0.borrow_mut().rest[self.slot as usize].backend = NOBODY;
     }
 
     /// Whether [`Deadlines::close`] has ended it.

@@ -9,7 +9,7 @@ use affinity::{
     sessions::Touch,
     table::{PoolTable, Table},
 };
-use control::{counters::Dataplane, status::Health};
+use control::{counters::Dataplane, spec::Span, status::Health};
 use crossbeam_channel::{Receiver, Sender};
 use std::{
     io::Write,
@@ -32,8 +32,10 @@ pub(crate) enum Command {
         ticket: u64,
         slot: u32,
     },
-    /// Accept nobody any more, close idle connections, and end when the last exchange has.
+    /// Accept nobody any more, close idle connections, and end when the last exchange and the last tunnel have.
     Drain,
+    /// Close the tunnels, one after the other within so long.
+    StopTunnels(Span),
 }
 
 /// What a worker tells the control thread.
@@ -144,6 +146,7 @@ impl Worker {
                 }
                 Command::Room { ticket, slot } => self.room_for(ticket, slot),
                 Command::Drain => self.begin_drain(),
+                Command::StopTunnels(over) => self.stop_tunnels(over),
             }
         }
     }
@@ -166,6 +169,7 @@ impl Worker {
         self.generation.set(generation);
         self.follow_listeners();
         self.follow_pools(&before);
+        self.follow_backends(&before);
         self.seats.nudge_all();
         self.board().count(Dataplane::Applied);
         self.tell(FromWorker::Applied { worker: self.id, generation, before });

@@ -12,6 +12,7 @@ mod mailbox;
 mod room;
 mod samples;
 mod sightings;
+mod tunnels;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use busy::Busy;
@@ -23,6 +24,7 @@ pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
 pub(crate) use room::{Place, Room};
 pub(crate) use samples::{Sample, Samples, is_sampled};
 pub(crate) use sightings::{Seen, Sightings};
+pub(crate) use tunnels::{SPREAD, Seat, Seated, Told};
 
 use crate::{
     counters::Board,
@@ -48,6 +50,7 @@ use std::{
     task::{Poll, Waker},
     time::Duration,
 };
+use tunnels::Tunnels;
 
 /// How often a worker reads the clock and sweeps its deadlines.
 const TICK: Duration = Duration::from_millis(50);
@@ -77,6 +80,7 @@ pub(crate) struct Worker {
     pub(crate) busy: Busy,
     handover: Handover,
     seats: Seats,
+    tunnels: Tunnels,
     deadlines: Rc<Deadlines>,
     /// By pool slot.
     turns: RefCell<Vec<Local>>,
@@ -169,6 +173,7 @@ fn begin(start: Start) -> (Worker, Vec<OwnedFd>, UnixStream) {
         busy: Busy::default(),
         handover: start.handover,
         seats: Seats::default(),
+        tunnels: Tunnels::default(),
         deadlines: Rc::default(),
         turns: RefCell::default(),
         listeners: RefCell::new(vec![None; names.len()]),
@@ -197,6 +202,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         worker.clock.tick();
         worker.busy.count(worker.board(), worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
+        worker.sweep_tunnels();
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
             worker.backends.sweep(worker.clock.millis());

@@ -3,14 +3,16 @@
 #[cfg(test)]
 mod tests;
 
-use super::{BadResponse, BodyLength, FieldIndex, Fields, Limits, Method, Parse, Split, Version, framing, hop, text};
+use super::{
+    BadResponse, BodyLength, FieldIndex, Fields, Limits, Method, Parse, Split, Version, framing, hop, text, upgrade,
+};
 
 /// What was asked of the backend, as far as the response depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Asked<'a> {
     pub method: Method,
-    /// An `Upgrade` went to the backend, so that 101 may come.
-    pub upgrade: bool,
+    /// The protocols in the `Upgrade` that went to the backend, one of which it may agree to by 101.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// A response's head, and what all its fields together mean. Lives off the buffer that it was read into.
@@ -26,6 +28,8 @@ pub struct ResponseHead<'b> {
     pub told_length: Option<u64>,
     /// Whether the backend will take another request on this connection once the body has ended.
     pub keep_alive: bool,
+    /// The protocol that is spoken from here on; there in a 101 and nowhere else.
+    pub upgrade: Option<&'b [u8]>,
     pub fields: Fields<'b>,
     pub(super) nominates: bool,
 }
@@ -50,7 +54,7 @@ impl ResponseHead<'_> {
 pub fn parse<'b>(
     buf: &'b [u8],
     limits: &Limits,
-    asked: Asked,
+    asked: Asked<'_>,
     index: &'b mut FieldIndex,
 ) -> Result<Parse<ResponseHead<'b>>, BadResponse> {
     let window = limits.window(buf);
@@ -64,23 +68,32 @@ pub fn parse<'b>(
 fn parse_window<'b>(
     window: &'b [u8],
     limits: &Limits,
-    asked: Asked,
+    asked: Asked<'_>,
     index: &'b mut FieldIndex,
 ) -> Result<Option<(ResponseHead<'b>, usize)>, BadResponse> {
     let Some((line, at)) = status_line(window)? else { return Ok(None) };
-    if !(100..=599).contains(&line.status) || (line.status == 101 && !asked.upgrade) {
+    if !(100..=599).contains(&line.status) || (line.status == 101 && asked.upgrade.is_none()) {
         return Err(BadResponse::Status);
     }
     match Fields::parse(window, at, limits, index)? {
-        Some((fields, len)) => Ok(Some((understand(&line, fields, asked.method)?, len))),
+        Some((fields, len)) => Ok(Some((understand(&line, fields, asked)?, len))),
         None => Ok(None),
     }
 }
 
-fn understand<'b>(line: &StatusLine<'b>, fields: Fields<'b>, method: Method) -> Result<ResponseHead<'b>, BadResponse> {
+fn understand<'b>(
+    line: &StatusLine<'b>,
+    fields: Fields<'b>,
+    asked: Asked<'_>,
+) -> Result<ResponseHead<'b>, BadResponse> {
+    let method = asked.method;
     let StatusLine { version, status, reason } = *line;
     let body = framing::of_response(&fields, method, status, version)?;
     let options = hop::options(&fields)?;
+    let upgrade = match status {
+        101 => Some(upgrade::agreed(&fields, options, version, asked.upgrade).ok_or(BadResponse::Upgrade)?),
+        _ => None,
+    };
     Ok(ResponseHead {
         version,
         status,
@@ -88,6 +101,7 @@ fn understand<'b>(line: &StatusLine<'b>, fields: Fields<'b>, method: Method) -> 
         body,
         told_length: framing::told_length(&fields, method, status),
         keep_alive: options.persist(version) && body != BodyLength::UntilClose,
+        upgrade,
         nominates: options.nominates,
         fields,
     })

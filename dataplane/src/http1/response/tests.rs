@@ -117,12 +117,12 @@ fn whether_the_backends_connection_stays() {
 
 #[test]
 fn interim_heads_are_told_from_the_last_one() {
-    let upgrade = Asked { upgrade: true, ..GET };
+    let upgrade = Asked { upgrade: Some(b"x"), ..GET };
     for (line, asked, interim) in [
         ("HTTP/1.1 100 Continue", GET, true),
         ("HTTP/1.1 102 Processing", GET, true),
         ("HTTP/1.1 103 Early Hints", GET, true),
-        ("HTTP/1.1 101 Switching Protocols", upgrade, false),
+        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x", upgrade, false),
         ("HTTP/1.1 200 OK", upgrade, false),
     ] {
         assert_eq!(answer(format!("{line}\r\n\r\n").as_bytes(), asked).is_interim(), interim, "{line}");

@@ -32,6 +32,8 @@ pub struct ToBackend<'a> {
     pub hide_cookie: Option<&'a CookieName>,
     /// What has tokens of ours in front of its values.
     pub unwrap: Option<Carrier<'a>>,
+    /// The protocols that the client may have; see [`super::upgrade::wanted`].
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Appends `head` as it goes to the backend, always as HTTP/1.1.
@@ -85,8 +87,13 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
     if head.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
-    if head.te_trailers {
-        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+    match (head.te_trailers, to.upgrade) {
+        (false, None) => {}
+        (true, None) => out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n"),
+        (te, Some(protocols)) => {
+            let options: &[u8] = if te { b"TE: trailers\r\nConnection: TE, Upgrade" } else { b"Connection: Upgrade" };
+            switch(options, protocols, out);
+        }
     }
     forwarding::write(head, to, out);
     via(head.version, &to.forwarding.via, out);
@@ -120,7 +127,10 @@ pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -
         (BodyLength::Chunked, _) if to.version == Version::Http10 => {}
         (body, _) => framing(body, out),
     }
-    out.extend_from_slice(reply::connection(to.version, keep_alive));
+    match head.upgrade {
+        None => out.extend_from_slice(reply::connection(to.version, keep_alive)),
+        Some(protocol) => switch(b"Connection: Upgrade", protocol, out),
+    }
     via(head.version, to.via, out);
     out.extend_from_slice(to.extra);
     if to.private && !head.fields.values(Name::CacheControl).any(keeps_caches_off) {
@@ -183,6 +193,13 @@ fn framing(body: BodyLength, out: &mut Vec<u8>) {
             out.extend_from_slice(b"\r\n");
         }
         BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+/// The line with the option, and the one with the protocols.
+fn switch(options: &[u8], protocols: &[u8], out: &mut Vec<u8>) {
+    for part in [options, b"\r\nUpgrade: ", protocols, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 

@@ -21,6 +21,7 @@ fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
         backend_host: "10.0.0.1:8080",
         hide_cookie: None,
         unwrap: None,
+        upgrade: None,
     }
 }
 
@@ -207,7 +208,7 @@ const NEW: ToClient<'_> =
 const OLD: ToClient<'_> = ToClient { version: Version::Http10, ..NEW };
 const LAST: ToClient<'_> = ToClient { keep_alive: false, ..NEW };
 
-fn returned(bytes: &str, asked: Asked, to: &ToClient<'_>) -> (String, bool) {
+fn returned(bytes: &str, asked: Asked<'_>, to: &ToClient<'_>) -> (String, bool) {
     let mut out = Vec::new();
     let keep_alive = response(&answer(bytes.as_bytes(), asked), to, &mut out);
     (String::from_utf8(out).unwrap(), keep_alive)
@@ -342,4 +343,32 @@ fn a_token_goes_in_front_for_the_client() {
         let expected = format!("HTTP/1.1 200 OK\r\n{goes}\r\nContent-Length: 0\r\nCache-Control: private\r\n\r\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
+}
+
+#[test]
+fn an_upgrade_goes_on_where_it_may_and_takes_nothing_else_along() {
+    let to = ToBackend { upgrade: Some(b"websocket"), ..to_backend(&SILENT) };
+    for (fields, expected) in [
+        ("Connection: upgrade\r\nUpgrade: websocket\r\n", ""),
+        ("Connection: keep-alive, Upgrade, X-Hop\r\nUpgrade: h2c, websocket\r\nX-Hop: 1\r\nX: y\r\n", "X: y\r\n"),
+        ("Connection: upgrade\r\nUpgrade: websocket\r\nHTTP2-Settings: x\r\nKeep-Alive: 1\r\n", ""),
+    ] {
+        let went = sent(&get_with(fields.as_bytes()), &to);
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        assert_eq!(went, format!("GET / HTTP/1.1\r\nHost: a.example\r\n{expected}{upgrade}\r\n"), "{fields}");
+    }
+    let went = sent(&get_with(b"TE: trailers\r\nConnection: upgrade, te\r\nUpgrade: websocket\r\n"), &to);
+    assert!(went.ends_with("\r\nTE: trailers\r\nConnection: TE, Upgrade\r\nUpgrade: websocket\r\n\r\n"), "{went}");
+}
+
+#[test]
+fn a_101_says_what_is_spoken_from_here_on_and_carries_the_marker() {
+    let asked = Asked { upgrade: Some(b"websocket"), ..GET };
+    let to = ToClient { extra: b"Set-Cookie: lb=x\r\n", private: true, ..NEW };
+    let fields =
+        "Connection: keep-alive, upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: x\r\nKeep-Alive: 5\r\n";
+    let (head, _) = returned(&format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n"), asked, &to);
+    let expected = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\n\
+        Upgrade: WebSocket\r\nSet-Cookie: lb=x\r\nCache-Control: private\r\n\r\n";
+    assert_eq!(head, expected);
 }

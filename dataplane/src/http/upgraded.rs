@@ -1,0 +1,67 @@
+//! An exchange that has become a tunnel.
+
+use super::{client::Client, download::Switched, entered::UnderWay, request::Request};
+use crate::{
+    tunnel::{Side, Tunnel},
+    worker::{Connection, Room, Seated, Worker},
+};
+use control::spec::Span;
+
+/// What a tunnel takes over of its exchange.
+pub(super) struct Upgraded<'a> {
+    worker: &'a Worker,
+    backend: Connection,
+    switched: Switched,
+    seated: Seated,
+    /// How long one side may be silent whose peer has said all.
+    half_closed: Span,
+    /// It counts as load for as long as it is open.
+    _under_way: UnderWay<'a>,
+    /// And takes up the room that its request has found.
+    pub(super) room: Option<Room<'a>>,
+}
+
+impl<'a> Upgraded<'a> {
+    pub(super) fn new(
+        worker: &'a Worker,
+        request: &Request,
+        slot: u32,
+        backend: Connection,
+        switched: Switched,
+        mut under_way: UnderWay<'a>,
+    ) -> Self {
+        under_way.takes_no_time();
+        // Its end is not that of an exchange.
+        backend.deadline.leads_nowhere();
+        let table = worker.table.borrow();
+        let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
+        let live_for = pool.map_or(request.pool.timeouts.tunnel, |pool| pool.settings.affinity.cookie.live_for());
+        let timeouts = request.pool.timeouts;
+        // Neither side of a WebSocket goes on once the other has ended; other protocols may.
+        let half_closed = if switched.is_websocket { timeouts.body.min(timeouts.tunnel) } else { timeouts.tunnel };
+        let bearing = worker.bearing(slot);
+        let seated = Seated {
+            pool: request.pool.slot,
+            backend: slot,
+            incarnation: bearing.unwrap_or(0),
+            key: switched.session.map_or(request.fresh, |session| session.key),
+            session: switched.session,
+            live_for,
+            idle: timeouts.tunnel,
+            outlived: !request.found.forced && bearing.is_none(),
+        };
+        Self { worker, backend, switched, seated, half_closed, _under_way: under_way, room: None }
+    }
+
+    /// Moves bytes to the end of both connections.
+    pub(super) async fn run(self, client: &mut Client) {
+        let tunnel = Tunnel {
+            worker: self.worker,
+            client: Side { stream: &client.link.stream, deadline: &client.link.deadline },
+            backend: Side { stream: &self.backend.stream, deadline: &self.backend.deadline },
+            half_closed: self.half_closed,
+            is_websocket: self.switched.is_websocket,
+        };
+        tunnel.run(self.seated, std::mem::take(&mut client.buffer), self.switched.read).await;
+    }
+}
