@@ -5,7 +5,7 @@ use control::config::Global;
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown},
     path::Path,
 };
 
@@ -22,9 +22,17 @@ pub(crate) fn make(global: &Global, owner: Option<&Account>) -> Result<(), Failu
     Ok(())
 }
 
+/// Who may read a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Readers<'a> {
+    All,
+    /// This user alone; without one, that of this process.
+    One(Option<&'a Account>),
+}
+
 /// Readers see the old content or the new, never a part. The folder may belong to another user than this process's:
 /// nothing that stands there is followed.
-pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, content: &[u8], readers: Readers<'_>) -> io::Result<()> {
     let mut name = file.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);
@@ -32,6 +40,11 @@ pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(new)?.write_all(content)?;
+    let mode = if matches!(readers, Readers::All) { 0o644 } else { 0o600 };
+    let mut written = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    if let Readers::One(Some(reader)) = readers {
+        fchown(&written, Some(reader.uid), Some(reader.gid))?;
+    }
+    written.write_all(content)?;
     fs::rename(new, file)
 }

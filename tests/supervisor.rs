@@ -11,7 +11,11 @@ use std::{
     net::TcpListener,
     os::{
         fd::AsRawFd,
-        unix::{fs::PermissionsExt, net::UnixDatagram, process::CommandExt},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixDatagram,
+            process::CommandExt,
+        },
     },
     process::Command,
 };
@@ -314,6 +318,14 @@ fn systemd_is_told_how_it_goes() {
     assert_eq!(instance.process.ended().code(), Some(0));
 }
 
+/// It was 0644, whatever the mode of the configuration, which can hold the keys of other balancers' cookies.
+#[test]
+fn the_copy_of_the_configuration_is_read_by_nobody_else() {
+    let instance = Setup::new("").start();
+    let copy = fs::metadata(instance.folder.path("run/config.toml")).unwrap();
+    assert_eq!(copy.permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn the_admin_socket_can_be_a_private_file() {
     let setup = Setup::new("");
@@ -350,6 +362,8 @@ fn as_root_the_children_are_given_another_user() {
     let setup = shop_with(&backend).global("workers = 1\nuser = \"nobody\"");
     fs::set_permissions(setup.folder().root(), fs::Permissions::from_mode(0o755)).unwrap();
     let instance = setup.start();
+    let copy = fs::metadata(instance.folder.path("run/config.toml")).unwrap();
+    assert_eq!((copy.permissions().mode() & 0o777, copy.uid()), (0o600, 65_534));
     for role in ["dataplane", "admin"] {
         let pid = instance.pid(role);
         assert_eq!(process_status(pid, "Uid").as_deref(), Some("65534\t65534\t65534\t65534"));

@@ -7,7 +7,7 @@ mod events;
 use crate::{
     config::{self, Purpose},
     failure::Failure,
-    folders,
+    folders::{self, Readers},
     log::LogOptions,
     notify,
     sockets::{self, ADMIN, Addresses, Sockets, Wanted},
@@ -56,7 +56,8 @@ pub(crate) fn run(file: &Path, log: &LogOptions, on_ready: impl FnOnce(&Addresse
         tracing::info!(name, address, "listening");
     }
     tracing::info!(name = ADMIN, address = sockets.addresses.admin, "listening");
-    folders::replace(&files.config, loaded.text.as_bytes())?;
+    // It may hold secrets, such as the keys of other balancers' cookies.
+    folders::replace(&files.config, loaded.text.as_bytes(), Readers::One(account.as_ref()))?;
     let drain = global.drain_timeout.to_std();
     let (addresses, children) = launch(file, &files, sockets, account, log)?;
     let mut supervisor = Supervisor { files, addresses, children, phase: Phase::Starting, drain };
@@ -143,7 +144,7 @@ impl Supervisor {
 
     fn serving(&self) {
         let addresses = serde_json::to_vec(&self.addresses).expect("addresses are strings by name");
-        if let Err(error) = folders::replace(&self.files.addresses, &addresses) {
+        if let Err(error) = folders::replace(&self.files.addresses, &addresses, Readers::All) {
             tracing::warn!("can't write {}: {error}", self.files.addresses.display());
         }
         notify::say("READY=1");
@@ -235,7 +236,7 @@ impl Supervisor {
         let [dataplane, admin] = self.children.each_ref().map(Child::pid);
         let processes = Processes { supervisor: process::id(), dataplane, admin };
         let text = serde_json::to_vec(&processes).expect("numbers by name");
-        if let Err(error) = folders::replace(&self.files.processes, &text) {
+        if let Err(error) = folders::replace(&self.files.processes, &text, Readers::All) {
             tracing::warn!("can't write {}: {error}", self.files.processes.display());
         }
     }
