@@ -189,26 +189,31 @@ pub(crate) enum KeyChange {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Change {
+    /// A drain; with a deadline, as it is by then.
     Drain {
         /// The name of the backend.
         name: String,
         #[command(flatten)]
         how: How,
     },
+    /// The removal of a backend.
     Remove {
         /// The name of the backend.
         name: String,
     },
+    /// Maintenance: the backend gets nothing at all.
     Maintenance {
         /// The name of the backend.
         name: String,
     },
+    /// Another weight.
     Weight {
         /// The name of the backend.
         name: String,
         /// 0 to 1000; 0 gets no new sessions.
         weight: u32,
     },
+    /// One more backend.
     Add {
         /// The name of the backend.
         name: String,
