@@ -9,9 +9,9 @@ use control::{
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
-        Balance, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits, Listener, ListenerLimits, ListenerTimeouts,
-        Mode, OnDown, OnOverload, Passive, Pool, Protocol, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange,
-        Timeouts, TokenKind,
+        Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits,
+        Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, Protocol, Redirect, Retry,
+        Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls, TlsSettings, TlsVersion, TokenKind,
     },
 };
 use std::{
@@ -89,6 +89,9 @@ fn filled() -> Config {
         name: "x".to_owned(),
         bind: "x".to_owned(),
         protocol: Protocol::Http,
+        tls: Some(Tls::With(Box::new(tls()))),
+        redirect: Some(Redirect::Https),
+        redirect_port: 1,
         pool: name(),
         routes: vec![Route { host: name(), path: name(), pool: "x".to_owned(), affinity: false }],
         trusted_proxies: Vec::new(),
@@ -110,6 +113,21 @@ fn filled() -> Config {
         membership: Membership { source: Source::Api },
         listeners: vec![listener],
         pools: vec![pool],
+    }
+}
+
+/// As [`filled`].
+fn tls() -> TlsSettings {
+    let file = || "/x".into();
+    TlsSettings {
+        certificates: vec![Certificate { chain: file(), key: file(), ocsp: Some(file()) }],
+        min_version: TlsVersion::V1_3,
+        hsts: Span::from_secs(1),
+        clients: ClientCertificates {
+            verify: ClientVerify::Optional,
+            ca: Some(file()),
+            subject_header: Some("x".to_owned()),
+        },
     }
 }
 
@@ -145,7 +163,9 @@ fn affinity(cookie: Cookie) -> Affinity {
 
 /// The same tables with all at its default.
 fn defaults() -> Config {
-    let listener = Listener { routes: vec![Route::default()], ..Listener::default() };
+    let tls = TlsSettings { certificates: vec![Certificate::default()], ..TlsSettings::default() };
+    let tls = Some(Tls::With(Box::new(tls)));
+    let listener = Listener { routes: vec![Route::default()], tls, ..Listener::default() };
     let affinity = Affinity {
         app_cookie: Some(AppCookie::default()),
         header: Some(AffinityHeader::default()),

@@ -58,6 +58,7 @@ fn heads(criterion: &mut Criterion) {
         trusted: false,
         client_ip: "198.51.100.23",
         tls: false,
+        subject: None,
         backend_host: "10.0.0.1:8080",
         hide_cookie: name.as_ref(),
         unwrap: None,
@@ -69,6 +70,7 @@ fn heads(criterion: &mut Criterion) {
         via: "steadfast",
         extra: b"",
         wrap: None,
+        hsts: None,
         private: false,
     };
     let mut out = Vec::with_capacity(4096);

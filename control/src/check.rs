@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod modes;
+mod tls;
 mod upgrades;
 
 use crate::{
@@ -219,7 +220,9 @@ fn listener(checker: &mut Checker, path: &Path, listener: &Listener, pools: &BTr
     for (index, route) in listener.routes.iter().enumerate() {
         leads_to(path.key("route").index(index).key("pool"), &route.pool);
     }
-    if listener.pool.is_none() && listener.routes.is_empty() {
+    tls::tls(checker, path, listener);
+    tls::redirect(checker, path, listener);
+    if listener.pool.is_none() && listener.routes.is_empty() && listener.redirect.is_none() {
         checker.wrong(path.clone(), "leads nowhere", "set `pool`, or add a [[listener.route]]");
     }
     routes(checker, path, listener);

@@ -36,6 +36,12 @@ counters! {
         IdleClosed "idle_closed" "Kept connections closed because no request came in time.",
         ClientAborts "client_aborts" "Exchanges that ended because the client went away.",
         NoRoute "no_route" "Requests that match no route: 503.",
+        TlsHandshakes "tls_handshakes" "TLS handshakes that led to a connection.",
+        TlsResumed "tls_resumed" "Those of them that went on from an earlier one, by a ticket.",
+        TlsFailed "tls_failed" "TLS handshakes that failed: nothing in common, a certificate that was refused, or the client went.",
+        TlsTimeouts "tls_timeouts" "TLS handshakes that did not come to their end in time.",
+        TlsPlain "tls_plain" "Connections in clear text to a listener with TLS: 400.",
+        Redirected "redirected" "Requests sent to https: 308.",
         Applied "generations_applied" "Generations of the desired state applied.",
     }
 }

@@ -42,9 +42,34 @@ pub struct Stats {
     pub dataplane: Counts,
     pub open_connections: u64,
     pub pools: BTreeMap<String, PoolStats>,
+    /// By the names of listeners with TLS.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls: BTreeMap<String, TlsStats>,
     /// By the names of keys; see [`KeyStats`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, KeyStats>,
+}
+
+/// What a listener shows its clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct TlsStats {
+    /// In the order of the configuration; empty where none could be loaded, and then nobody is served.
+    pub certificates: Vec<CertificateStats>,
+    /// What is wrong with the files as they are now. Those that were loaded before serve on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct CertificateStats {
+    /// Those that it is for.
+    pub names: Vec<String>,
+    /// When it expires, in Unix seconds.
+    pub not_after: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

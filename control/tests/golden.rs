@@ -13,7 +13,10 @@ use control::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
-    status::{Ages, BackendStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats},
+    status::{
+        Ages, BackendStats, CertificateStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats,
+        TlsStats,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -215,6 +218,12 @@ fn releasing() -> Snapshot {
     Snapshot { generation: 101, desired, ..Snapshot::default() }
 }
 
+fn tls_stats() -> TlsStats {
+    let names = vec!["shop.example.com".to_owned(), "*.shop.example.com".to_owned()];
+    let certificates = vec![CertificateStats { names, not_after: 1_800_000_000 }];
+    TlsStats { certificates, refused: Some("there is no file".to_owned()) }
+}
+
 fn release_stats() -> Stats {
     let (one, two) = (By { released: 1, control: 9 }, By { released: 2, control: 18 });
     let shown = [(Signal::Denied, [one, By::default(), By::default(), By::default(), By::default()])].into();
@@ -309,6 +318,7 @@ fn to_admin() -> Vec<ToAdmin> {
         dataplane: counts("connections_accepted"),
         open_connections: 7,
         pools: [("shop".to_owned(), pool)].into(),
+        tls: [("web".to_owned(), tls_stats())].into(),
         keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
     vec![

@@ -5,6 +5,7 @@ use crate::user::Account;
 use control::{
     Path, Problem,
     config::{Config, Global},
+    spec::Tls,
 };
 use rustix::{
     fs::{Access, access},
@@ -15,6 +16,7 @@ use std::{
     io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The longest path of a Unix socket, in bytes; one more ends it.
@@ -68,6 +70,9 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
             findings.wrong(at, format!("`{}` is empty", file.display()), "write a long random token into it");
         }
     }
+    if purpose == Purpose::Run {
+        certificates(&mut findings, config, runs_as.as_ref());
+    }
     secret(&mut findings, &global.key("keys_file"), &config.global.keys_path(), runs_as.as_ref(), false);
     findings
 }
@@ -75,6 +80,42 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
 impl Findings {
     fn wrong(&mut self, path: Path, wrong: impl Into<String>, right: impl Into<String>) {
         self.problems.push(Problem { path, wrong: wrong.into(), right: right.into() });
+    }
+}
+
+/// The certificates of the listeners with TLS. A data plane that starts again serves by those that it can read.
+fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Account>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let Some(Tls::With(settings)) = &listener.tls else { continue };
+        let at = Path::default().key("listener").index(index).key("tls");
+        match dataplane::tls::load(settings, &at) {
+            Err(problems) => findings.problems.extend(problems),
+            Ok(loaded) => {
+                for (certificate, facts) in settings.certificates.iter().zip(&loaded.facts) {
+                    if facts.has_expired(now) {
+                        let shown = certificate.chain.display();
+                        findings
+                            .warnings
+                            .push(format!("the certificate in {shown} has expired; clients will refuse it"));
+                    }
+                }
+            }
+        }
+        for (index, certificate) in settings.certificates.iter().enumerate() {
+            let at = at.key("certificate").index(index);
+            for (key, file) in [("chain", &certificate.chain), ("key", &certificate.key)] {
+                if let (Some(account), Ok(metadata)) = (reader, fs::metadata(file))
+                    && !may_read(account, &metadata)
+                {
+                    let shown = file.display();
+                    let wrong =
+                        format!("`{shown}` can't be read by user `{}`, whom the data plane runs as", account.name);
+                    let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
+                    findings.wrong(at.key(key), wrong, right);
+                }
+            }
+        }
     }
 }
 

@@ -173,6 +173,18 @@ impl Instance {
         metrics.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in {metrics}"))
     }
 
+    /// Waits until the data plane's count of that name is this.
+    #[track_caller]
+    pub fn counts(&self, name: &str, number: u64) {
+        let metric = format!("steadfast_dataplane_{name}_total");
+        eventually(&format!("{name} is {number}"), || (self.metric(&metric) == number).then_some(()));
+    }
+
+    /// The port of a listener.
+    pub fn port(&self, listener: &str) -> String {
+        self.listener(listener).rsplit(':').next().unwrap().to_owned()
+    }
+
     /// What is counted of the pool `shop`.
     #[track_caller]
     pub fn pool_count(&self, name: &str) -> u64 {

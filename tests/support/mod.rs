@@ -10,6 +10,7 @@ pub mod http;
 mod instance;
 pub mod old;
 pub mod peers;
+pub mod pki;
 mod process;
 mod shop;
 pub mod websockets;

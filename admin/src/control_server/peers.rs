@@ -151,10 +151,10 @@ impl Peers {
 
 /// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
 pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
-    let Stats { at, generation, dataplane, open_connections, pools, keys } = report;
+    let Stats { at, generation, dataplane, open_connections, pools, keys, tls } = report;
     (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
     known.dataplane = dataplane;
-    known.keys = keys;
+    (known.keys, known.tls) = (keys, tls);
     for (name, report) in pools {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();

@@ -23,7 +23,10 @@ use control::{
     status::{Counts, Health},
     token_age::TokenAge,
 };
-use std::fmt::{Display, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write},
+};
 
 /// Counters and gauges. Counters are summed over the connected data planes.
 #[utoipa::path(
@@ -75,6 +78,7 @@ fn render(view: &View, app: &App) -> String {
     let help = "Open client connections.";
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
+    certificates(&mut page, view);
     dataplane_counters(&mut page, view);
     key_counters(&mut page, view);
     pool_counters(&mut page, view);
@@ -98,6 +102,23 @@ fn rows(view: &View) -> impl Iterator<Item = Row<'_>> {
 
 fn value(counts: &Counts, name: &str) -> u64 {
     counts.get(name).copied().unwrap_or_default()
+}
+
+/// When the certificates of each listener expire; the data planes show the same, or the soonest counts.
+fn certificates(page: &mut Page, view: &View) {
+    let mut soonest: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for (listener, tls) in view.peers.iter().flat_map(|peer| &peer.stats.tls) {
+        for certificate in &tls.certificates {
+            let at = soonest.entry((listener, certificate.names.join(","))).or_insert(u64::MAX);
+            *at = certificate.not_after.min(*at);
+        }
+    }
+    let name = "steadfast_certificate_expiry_seconds";
+    page.family(name, "gauge", "When the certificate expires, in Unix seconds.");
+    for ((listener, names), at) in soonest {
+        let names = names.replace(['\\', '"', '\n'], "");
+        page.sample(name, format_args!("{{listener=\"{listener}\",names=\"{names}\"}}"), at);
+    }
 }
 
 fn dataplane_counters(page: &mut Page, view: &View) {

@@ -16,10 +16,10 @@ use axum::{
 use control::{
     config::Source,
     desired::{AdminState, PoolState},
-    status::Health,
+    status::{Health, TlsStats},
 };
 use serde::Serialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
 
 /// How this node is.
@@ -48,6 +48,8 @@ struct DataplaneView {
     /// Milliseconds since its last report.
     report_age: Option<u64>,
     open_connections: u64,
+    /// What it shows clients, by the names of the listeners with TLS.
+    tls: BTreeMap<String, TlsStats>,
 }
 
 /// A pool in numbers of backends.
@@ -76,6 +78,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
         connected_since: peer.connected_since,
         report_age: peer.reported_at.map(|at| now.saturating_sub(at)),
         open_connections: peer.stats.open_connections,
+        tls: peer.stats.tls.clone(),
     });
     let body = StatusView {
         version: app.version.to_owned(),
@@ -122,6 +125,7 @@ fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
                 .push(format!("the data plane with pid {} can't apply generation {generation}: {reason}", peer.pid));
         }
     }
+    problems.extend(view.peers.iter().flat_map(|peer| certificate_problems(&peer.stats.tls)));
     for pool in pools {
         if pool.backends == 0 {
             problems.push(format!("pool `{}` has no backends", pool.name));
@@ -133,6 +137,31 @@ fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
         let wanted = listener.pool.iter().chain(listener.routes.iter().map(|route| &route.pool));
         for pool in wanted.filter(|pool| !desired.pools.contains_key(*pool)) {
             problems.push(format!("listener `{}` leads to pool `{pool}`, which is not there", listener.name));
+        }
+    }
+    problems
+}
+
+/// So long before a certificate expires its successor should be there: authorities that issue for 90 days or less advise to
+/// renew with a third of the time left, and those that issue for 47 days leave two weeks.
+const RENEWED_BEFORE: u64 = 14 * 86_400;
+
+fn certificate_problems(listeners: &BTreeMap<String, TlsStats>) -> Vec<String> {
+    let (mut problems, now) = (Vec::new(), clock::unix_millis() / 1_000);
+    for (listener, tls) in listeners {
+        if let Some(reason) = &tls.refused {
+            let still = if tls.certificates.is_empty() { "nobody is served there" } else { "the ones before serve on" };
+            problems.push(format!("listener `{listener}` can't load its certificates, {still}: {reason}"));
+        }
+        for certificate in &tls.certificates {
+            let names = certificate.names.join(", ");
+            let left = certificate.not_after.saturating_sub(now);
+            if left == 0 {
+                problems.push(format!("listener `{listener}`: the certificate for {names} has expired"));
+            } else if left < RENEWED_BEFORE {
+                let days = left / 86_400;
+                problems.push(format!("listener `{listener}`: the certificate for {names} expires in {days} days"));
+            }
         }
     }
     problems

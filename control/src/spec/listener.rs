@@ -1,14 +1,22 @@
-use super::{Cidr, Span};
+use super::{Cidr, Span, Tls};
 use serde::{Deserialize, Serialize};
 
 /// An address on which clients are accepted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listener {
     pub name: String,
     /// `address:port`.
     pub bind: String,
     pub protocol: Protocol,
+    /// Absent where clients speak in clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Requests that match no route are sent to the same host and path elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// The port to which `redirect` sends.
+    pub redirect_port: u16,
     /// Where requests go that match no route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
@@ -21,11 +29,40 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
 }
 
+const HTTPS: u16 = 443;
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            bind: String::new(),
+            protocol: Protocol::Http,
+            tls: None,
+            redirect: None,
+            redirect_port: HTTPS,
+            pool: None,
+            routes: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarding: Forwarding::default(),
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     #[default]
     Http,
+}
+
+/// Where a listener sends its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Redirect {
+    /// To the same host and path over TLS, for good (308: the method stays, RFC 9110 §15.4.9).
+    Https,
 }
 
 /// Host and path match of a listener, leading to a pool. The most specific host wins, then the longest path.

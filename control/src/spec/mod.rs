@@ -11,14 +11,16 @@ mod net;
 mod pool;
 mod session;
 mod span;
+mod tls;
 mod upgrades;
 
 pub use adopt::{Adopt, AdoptFrom, Secret, with_secrets_of, without_secrets};
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
 pub use key::Key;
-pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Route};
+pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route};
 pub use net::Cidr;
 pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
 pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;
+pub use tls::{Certificate, ClientCertificates, ClientVerify, Tls, TlsSettings, TlsVersion};
 pub use upgrades::{MAX_UPGRADES, WEBSOCKET, carries_requests};

@@ -244,6 +244,7 @@ impl Control {
 
     fn tick(&mut self) {
         self.plane.expire_sessions();
+        self.plane.look_at_certificates();
         if self.ticks.is_multiple_of(GAUGED_EVERY) {
             self.plane.gauge_sessions();
         }

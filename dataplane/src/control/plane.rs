@@ -5,7 +5,10 @@ use super::{
     report::{Reporter, Sources},
     slots::SlotBook,
 };
-use crate::worker::{Command, Mailbox, Shared};
+use crate::{
+    tls::{self, News},
+    worker::{Command, Mailbox, Shared},
+};
 use affinity::{
     sessions::Sessions,
     table::{Dirty, Table},
@@ -38,6 +41,7 @@ pub(super) struct Plane {
     pub(super) releases: Releases,
     pub(super) ledger: Ledger,
     pub(super) hottest: Hottest,
+    tls: tls::Store,
 }
 
 struct Seat {
@@ -65,6 +69,7 @@ impl Plane {
             releases: Releases::default(),
             ledger: Ledger::default(),
             hottest: Hottest::default(),
+            tls: tls::Store::default(),
         }
     }
 
@@ -138,6 +143,9 @@ impl Plane {
     /// # Errors
     /// The reason, where no table can be made of the snapshot; the workers then keep theirs.
     pub(super) fn publish(&mut self) -> Result<(), String> {
+        // Before the table that knows the listener: nobody is served in clear text who should not be.
+        let news = self.tls.follow(&self.snapshot.desired.listeners, u64::from(unix_seconds()));
+        self.offer(news);
         let (mut first, mut ended): (Option<Table>, _) = (None, AHashSet::new());
         for index in 0..self.workers.len() {
             let before = self.workers[index].table.as_ref();
@@ -169,6 +177,20 @@ impl Plane {
         // After the mailboxes are filled: who sees the number finds the table.
         self.shared.latest.store(self.snapshot.generation, Ordering::Release);
         Ok(())
+    }
+
+    /// Follows the files of certificates.
+    pub(super) fn look_at_certificates(&mut self) {
+        let news = self.tls.look(u64::from(unix_seconds()));
+        self.offer(news);
+    }
+
+    fn offer(&self, news: Vec<News>) {
+        for each in news {
+            for seat in &self.workers {
+                seat.mailbox.send(Command::Offer(each.clone()));
+            }
+        }
     }
 
     /// Notes that a worker acts on a generation, and gives the one that all act on if that is news.
@@ -253,6 +275,7 @@ impl Plane {
         let mut stats = self.reporter.report(&sources, table);
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
+        stats.tls = self.tls.stats();
         Some(stats)
     }
 }

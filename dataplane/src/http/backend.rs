@@ -198,7 +198,7 @@ pub(super) async fn connect(
     match Stream::connect(target.address, request.pool.timeouts.connect.to_std()).await {
         Ok(stream) => {
             worker.board().count_backend(target.slot, BackendCount::Connects);
-            let deadline = worker.deadline(stream.fd()).leads_to(target.slot);
+            let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
             Ok((Connection { deadline, stream, address: target.address }, false))
         }
         Err(error) => {

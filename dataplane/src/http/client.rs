@@ -3,12 +3,16 @@ use super::{
     request::{Prepared, Request, Rules, prepare},
 };
 use crate::{
-    http1::{HeadScan, Parse, Reply, Status, head},
+    http1::{HeadScan, Parse, Reply, Status, head, rewrite::Subject},
     io::{Buffer, Stream},
+    tls::Accepted,
     worker::{Deadline, Ends, Worker},
 };
-use control::{counters::Dataplane, spec::Span};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use control::{
+    counters::Dataplane,
+    spec::{Listener, Span},
+};
+use std::net::{IpAddr, SocketAddr};
 
 /// A client's connection with what was read from it.
 pub(super) struct Client {
@@ -20,6 +24,8 @@ pub(super) struct Client {
     pub(super) address_text: String,
     /// The slot of the pool whose marker was set on this connection last.
     pub(super) marked: Option<u32>,
+    /// Whom its certificate names, where backends are to know.
+    pub(super) subject: Option<Box<str>>,
 }
 
 /// The connection itself, of which one direction may be read while the other is written.
@@ -52,15 +58,23 @@ pub(super) enum Next {
 const LINGER: Span = Span::from_secs(2);
 
 impl Client {
-    pub(super) fn new(worker: &Worker, listener: usize, stream: Stream, peer: SocketAddr) -> Self {
+    pub(super) fn new(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) -> Self {
+        let Accepted { stream, subject } = accepted;
         let address = peer.ip().to_canonical();
         Self {
-            link: Link { deadline: worker.deadline(stream.fd()), stream, listener },
+            link: Link { deadline: worker.deadline(stream.handle()), stream, listener },
             buffer: worker.buffers.buffer(),
             address,
             address_text: address.to_string(),
             marked: None,
+            subject,
         }
+    }
+
+    /// What backends are told of its certificate.
+    pub(super) fn subject<'a>(&'a self, listener: &'a Listener) -> Option<Subject<'a>> {
+        let header = listener.tls.as_ref()?.subject_header()?;
+        Some(Subject { header, name: self.subject.as_deref() })
     }
 
     pub(super) fn end(self, worker: &Worker) {
@@ -148,8 +162,8 @@ impl Client {
         if !self.buffer.is_held() {
             self.buffer = worker.buffers.buffer();
         }
-        self.link.stream.shut(Shutdown::Write);
         self.link.deadline.set(worker.after(LINGER), Ends::Both);
+        self.link.stream.finish().await;
         loop {
             self.buffer.clear();
             match self.link.read(&mut self.buffer).await {

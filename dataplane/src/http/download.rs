@@ -225,11 +225,21 @@ impl Download<'_> {
                 via,
                 extra,
                 wrap,
+                hsts: self.hsts(),
                 private: !extra.is_empty() || wrap.is_some(),
             };
             rewrite::response(head, &to, out)
         });
         Written { keep_client, marked, session }
+    }
+
+    fn hsts(&self) -> Option<u32> {
+        if !self.client.stream.is_tls() {
+            return None;
+        }
+        let table = self.worker.table.borrow();
+        let listener = self.worker.listener_at(self.client.listener).map(|at| &table.listeners[at])?;
+        listener.settings.tls.as_ref()?.hsts()
     }
 
     fn with_via<R>(&self, write: impl FnOnce(&str) -> R) -> R {
@@ -292,7 +302,7 @@ impl Download<'_> {
 
     /// Looks now and then whether the client is still there, for as long as the backend alone is waited for.
     fn watch(&self) {
-        let wait = Ends::Other { fd: self.backend.stream.fd() };
+        let wait = Ends::Other(self.backend.stream.handle());
         self.client.deadline.set(self.worker.after(WATCH), wait);
         if self.flow.has_answered() {
             self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.body), Ends::Both);

@@ -20,6 +20,7 @@ mod watch;
 use crate::{
     http1::{Reply, Status},
     io::Stream,
+    tls,
     worker::Worker,
 };
 use client::{Client, Next};
@@ -29,10 +30,15 @@ use std::{net::SocketAddr, rc::Rc};
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, stream: Stream, peer: SocketAddr) {
     let worker = &*worker;
-    let mut client = Client::new(worker, listener, stream, peer);
+    let Some(accepted) = tls::accept(worker, listener, stream).await else { return };
+    let mut client = Client::new(worker, listener, accepted, peer);
     loop {
         let after = match client.next_request(worker).await {
             Next::Request(request) => exchange::run(worker, &mut client, request).await,
+            Next::Refused(reply) if reply.keep_alive => match client.reply(worker, &reply).await {
+                true => After::Next,
+                false => After::Close,
+            },
             Next::Refused(reply) => {
                 client.reply_and_close(worker, &reply).await;
                 After::Close

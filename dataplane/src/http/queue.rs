@@ -1,6 +1,6 @@
 use super::{backend::Target, client::Client, request::Request};
 use crate::{
-    io::{is_gone, within},
+    io::within,
     worker::{Place, Queue, Room, Waits, Worker},
 };
 use control::counters::{Dataplane, PoolCount};
@@ -89,7 +89,7 @@ impl<'a> Line<'a> {
             // Should this room be of no use, it queues again: its turn is over.
             self.place = None;
         }
-        if is_gone(client.link.stream.fd()) {
+        if client.link.stream.handle().is_gone() {
             worker.board().count(Dataplane::ClientAborts);
             return Waited::Alone;
         }

@@ -122,10 +122,7 @@ pub(super) fn prepare(
 ) -> Prepared {
     worker.catch_up();
     worker.board().count(Dataplane::Requests);
-    let refuse = |status| {
-        let reply = Reply { version: head.version, to_head: head.method == Method::Head, ..Reply::closing(status) };
-        Prepared::Refused(reply)
-    };
+    let refuse = |status| Prepared::Refused(refusal(head, status));
     if matches!(head.body, BodyLength::Length(length) if length > rules.body_limit) {
         worker.board().count(Dataplane::BadRequests);
         return refuse(Status::ContentTooLarge);
@@ -137,6 +134,9 @@ pub(super) fn prepare(
     let name = head.host.map_or(&b""[..], host::without_port);
     let lead = listener.router.find(name, head.target.path());
     let Some((pool, lead)) = lead.and_then(|lead| Some((table.pools.get(lead.pool as usize)?, lead))) else {
+        if settings.redirect.is_some() {
+            return Prepared::Refused(redirect(worker, head, settings.redirect_port));
+        }
         worker.board().count(Dataplane::NoRoute);
         return refuse(Status::ServiceUnavailable);
     };
@@ -159,7 +159,8 @@ pub(super) fn prepare(
         forwarding: &settings.forwarding,
         trusted,
         client_ip: &client.address_text,
-        tls: false,
+        tls: client.link.stream.is_tls(),
+        subject: client.subject(settings),
         backend_host: &settings.bind,
         hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
         unwrap: follow::carrier(pool),
@@ -183,6 +184,28 @@ pub(super) fn prepare(
         sampled: sampled.then_some(carried.client),
         upgrade,
     })
+}
+
+/// Sends the client to the same host and path over TLS.
+fn redirect(worker: &Worker, head: &RequestHead<'_>, port: u16) -> Reply {
+    let Some(host) = head.host.map(host::without_port) else {
+        worker.board().count(Dataplane::BadRequests);
+        return refusal(head, Status::BadRequest);
+    };
+    worker.board().count(Dataplane::Redirected);
+    let (slash, rest) = head.target.origin();
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let location = [b"https://", host, port.as_bytes(), slash, rest].concat();
+    Reply {
+        // What is not read of a body is no request.
+        keep_alive: head.keep_alive && head.body == BodyLength::None && !worker.is_draining(),
+        location: Some(location.into()),
+        ..refusal(head, Status::PermanentRedirect)
+    }
+}
+
+fn refusal(head: &RequestHead<'_>, status: Status) -> Reply {
+    Reply { version: head.version, to_head: head.method == Method::Head, ..Reply::closing(status) }
 }
 
 /// Reads the pin. Whose a token is that this pool did not seal is asked of the others.

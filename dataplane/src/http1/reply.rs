@@ -5,6 +5,7 @@ use super::{Version, text};
 /// The statuses that the data plane answers with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    PermanentRedirect = 308,
     BadRequest = 400,
     NotFound = 404,
     RequestTimeout = 408,
@@ -17,16 +18,19 @@ pub enum Status {
     ServiceUnavailable = 503,
     GatewayTimeout = 504,
     VersionNotSupported = 505,
+    /// 400 with words of its own: to a client that speaks in clear text where TLS is spoken.
+    TlsExpected,
 }
 
 impl Status {
     pub fn code(self) -> u16 {
-        self as u16
+        if self == Self::TlsExpected { Self::BadRequest as u16 } else { self as u16 }
     }
 
     /// RFC 9110 §15, RFC 6585 §5.
     fn reason(self) -> &'static str {
         match self {
+            Self::PermanentRedirect => "Permanent Redirect",
             Self::BadRequest => "Bad Request",
             Self::NotFound => "Not Found",
             Self::RequestTimeout => "Request Timeout",
@@ -39,11 +43,12 @@ impl Status {
             Self::ServiceUnavailable => "Service Unavailable",
             Self::GatewayTimeout => "Gateway Timeout",
             Self::VersionNotSupported => "HTTP Version Not Supported",
+            Self::TlsExpected => "This Port Expects HTTPS",
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     pub status: Status,
     /// The client's; 1.1 where none was read.
@@ -53,12 +58,14 @@ pub struct Reply {
     pub to_head: bool,
     /// Seconds.
     pub retry_after: Option<u32>,
+    /// Where a redirect leads.
+    pub location: Option<Box<[u8]>>,
 }
 
 impl Reply {
     /// The reply after which the connection is closed, as it must be where the framing is in doubt.
     pub fn closing(status: Status) -> Self {
-        Self { status, version: Version::Http11, keep_alive: false, to_head: false, retry_after: None }
+        Self { status, version: Version::Http11, keep_alive: false, to_head: false, retry_after: None, location: None }
     }
 
     pub fn write(&self, out: &mut Vec<u8>) {
@@ -75,6 +82,11 @@ impl Reply {
             out.extend_from_slice(b"Retry-After: ");
             text::decimal(u64::from(seconds), out);
             out.extend_from_slice(b"\r\n");
+        }
+        if let Some(location) = &self.location {
+            for part in [b"Location: ", &**location, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
         }
         out.extend_from_slice(connection(self.version, self.keep_alive));
         out.extend_from_slice(b"\r\n");
@@ -102,7 +114,9 @@ mod tests {
     use super::super::{Asked, BodyLength, Method};
     use super::*;
 
-    const ALL: [Status; 12] = [
+    const ALL: [Status; 14] = [
+        Status::PermanentRedirect,
+        Status::TlsExpected,
         Status::BadRequest,
         Status::NotFound,
         Status::RequestTimeout,
@@ -145,7 +159,7 @@ mod tests {
             Content-Length: 24\r\nRetry-After: 7\r\nConnection: close\r\n\r\n503 Service Unavailable\n";
         assert_eq!(out.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
         out.clear();
-        Reply { version: Version::Http10, keep_alive: true, ..reply }.write(&mut out);
+        Reply { version: Version::Http10, keep_alive: true, ..reply.clone() }.write(&mut out);
         assert!(out.escape_ascii().to_string().contains("Connection: keep-alive"));
     }
 }

@@ -58,7 +58,7 @@ impl<'b> Target<'b> {
     }
 
     /// The origin form in two parts: the `/` that an absolute target may lack, and the rest as it came.
-    pub(super) fn origin(&self) -> (&'static [u8], &'b [u8]) {
+    pub(crate) fn origin(&self) -> (&'static [u8], &'b [u8]) {
         match self {
             Self::Origin(target) => (b"", target),
             Self::Asterisk => (b"", b"*"),

@@ -52,6 +52,16 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
+    /// Where more can be appended.
+    pub(super) fn free_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.end..]
+    }
+
+    /// Takes the first bytes of [`Self::free_mut`] for appended.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.memory.len());
+    }
+
     /// Moves what is held to the front where too little room is left behind it.
     pub(crate) fn make_room(&mut self) {
         if self.start > 0 && self.memory.len() - self.end < self.memory.len() / 2 {

@@ -2,9 +2,18 @@
 //! how bytes are moved.
 
 mod buffer;
+mod handle;
+mod listener;
 mod stream;
+mod tcp;
+mod tls;
+mod wait;
 
 #[cfg(test)]
 pub(crate) use buffer::holding;
 pub(crate) use buffer::{Buffer, Buffers};
-pub(crate) use stream::{Accepted, Listener, Stream, Wakeup, hold_back, is_gone, shut, within};
+pub(crate) use handle::Handle;
+pub(crate) use listener::{Accepted, Listener};
+pub(crate) use stream::Stream;
+pub(crate) use tls::Refused;
+pub(crate) use wait::{Beat, Wakeup, hold_back, within};

@@ -20,7 +20,6 @@ use pump::{Pump, Stop};
 use std::{
     cell::Cell,
     future::poll_fn,
-    net::Shutdown,
     pin::pin,
     task::{Context, Poll},
 };
@@ -163,10 +162,10 @@ impl Tunnel<'_> {
         self.limit(LINGER);
         for (who, side) in [(Who::Client, &self.client), (Who::Backend, &self.backend)] {
             if end == End::Broken(who) {
-                side.stream.shut(Shutdown::Both);
+                side.stream.cut();
                 continue;
             }
-            side.stream.shut(Shutdown::Write);
+            side.stream.finish().await;
         }
         for side in [&self.client, &self.backend] {
             let mut buffer = self.worker.buffers.buffer();

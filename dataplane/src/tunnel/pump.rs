@@ -6,7 +6,7 @@ use crate::{
     worker::{Seat, Worker},
 };
 use control::counters::BackendCount;
-use std::{cell::Cell, future::poll_fn, net::Shutdown, pin::pin, task::Poll};
+use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 
 /// Why a direction moves nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl<'t> Pump<'t> {
             }
             match self.from.stream.try_read(held) {
                 Ok(Some(0)) => {
-                    self.end();
+                    self.end().await;
                     return Stop::Ended;
                 }
                 Ok(Some(_)) => emptied = !held.is_full(),
@@ -169,9 +169,9 @@ impl<'t> Pump<'t> {
     }
 
     /// Passes on that the source has ended.
-    fn end(&self) {
+    async fn end(&self) {
         self.first.set(self.first.get().or(Some(self.source)));
-        self.to.stream.shut(Shutdown::Write);
+        self.to.stream.finish().await;
         self.seat.shorten(self.tunnel.half_closed);
     }
 
@@ -187,7 +187,7 @@ impl<'t> Pump<'t> {
             self.worker.buffers.give_back_vector(out);
             said = written.is_ok();
         }
-        self.to.stream.shut(Shutdown::Write);
+        self.to.stream.finish().await;
         said
     }
 }

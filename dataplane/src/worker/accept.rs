@@ -12,11 +12,11 @@ const BATCH: usize = 64;
 /// How many are accepted as a drain begins: more than any queue holds.
 const LAST: usize = 1 << 16;
 
-/// Accepts on one listening socket until the worker drains. Until the worker has a table that knows the listener, clients
-/// wait in the socket's queue.
+/// Accepts on one listening socket until the worker drains. Until the worker has a table that knows the listener, and its
+/// certificates, clients wait in the socket's queue.
 pub(super) async fn run(worker: Rc<Worker>, index: usize, listener: Listener, serve: impl Serve) {
     while !worker.is_draining() {
-        let known = worker.listener_at(index).is_some();
+        let known = worker.is_served(index);
         let waits = known && worker.unless_draining(listener.readable()).await.is_none_or(|ready| ready.is_ok());
         if !(waits && accept_some(&worker, index, &listener, BATCH, serve)) {
             hold_back(PAUSE).await;

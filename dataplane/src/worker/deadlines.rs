@@ -1,6 +1,6 @@
-use crate::io::{is_gone, shut};
+use crate::io::Handle;
 use control::spec::Span;
-use std::{cell::RefCell, net::Shutdown, os::fd::RawFd, rc::Rc};
+use std::{cell::RefCell, net::Shutdown, rc::Rc};
 
 /// The deadlines of a worker's connections. To set one is a store; a coarse clock sweeps them. What waits on a connection
 /// whose deadline has passed is ended by shutting the socket down, so that no read needs a timer of its own.
@@ -17,7 +17,7 @@ struct Entries {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    fd: RawFd,
+    handle: Handle,
     ends: Ends,
     passed: bool,
     /// Its reading side was ended here, after which every peer looks gone.
@@ -38,9 +38,7 @@ pub(crate) enum Ends {
     /// Reading alone: an answer can still be written.
     Reading,
     /// The wait on another socket, if the peer of this one has gone; else it is looked again after as long a time.
-    Other {
-        fd: RawFd,
-    },
+    Other(Handle),
     Both,
 }
 
@@ -56,8 +54,8 @@ pub(crate) struct Deadline {
 }
 
 impl Deadlines {
-    pub(crate) fn register(self: &Rc<Self>, fd: RawFd) -> Deadline {
-        let entry = Entry { fd, ends: Ends::Both, passed: false, deaf: false, backend: NOBODY, closed: false };
+    pub(crate) fn register(self: &Rc<Self>, handle: Handle) -> Deadline {
+        let entry = Entry { handle, ends: Ends::Both, passed: false, deaf: false, backend: NOBODY, closed: false };
         let mut entries = self.0.borrow_mut();
         let slot = match entries.free.pop() {
             Some(slot) => {
@@ -79,7 +77,7 @@ impl Deadlines {
         let Entries { at, rest, .. } = &mut *entries;
         for (slot, at) in at.iter_mut().enumerate().filter(|(_, at)| **at <= now) {
             let entry = &mut rest[slot];
-            if matches!(entry.ends, Ends::Other { .. }) && (entry.deaf || !is_gone(entry.fd)) {
+            if matches!(entry.ends, Ends::Other(_)) && (entry.deaf || !entry.handle.is_gone()) {
                 *at = now + WATCH.as_millis();
                 continue;
             }
@@ -94,7 +92,7 @@ impl Deadlines {
         let mut entries = self.0.borrow_mut();
         for entry in entries.rest.iter_mut().filter(|entry| entry.backend != NOBODY && is_closed(entry.backend)) {
             entry.closed = true;
-            shut(entry.fd, Shutdown::Both);
+            entry.handle.shut(Shutdown::Both);
         }
     }
 
@@ -111,13 +109,13 @@ impl Deadlines {
 impl Entry {
     fn pass(&mut self) {
         self.passed = true;
-        let (fd, how) = match self.ends {
-            Ends::Both => (self.fd, Shutdown::Both),
-            Ends::Idle | Ends::Reading => (self.fd, Shutdown::Read),
-            Ends::Other { fd } => (fd, Shutdown::Both),
+        let (handle, how) = match self.ends {
+            Ends::Both => (self.handle, Shutdown::Both),
+            Ends::Idle | Ends::Reading => (self.handle, Shutdown::Read),
+            Ends::Other(other) => (other, Shutdown::Both),
         };
-        self.deaf |= fd == self.fd;
-        shut(fd, how);
+        self.deaf |= handle == self.handle;
+        handle.shut(how);
     }
 }
 
@@ -179,7 +177,7 @@ mod tests {
         let (own, peer) = UnixStream::pair().unwrap();
         own.set_nonblocking(true).unwrap();
         peer.set_nonblocking(true).unwrap();
-        let deadline = all.register(own.as_raw_fd());
+        let deadline = all.register(Handle::Tcp(own.as_raw_fd()));
         (own, deadline, peer)
     }
 
@@ -243,7 +241,7 @@ mod tests {
     fn a_wait_on_another_socket_ends_when_the_peer_has_gone() {
         let all = Rc::new(Deadlines::default());
         let ((_client, watch, peer), (backend, _, _far)) = (connection(&all), connection(&all));
-        watch.set(10, Ends::Other { fd: backend.as_raw_fd() });
+        watch.set(10, Ends::Other(Handle::Tcp(backend.as_raw_fd())));
         all.sweep(10);
         assert!(!is_ended(&backend) && !watch.has_passed());
         drop(peer);
@@ -260,7 +258,7 @@ mod tests {
         deadline.set(10, Ends::Idle);
         all.sweep(10);
         assert!(deadline.has_passed());
-        deadline.set(20, Ends::Other { fd: backend.as_raw_fd() });
+        deadline.set(20, Ends::Other(Handle::Tcp(backend.as_raw_fd())));
         all.sweep(20);
         assert!(!is_ended(&backend) && !deadline.has_passed());
     }

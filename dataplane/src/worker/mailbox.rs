@@ -3,7 +3,7 @@ use super::{
     gates::Gates,
     handover::{Handed, Handover},
 };
-use crate::{counters::Board, io::Wakeup};
+use crate::{counters::Board, io::Wakeup, tls::News};
 use affinity::{
     drain,
     sessions::Touch,
@@ -25,6 +25,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Apply(Box<Table>),
+    /// What the clients of a listener are offered in handshakes from now on.
+    Offer(News),
     /// Hand over what is still to be reported, and answer [`FromWorker::Flushed`].
     Flush,
     /// A backend has room for the request with this ticket.
@@ -140,6 +142,7 @@ impl Worker {
         for command in self.commands.waiting() {
             match command {
                 Command::Apply(table) => self.apply(table),
+                Command::Offer((listener, offered)) => self.offer(&listener, offered),
                 Command::Flush => {
                     self.hand_over();
                     self.tell(FromWorker::Flushed { worker: self.id });

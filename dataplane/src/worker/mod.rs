@@ -7,6 +7,7 @@ mod clock;
 mod deadlines;
 mod gates;
 mod handover;
+mod handshakes;
 mod ledger;
 mod mailbox;
 mod room;
@@ -29,15 +30,17 @@ pub(crate) use tunnels::{SPREAD, Seat, Seated, Told};
 use crate::{
     counters::Board,
     http1::FieldIndex,
-    io::{Buffers, Listener, Stream, Wakeup, hold_back},
+    io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back},
 };
 use affinity::{table::Table, wheel::Turn};
 use backends::Backends;
 use clock::Clock;
 use crossbeam_channel::Sender;
 use deadlines::Deadlines;
+use handshakes::Handshakes;
 use mailbox::{Commands, Touches};
 use room::Seats;
+use rustls::ServerConfig;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -87,6 +90,9 @@ pub(crate) struct Worker {
     /// Where each of this worker's listeners stands in the table.
     listeners: RefCell<Vec<Option<usize>>>,
     listener_names: Vec<String>,
+    /// What the clients of each are offered in TLS handshakes.
+    offers: RefCell<Vec<Option<Arc<ServerConfig>>>>,
+    pub(crate) handshakes: Handshakes,
     commands: Commands,
     events: Sender<FromWorker>,
     draining: Cell<bool>,
@@ -154,7 +160,10 @@ pub(crate) fn run(start: Start, serve: impl Serve) -> io::Result<()> {
 }
 
 /// A worker with its listening sockets and what wakes it.
-fn begin(start: Start) -> (Worker, Vec<OwnedFd>, UnixStream) {
+///
+/// # Errors
+/// Where no socket can be had.
+fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
     let Inbox { commands, wakeup } = start.inbox;
     let (names, sockets): (Vec<_>, Vec<_>) = start.sockets.into_iter().unzip();
     let worker = Worker {
@@ -177,6 +186,8 @@ fn begin(start: Start) -> (Worker, Vec<OwnedFd>, UnixStream) {
         deadlines: Rc::default(),
         turns: RefCell::default(),
         listeners: RefCell::new(vec![None; names.len()]),
+        offers: RefCell::new(vec![None; names.len()]),
+        handshakes: Handshakes::new()?,
         open: vec![Cell::new(0); names.len()],
         accepting: Cell::new(names.len()),
         listener_names: names,
@@ -185,11 +196,11 @@ fn begin(start: Start) -> (Worker, Vec<OwnedFd>, UnixStream) {
         draining: Cell::new(false),
         drained: RefCell::default(),
     };
-    (worker, sockets, wakeup)
+    Ok((worker, sockets, wakeup))
 }
 
 async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
-    let (worker, sockets, wakeup) = begin(start);
+    let (worker, sockets, wakeup) = begin(start)?;
     let worker = Rc::new(worker);
     monoio::spawn(mailbox::read(Rc::clone(&worker), Wakeup::new(wakeup)?));
     for (index, socket) in sockets.into_iter().enumerate() {
@@ -227,8 +238,8 @@ impl Worker {
         self.sightings.flush(self.board());
     }
 
-    pub(crate) fn deadline(&self, fd: std::os::fd::RawFd) -> Deadline {
-        self.deadlines.register(fd)
+    pub(crate) fn deadline(&self, handle: Handle) -> Deadline {
+        self.deadlines.register(handle)
     }
 
     /// The time on the worker's clock, `span` from now.
@@ -256,6 +267,25 @@ impl Worker {
     /// Where a listener of this worker stands in the table; absent while the table does not have it.
     pub(crate) fn listener_at(&self, index: usize) -> Option<usize> {
         self.listeners.borrow()[index]
+    }
+
+    /// What the listener's clients are offered in a TLS handshake; absent where they speak in clear text.
+    pub(crate) fn offered(&self, index: usize) -> Option<Arc<ServerConfig>> {
+        self.offers.borrow()[index].clone()
+    }
+
+    fn offer(&self, listener: &str, offered: Option<Arc<ServerConfig>>) {
+        let mut offers = self.offers.borrow_mut();
+        for (_, offer) in self.listener_names.iter().zip(&mut *offers).filter(|(name, _)| *name == listener) {
+            offer.clone_from(&offered);
+        }
+    }
+
+    /// Whether the listener's clients can be served by now: the table knows it, and its certificates are there.
+    fn is_served(&self, index: usize) -> bool {
+        let table = self.table.borrow();
+        let at = self.listener_at(index);
+        at.is_some_and(|at| table.listeners[at].settings.tls.is_none() || self.offers.borrow()[index].is_some())
     }
 
     /// Client connections of the listener to which a socket belongs; it may have several.

@@ -176,7 +176,7 @@ mod tests {
         let (events, _told) = crossbeam_channel::unbounded();
         let (handover, _taken) = Handover::new(1);
         let start = Start { id: 0, shared, inbox, events, handover, sockets: Vec::new(), seed: 1, buffer_size: 1_024 };
-        let (worker, ..) = begin(start);
+        let (worker, ..) = begin(start).unwrap();
         let gates = &worker.shared.gates;
         assert!(gates.try_enter(SLOT, 1) && !gates.has_room(SLOT, 1));
         // The request that it was for has gone, and so has the backend.

@@ -26,6 +26,7 @@ pub struct ToBackend<'a> {
     pub client_ip: &'a str,
     /// The client came over TLS.
     pub tls: bool,
+    pub subject: Option<Subject<'a>>,
     /// `Host` for an HTTP/1.0 request that has none.
     pub backend_host: &'a str,
     /// The affinity cookie, which is no business of the backend's.
@@ -34,6 +35,23 @@ pub struct ToBackend<'a> {
     pub unwrap: Option<Carrier<'a>>,
     /// The protocols that the client may have; see [`super::upgrade::wanted`].
     pub upgrade: Option<&'a [u8]>,
+}
+
+/// Whom the client's certificate names.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The field in which the backend is told so, and nobody else may say it.
+    pub header: &'a str,
+    /// Absent where the client has shown none.
+    pub name: Option<&'a str>,
+}
+
+impl Subject<'_> {
+    /// Whether a reader could take the field for ours: some turn `-` into `_`.
+    fn is_claimed_by(&self, label: &[u8]) -> bool {
+        let alike = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        label.iter().copied().map(alike).eq(self.header.bytes().map(alike))
+    }
 }
 
 /// Appends `head` as it goes to the backend, always as HTTP/1.1.
@@ -55,6 +73,7 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
         let carrier = to.unwrap.filter(|carrier| carrier.is_request_field(&field));
         match field.name {
             Name::Other if head.nominates && hop::nominated(&head.fields, field.label) => {}
+            Name::Other if to.subject.is_some_and(|subject| subject.is_claimed_by(field.label)) => {}
             Name::Other | Name::Cookie if let Some(carrier) = carrier => lines.write(&field, |value, out| {
                 carrier.unwrap(value, out);
                 true
@@ -96,6 +115,11 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
         }
     }
     forwarding::write(head, to, out);
+    if let Some(Subject { header, name: Some(name) }) = to.subject {
+        for part in [header, ": ", name, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
     via(head.version, &to.forwarding.via, out);
     out.extend_from_slice(b"\r\n");
 }
@@ -113,6 +137,8 @@ pub struct ToClient<'a> {
     pub extra: &'a [u8],
     /// The token that goes in front of the session's name.
     pub wrap: Option<Wrap<'a>>,
+    /// For how many seconds browsers come over TLS alone (RFC 6797), unless the backend says so itself.
+    pub hsts: Option<u32>,
     /// `extra` or `wrap` is for this one user, so no shared cache may store the response.
     pub private: bool,
 }
@@ -133,6 +159,11 @@ pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -
     }
     via(head.version, to.via, out);
     out.extend_from_slice(to.extra);
+    if let Some(seconds) = to.hsts.filter(|_| !head.fields.iter().any(|field| is_hsts(field.label))) {
+        out.extend_from_slice(b"Strict-Transport-Security: max-age=");
+        text::decimal(u64::from(seconds), out);
+        out.extend_from_slice(b"\r\n");
+    }
     if to.private && !head.fields.values(Name::CacheControl).any(keeps_caches_off) {
         // RFC 9111 §3: `private` forbids a shared cache to store, whatever other directives allow.
         out.extend_from_slice(b"Cache-Control: private\r\n");
@@ -210,6 +241,10 @@ fn via(received: Version, name: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn is_hsts(label: &[u8]) -> bool {
+    label.eq_ignore_ascii_case(b"strict-transport-security")
 }
 
 /// Whether a `Cache-Control` value forbids shared caches to store. `private="field"` does not, and a value with any

@@ -18,6 +18,7 @@ fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
         trusted: false,
         client_ip: "192.0.2.1",
         tls: false,
+        subject: None,
         backend_host: "10.0.0.1:8080",
         hide_cookie: None,
         unwrap: None,
@@ -203,8 +204,15 @@ fn via_tells_the_version_that_came() {
     assert_eq!(interim_out.escape_ascii().to_string(), r"HTTP/1.1 100 Continue\r\nVia: 1.1 edge\r\n\r\n");
 }
 
-const NEW: ToClient<'_> =
-    ToClient { version: Version::Http11, keep_alive: true, via: "", extra: b"", wrap: None, private: false };
+const NEW: ToClient<'_> = ToClient {
+    version: Version::Http11,
+    keep_alive: true,
+    via: "",
+    extra: b"",
+    wrap: None,
+    hsts: None,
+    private: false,
+};
 const OLD: ToClient<'_> = ToClient { version: Version::Http10, ..NEW };
 const LAST: ToClient<'_> = ToClient { keep_alive: false, ..NEW };
 

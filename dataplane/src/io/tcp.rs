@@ -1,0 +1,143 @@
+use super::buffer::{Buffer, Front, Rest, Tail};
+use monoio::{
+    buf::IoBufMut,
+    io::{AsyncReadRent, AsyncWriteRent},
+    net::TcpStream,
+};
+use std::{
+    cell::UnsafeCell,
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd, RawFd},
+    time::Duration,
+};
+
+/// A connection of which one direction may be read while the other is written.
+pub(crate) struct Tcp(UnsafeCell<TcpStream>);
+
+impl Tcp {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        // Heads and bodies go out in as few writes as can be; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        Self(UnsafeCell::new(stream))
+    }
+
+    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        match monoio::time::timeout(timeout, TcpStream::connect_addr(address)).await {
+            Ok(connected) => connected.map(Self::new),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    #[expect(clippy::mut_from_ref, reason = "see the safety comment")]
+    fn inner(&self) -> &mut TcpStream {
+        // SAFETY: monoio's operations on a stream take a copy of its descriptor and touch nothing else of it, which is
+        // why it lets a stream be split into two halves over one such cell; all of it stays on one thread.
+        unsafe { &mut *self.0.get() }
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.inner().as_raw_fd()
+    }
+
+    /// Appends what comes to the buffer, of which some must be free. `Ok(0)` is the end.
+    pub(crate) async fn read(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        buffer.make_room();
+        let (result, tail) = self.inner().read(Tail(buffer)).await;
+        (result, tail.0)
+    }
+
+    /// Waits until there is something to read, or the end. To give up the wait loses nothing, and it holds no buffer.
+    pub(crate) async fn readable(&self) {
+        // What went wrong shows in the read that follows.
+        let _ = self.inner().readable(false).await;
+    }
+
+    /// Waits until something can be written, or nothing ever will.
+    pub(crate) async fn writable(&self) {
+        let _ = self.inner().writable(false).await;
+    }
+
+    /// Appends what has come to the buffer, of which some must be free; `None` where nothing has. `Some(0)` is the end.
+    pub(crate) fn try_read(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
+        buffer.make_room();
+        let mut tail = Tail(std::mem::take(buffer));
+        let (place, room) = (tail.write_ptr(), tail.bytes_total());
+        // SAFETY: `room` bytes from `place` on are the buffer's own and writable; the descriptor is open as long as `self`.
+        let count = unsafe { libc::recv(self.fd(), place.cast(), room, libc::MSG_DONTWAIT) };
+        let result = match usize::try_from(count) {
+            Ok(count) => {
+                // SAFETY: so many bytes were just written there.
+                unsafe { tail.set_init(count) };
+                Ok(Some(count))
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error => Err(error),
+            },
+        };
+        *buffer = tail.0;
+        result
+    }
+
+    /// Writes the first `count` bytes of the buffer and consumes them.
+    pub(crate) async fn write_front(&self, mut buffer: Buffer, mut count: usize) -> (io::Result<()>, Buffer) {
+        while count > 0 {
+            let (result, front) = self.inner().write(Front { buffer, count }).await;
+            buffer = front.buffer;
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(written) => {
+                    buffer.consume(written);
+                    count -= written;
+                }
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Writes of the first `count` bytes of the buffer what goes without waiting, and consumes it.
+    pub(crate) fn try_write_front(&self, buffer: &mut Buffer, count: usize) -> io::Result<usize> {
+        let bytes = buffer.bytes();
+        let bytes = &bytes[..count.min(bytes.len())];
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length are of one slice; the descriptor is open as long as `self`.
+        let written = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        match usize::try_from(written) {
+            Ok(written) => {
+                buffer.consume(written);
+                Ok(written)
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Writes the whole vector, which comes back as it was.
+    pub(crate) async fn write_vector(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let mut rest = Rest { bytes, from: 0 };
+        while rest.from < rest.bytes.len() {
+            let result;
+            (result, rest) = self.inner().write(rest).await;
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), rest.bytes),
+                Ok(written) => rest.from += written,
+                Err(error) => return (Err(error), rest.bytes),
+            }
+        }
+        (Ok(()), rest.bytes)
+    }
+
+    /// Makes the close that follows a reset, so that the peer can't take what it got for the whole.
+    pub(crate) fn reset_on_close(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let size = libc::socklen_t::try_from(size_of_val(&linger)).unwrap_or(0);
+        // SAFETY: the option takes a `linger`, whose address and size these are.
+        unsafe {
+            libc::setsockopt(self.fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size);
+        }
+    }
+}
