@@ -5,7 +5,11 @@
 mod support;
 
 use std::{env, fs, os::unix::fs::PermissionsExt, path::Path};
-use support::{Folder, Outcome, steadfast};
+use support::{
+    Folder, Outcome,
+    pki::{Issued, Pki},
+    steadfast,
+};
 
 fn files(kind: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(kind);
@@ -96,4 +100,58 @@ fn what_only_the_machine_knows_is_told_too() {
     for (line, (start, part)) in told.iter().zip(wants) {
         assert!(line.starts_with(start) && line.contains(part), "{line}\nshould tell {start}…{part}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_certificates_is_told() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let (good, second) = (pki.issue("good", "DNS:a.test"), other.issue("second", "DNS:a.test"));
+    let expired = pki.issue_as("expired", "DNS:a.test", "ec", -1);
+    let (empty, word) = (pki.folder.write("empty", ""), pki.folder.write("word", "not PEM"));
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = pki.folder.write("encrypted", encrypted);
+    let torn = pki.folder.write("torn", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let nowhere = pki.folder.path("nowhere");
+    let with_key = |key: &Path| Issued { key: key.to_owned(), ..good.clone() }.toml();
+    let with_chain = |chain: &Path| Issued { chain: chain.to_owned(), ..good.clone() }.toml();
+    let check = |certificates: &[String], more: &str| {
+        let text = format!(
+            "[global]\nstate_dir = {:?}\nruntime_dir = {:?}\n[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n\
+             pool = \"shop\"\n[listener.tls]\n{more}\ncertificate = [{}]\n[[pool]]\nname = \"shop\"\n",
+            pki.folder.path("state"),
+            pki.folder.path("run"),
+            certificates.join(", ")
+        );
+        let file = pki.folder.write("steadfast.toml", &text);
+        Outcome::of(steadfast(["check", "--config", file.to_str().unwrap()]))
+    };
+    let bad = [
+        (with_key(&second.key), "the key in `FOLDER/second.key` is not that of the certificate in `FOLDER/good.pem`"),
+        (with_key(&empty), "there is no private key in `FOLDER/empty`"),
+        (with_key(&encrypted), "the key in `FOLDER/encrypted` is encrypted, and nobody is there"),
+        (with_key(&nowhere), "there is no file `FOLDER/nowhere`"),
+        (with_chain(&nowhere), "there is no file `FOLDER/nowhere`"),
+        (with_chain(&word), "there is no certificate in `FOLDER/word`"),
+        (with_chain(&torn), "the first certificate in `FOLDER/torn` can't be read"),
+        (with_chain(pki.folder.root()), "`FOLDER` can't be read: "),
+    ];
+    let all: Vec<_> = bad.iter().map(|(certificate, _)| certificate.clone()).collect();
+    let outcome = check(&all, &format!("clients = {{ verify = \"required\", ca = {word:?} }}"));
+    assert_eq!(outcome.code, Some(64));
+    let folders = [(other.folder.root(), "FOLDER"), (pki.folder.root(), "FOLDER")];
+    let told = folders.iter().fold(outcome.stderr, |told, (folder, name)| told.replace(folder.to_str().unwrap(), name));
+    for (at, (_, wrong)) in bad.iter().enumerate() {
+        let here = format!("listener[0].tls.certificate[{at}].");
+        let line = told.lines().find(|line| line.contains(&here)).unwrap_or_else(|| panic!("{here} in {told}"));
+        assert!(line.contains(wrong) && line.contains("; "), "{line}");
+    }
+    assert!(
+        told.contains("listener[0].tls.clients.ca: there is no certificate in `FOLDER/word`; name a PEM file"),
+        "{told}"
+    );
+    // One that has expired is better than none, and must not keep a machine from starting.
+    let outcome = check(&[good.toml(), expired.toml()], "");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let warned = outcome.stderr.lines().filter(|line| line.contains("has expired; clients will refuse it")).count();
+    assert_eq!(warned, 1, "{}", outcome.stderr);
 }
