@@ -10,8 +10,9 @@ use control::{
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits,
-        Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, Protocol, Redirect, Retry,
-        Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls, TlsSettings, TlsVersion, TokenKind,
+        Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, PoolTls, Protocol,
+        Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls, TlsSettings, TlsVersion,
+        TokenKind,
     },
 };
 use std::{
@@ -56,6 +57,7 @@ fn filled_health() -> HealthCheck {
 
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
 fn filled() -> Config {
+    let path_buf = || Some("/x".into());
     let (path, name, span) = (|| Some("/x".into()), || Some("x".to_owned()), || Some(Span::from_secs(1)));
     let cookie = Cookie {
         name: "x".to_owned(),
@@ -78,6 +80,7 @@ fn filled() -> Config {
         load_bound: Some(1.5),
         slow_start: Some(Span::from_secs(1)),
         upgrades: vec!["x".to_owned()],
+        tls: Some(PoolTls { verify: false, ca: path_buf(), server_name: name(), chain: path_buf(), key: path_buf() }),
         affinity: affinity(cookie),
         health: filled_health(),
         timeouts: Timeouts::default(),
@@ -173,7 +176,8 @@ fn defaults() -> Config {
         adopt: vec![Adopt::default()],
         ..Affinity::default()
     };
-    let pool = Pool { affinity, backends: vec![Backend::default()], ..Pool::default() };
+    let tls = Some(PoolTls::default());
+    let pool = Pool { affinity, tls, backends: vec![Backend::default()], ..Pool::default() };
     Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 

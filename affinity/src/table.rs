@@ -117,6 +117,8 @@ pub struct Backend {
     pub address: Option<SocketAddr>,
     /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
     pub warming_since: Option<u32>,
+    /// The name that it has to show a certificate for; absent where its pool has no TLS.
+    pub server_name: Option<Box<str>>,
     /// How it drains; in maintenance, which drain led there.
     pub drain: Option<Drain>,
     pub name: String,
@@ -242,6 +244,7 @@ impl PoolTable {
                     health: observed.health,
                     incarnation: member.incarnation,
                     warming_since: None,
+                    server_name: state.settings.tls.as_ref().map(|tls| tls.name_for(&member.address).into()),
                     slot: slots.backend(name, backend),
                 };
                 Backend { warming_since: warming::since(&state.settings, &cold, old, now), ..cold }

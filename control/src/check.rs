@@ -319,6 +319,7 @@ fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Spa
 fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
     affinity(checker, path, pool);
     upgrades::upgrades(checker, path, pool);
+    tls::pool(checker, path, pool);
     load(checker, path, pool);
     health(checker, path, pool);
     let timeouts = &pool.timeouts;

@@ -161,6 +161,7 @@ counters! {
         Responses5xx "responses_5xx" "Responses with status 500 to 599.",
         Connects "connects" "Connections opened to the backend.",
         ConnectFailures "connect_failures" "Connections that could not be opened.",
+        TlsFailures "tls_failures" "TLS handshakes with the backend that failed, as where its certificate is not trusted.",
         Reused "reused" "Requests sent on an idle connection.",
         Resets "resets" "Exchanges that the backend broke off.",
         Timeouts "timeouts" "Exchanges in which the backend did not answer in time.",

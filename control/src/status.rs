@@ -82,6 +82,9 @@ pub struct PoolStats {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tunnels: u64,
     pub backends: BTreeMap<String, BackendStats>,
+    /// What is wrong with the files of its TLS. Where none could be loaded before, its backends can't be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_refused: Option<String>,
     /// What its release has shown; absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseStats>,

@@ -305,6 +305,7 @@ fn to_admin() -> Vec<ToAdmin> {
         counts: counts("pinned"),
         requests_queued: 1,
         tunnels: 6,
+        tls_refused: Some("there is no file".to_owned()),
         release: None,
         backends,
         ledger: Some(ledger),

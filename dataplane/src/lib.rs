@@ -5,7 +5,7 @@ mod counters;
 mod http;
 pub mod http1;
 mod io;
-pub mod tls;
+mod tls;
 mod tunnel;
 mod worker;
 

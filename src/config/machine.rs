@@ -86,10 +86,15 @@ impl Findings {
 /// The certificates of the listeners with TLS. A data plane that starts again serves by those that it can read.
 fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Account>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for (index, pool) in config.pools.iter().enumerate() {
+        let at = Path::default().key("pool").index(index).key("tls");
+        let problems = pool.tls.as_ref().and_then(|tls| certificates::trust(tls, &at, &[]).err());
+        findings.problems.extend(problems.into_iter().flatten());
+    }
     for (index, listener) in config.listeners.iter().enumerate() {
         let Some(Tls::With(settings)) = &listener.tls else { continue };
         let at = Path::default().key("listener").index(index).key("tls");
-        match dataplane::tls::load(settings, &at) {
+        match certificates::load(settings, &at) {
             Err(problems) => findings.problems.extend(problems),
             Ok(loaded) => {
                 for (certificate, facts) in settings.certificates.iter().zip(&loaded.facts) {

@@ -18,16 +18,22 @@ pub struct Nginx {
 impl Nginx {
     #[track_caller]
     pub fn start(names: &[&str]) -> Self {
-        // nginx takes no port 0: ports that are free now may be taken a moment later, and it then tries others.
-        eventually("nginx finds free ports", || Self::try_start(names))
+        Self::start_with(names, "", "", "")
     }
 
-    fn try_start(names: &[&str]) -> Option<Self> {
+    /// The same with what is said behind `listen` and in each server, and what each answers with at `/` in place of its name.
+    #[track_caller]
+    pub fn start_with(names: &[&str], listen: &str, server: &str, says: &str) -> Self {
+        // nginx takes no port 0: ports that are free now may be taken a moment later, and it then tries others.
+        eventually("nginx finds free ports", || Self::try_start(names, [listen, server, says]))
+    }
+
+    fn try_start(names: &[&str], more: [&str; 3]) -> Option<Self> {
         let folder = Folder::new();
         let held: Vec<_> = names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = held.iter().map(|held| held.local_addr().unwrap().to_string()).collect();
         let backends: Vec<_> = names.iter().map(|name| (*name).to_owned()).zip(addresses).collect();
-        let file = folder.write("nginx.conf", &configuration(&folder.path(""), &backends));
+        let file = folder.write("nginx.conf", &configuration(&folder.path(""), &backends, more));
         drop(held);
         let mut command = Command::new("nginx");
         command.arg("-c").arg(file).args(["-g", "daemon off;"]);
@@ -45,7 +51,7 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &Path, backends: &[(String, String)]) -> String {
+fn configuration(folder: &Path, backends: &[(String, String)], [listen, server, says]: [&str; 3]) -> String {
     let folder = folder.to_str().unwrap().trim_end_matches('/');
     std::fs::create_dir_all(format!("{folder}/files")).unwrap();
     let mut text = format!(
@@ -57,9 +63,10 @@ fn configuration(folder: &Path, backends: &[(String, String)]) -> String {
         text += &format!("{kind}_temp_path {folder}/{kind};\n");
     }
     for (name, address) in backends {
+        let says = if says.is_empty() { name } else { says };
         text += &format!(
-            "server {{ listen {address}; add_header X-Backend {name};\n\
-             location / {{ return 200 \"{name}\"; }}\n\
+            "server {{ listen {address}{listen}; {server} add_header X-Backend {name};\n\
+             location / {{ return 200 \"{says}\"; }}\n\
              location /upload/ {{ root {folder}/files; dav_methods PUT; create_full_put_path on; }}\n\
              location /files/ {{ alias {folder}/files/; }} }}\n"
         );

@@ -162,6 +162,7 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
         (pool.requests_queued, pool.tunnels) = (report.requests_queued, report.tunnels);
         (pool.hot, pool.routes) = (report.hot, report.routes);
         pool.release = report.release;
+        pool.tls_refused = report.tls_refused;
         pool.ledger = report.ledger.or(pool.ledger.take());
         pool.ages = report.ages;
         pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));

@@ -1,7 +1,7 @@
 use super::machine::Machine;
 use control::{
     desired::{Change, PoolState, Snapshot},
-    spec::{Check, HealthCheck},
+    spec::{Check, HealthCheck, PoolTls},
     status::Health,
 };
 use std::{
@@ -33,6 +33,14 @@ pub(crate) struct Ticket {
     serial: u64,
 }
 
+/// How the backends of a pool are checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Probing {
+    pub(crate) health: HealthCheck,
+    /// Absent where they are spoken to in clear text.
+    pub(crate) tls: Option<PoolTls>,
+}
+
 /// Work to be done off the lock, its result brought back by the ticket.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Job {
@@ -41,7 +49,7 @@ pub(crate) enum Job {
         ticket: Ticket,
         target: Option<SocketAddr>,
         address: String,
-        settings: Arc<HealthCheck>,
+        settings: Arc<Probing>,
     },
     Lookup {
         ticket: Ticket,
@@ -65,7 +73,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Members {
-    settings: Arc<HealthCheck>,
+    settings: Arc<Probing>,
     entries: HashMap<Arc<str>, Entry>,
 }
 
@@ -116,17 +124,17 @@ impl Board {
 
     /// Takes a pool's settings over; where they changed, checks start anew with them.
     fn settle(&mut self, name: &str, pool: &PoolState, now: u64) {
-        let settings = &pool.settings.health;
+        let settings = Probing { health: pool.settings.health.clone(), tls: pool.settings.tls.clone() };
         let Some(members) = self.pools.get_mut(name) else {
-            let members = Members { settings: Arc::new(settings.clone()), entries: HashMap::new() };
+            let members = Members { settings: Arc::new(settings), entries: HashMap::new() };
             self.pools.insert(Arc::from(name), members);
             return;
         };
-        if *members.settings == *settings {
+        if *members.settings == settings {
             return;
         }
-        let turned = (members.settings.check == Check::Off) != (settings.check == Check::Off);
-        members.settings = Arc::new(settings.clone());
+        let turned = (members.settings.health.check == Check::Off) != (settings.health.check == Check::Off);
+        members.settings = Arc::new(settings);
         let (pool, _) = self.pools.get_key_value(name).expect("it was there a line ago");
         let pool = Arc::clone(pool);
         let names: Vec<_> = self.pools[name].entries.keys().cloned().collect();
@@ -178,7 +186,8 @@ impl Board {
     /// First checks are spread over the interval, each backend always at the same place in it.
     fn plan_first(&mut self, id: &Id, now: u64) {
         let settings = &self.pools[&id.0].settings;
-        let first = (settings.check != Check::Off).then(|| now + spread(id, 0) % settings.interval.as_millis().max(1));
+        let first = (settings.health.check != Check::Off)
+            .then(|| now + spread(id, 0) % settings.health.interval.as_millis().max(1));
         self.schedule(id, Task::Check, first);
     }
 
@@ -201,9 +210,9 @@ impl Board {
         }
     }
 
-    fn with<T>(&mut self, id: &Id, act: impl FnOnce(&mut Entry, &Arc<HealthCheck>) -> T) -> Option<T> {
+    fn with<T>(&mut self, id: &Id, act: impl FnOnce(&mut Entry, &HealthCheck) -> T) -> Option<T> {
         let members = self.pools.get_mut(&id.0)?;
-        Some(act(members.entries.get_mut(&id.1)?, &members.settings))
+        Some(act(members.entries.get_mut(&id.1)?, &members.settings.health))
     }
 
     fn schedule(&mut self, id: &Id, task: Task, due: Option<u64>) {

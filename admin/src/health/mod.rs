@@ -5,6 +5,7 @@ mod machine;
 pub(crate) mod probe;
 #[cfg(test)]
 mod tests;
+mod trusts;
 
 use crate::state::{State, plan};
 use board::{Due, Id, Job, Ticket};
@@ -17,6 +18,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
+use trusts::Trusts;
 
 /// Checks at once. With the REST connections this stays below the usual limit of 1024 descriptors.
 const CHECKS: usize = 512;
@@ -42,14 +44,15 @@ pub(crate) async fn run(state: Arc<State>) {
 async fn start_jobs(state: &Arc<State>, done: mpsc::Sender<Outcome>) {
     let checks = Arc::new(Semaphore::new(CHECKS));
     let lookups = Arc::new(Semaphore::new(LOOKUPS));
+    let trusts = Arc::new(Trusts::default());
     loop {
         let next = match take_due(state) {
             Ok(job) => {
                 let places = if matches!(job, Job::Check { .. }) { &checks } else { &lookups };
                 let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
-                let done = done.clone();
+                let (done, trusts) = (done.clone(), Arc::clone(&trusts));
                 tokio::spawn(async move {
-                    let outcome = carry_out(job).await;
+                    let outcome = carry_out(job, &trusts).await;
                     drop(place);
                     // Nobody takes it only where this process stops.
                     drop(done.send(outcome).await);
@@ -85,10 +88,10 @@ fn take_due(state: &State) -> Result<Job, Instant> {
     }
 }
 
-async fn carry_out(job: Job) -> Outcome {
+async fn carry_out(job: Job, trusts: &Trusts) -> Outcome {
     match job {
         Job::Check { ticket, target, address, settings } => {
-            let outcome = probe::check(target, &address, &settings).await;
+            let outcome = probe::check(target, &address, &settings, trusts).await;
             Outcome::Checked(ticket, outcome)
         }
         Job::Lookup { ticket, address } => {

@@ -1,10 +1,12 @@
-use control::spec::{Check, HealthCheck};
+use super::{board::Probing, trusts::Trusts};
+use control::spec::{Check, HealthCheck, PoolTls};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 
 /// A response's head that is longer than this is no answer to a check.
 const MAX_HEAD: usize = 16 << 10;
@@ -19,23 +21,53 @@ const MAX_INSTANCE: usize = 256;
 pub(super) async fn check(
     target: Option<SocketAddr>,
     address: &str,
-    settings: &HealthCheck,
+    settings: &Probing,
+    trusts: &Trusts,
 ) -> Result<Option<String>, Arc<str>> {
+    let Probing { health, tls } = settings;
     let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
     let probe = async {
         let stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
-        match settings.check {
-            Check::Tcp | Check::Off => Ok(None),
-            Check::Http => ask(stream, address, settings).await,
+        match tls {
+            None => asked(stream, address, health).await,
+            Some(tls) => asked(secure(stream, address, tls, trusts).await?, address, health).await,
         }
     };
-    match timeout(settings.timeout.to_std(), probe).await {
+    match timeout(health.timeout.to_std(), probe).await {
         Ok(outcome) => outcome.map_err(Arc::from),
-        Err(_) => Err(format!("no answer within {}", settings.timeout).into()),
+        Err(_) => Err(format!("no answer within {}", health.timeout).into()),
     }
 }
 
-async fn ask(mut stream: TcpStream, address: &str, settings: &HealthCheck) -> Result<Option<String>, String> {
+async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    address: &str,
+    settings: &HealthCheck,
+) -> Result<Option<String>, String> {
+    match settings.check {
+        Check::Tcp | Check::Off => Ok(None),
+        Check::Http => ask(stream, address, settings).await,
+    }
+}
+
+/// Shakes hands as traffic does.
+async fn secure(
+    stream: TcpStream,
+    address: &str,
+    tls: &PoolTls,
+    trusts: &Trusts,
+) -> Result<TlsStream<TcpStream>, String> {
+    let name = tls.name_for(address);
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name for TLS"))?;
+    let connector = TlsConnector::from(trusts.of(tls)?);
+    connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    address: &str,
+    settings: &HealthCheck,
+) -> Result<Option<String>, String> {
     let host = settings.host.as_deref().unwrap_or(address);
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: steadfast-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -155,6 +187,15 @@ mod tests {
         }
     }
 
+    async fn check_plainly(
+        target: Option<SocketAddr>,
+        address: &str,
+        settings: &HealthCheck,
+    ) -> Result<Option<String>, Arc<str>> {
+        let settings = Probing { health: settings.clone(), tls: None };
+        check(target, address, &settings, &Trusts::default()).await
+    }
+
     /// What a check says of a backend that answers `response` and then closes, or keeps silent.
     async fn said_of(response: Option<&'static str>, settings: HealthCheck) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,8 +210,10 @@ mod tests {
             }
             String::from_utf8(request[..read].to_vec()).unwrap()
         });
-        let outcome =
-            check(Some(target), "app.internal:80", &settings).await.map(drop).map_err(|reason| reason.to_string());
+        let outcome = check_plainly(Some(target), "app.internal:80", &settings)
+            .await
+            .map(drop)
+            .map_err(|reason| reason.to_string());
         if response.is_some() && settings.check == Check::Http {
             let request = backend.await.unwrap();
             let host = settings.host.as_deref().unwrap_or("app.internal:80");
@@ -225,8 +268,8 @@ mod tests {
         // Bound and not listening: nobody else gets the port, and nobody answers on it.
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert_eq!(&*check(silent.local_addr().ok(), "", &settings).await.unwrap_err(), "connection refused");
-        assert_eq!(&*check(None, "no.such:1", &settings).await.unwrap_err(), "its name does not resolve");
+        assert_eq!(&*check_plainly(silent.local_addr().ok(), "", &settings).await.unwrap_err(), "connection refused");
+        assert_eq!(&*check_plainly(None, "no.such:1", &settings).await.unwrap_err(), "its name does not resolve");
     }
 
     #[tokio::test]

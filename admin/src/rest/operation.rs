@@ -126,6 +126,11 @@ fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
         }
     }
     problems.extend(view.peers.iter().flat_map(|peer| certificate_problems(&peer.stats.tls)));
+    for (pool, stats) in view.peers.iter().flat_map(|peer| &peer.stats.pools) {
+        if let Some(reason) = &stats.tls_refused {
+            problems.push(format!("pool `{pool}` can't load what its TLS needs: {reason}"));
+        }
+    }
     for pool in pools {
         if pool.backends == 0 {
             problems.push(format!("pool `{}` has no backends", pool.name));

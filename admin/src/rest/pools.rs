@@ -9,11 +9,12 @@ use crate::state::{
     Written,
     plan::{self, Plan},
     precondition::{Precondition, tag},
+    refusal::Refusal,
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     check::{self, MAX_NAME},
-    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, Retry, Span, Timeouts, with_secrets_of},
+    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, PoolTls, Retry, Span, Timeouts, with_secrets_of},
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -49,6 +50,10 @@ pub(super) struct PoolBody {
     #[schema(nullable = false, max_items = 16)]
     #[serde(deserialize_with = "given")]
     upgrades: Option<Vec<String>>,
+    /// How backends are spoken to over TLS; in clear text where it is left out.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    tls: Option<PoolTls>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -96,6 +101,7 @@ pub(super) async fn put(
         load_bound,
         slow_start,
         upgrades,
+        tls,
         mut affinity,
         health,
         timeouts,
@@ -115,6 +121,7 @@ pub(super) async fn put(
         load_bound,
         slow_start,
         upgrades: upgrades.unwrap_or_else(|| Pool::default().upgrades),
+        tls,
         affinity,
         health,
         timeouts,
@@ -123,6 +130,7 @@ pub(super) async fn put(
         backends: given,
     };
     Problem::of(&check::pool(&pool))?;
+    loads(&pool)?;
     pool.backends.clear();
     let planned = move |current: &plan::Current<'_>| plan::put_pool(current, pool, backend.as_deref(), &precondition);
     let written = app.state.write(planned).await?;
@@ -144,6 +152,13 @@ pub(super) async fn remove(
         move |current: &plan::Current<'_>| -> Result<Plan, _> { plan::remove_pool(current, &path.pool, &precondition) };
     let written = app.state.write(planned).await?;
     Ok(json(StatusCode::OK, &app.receipt(written).await))
+}
+
+/// That the files which its TLS needs can be used here.
+fn loads(pool: &Pool) -> Result<(), Problem> {
+    let Some(tls) = &pool.tls else { return Ok(()) };
+    let loaded = certificates::trust(tls, &check::Path::default().key("tls"), &[]);
+    loaded.map(drop).map_err(|problems| Refusal::CantLoad(problems).into())
 }
 
 impl super::App {

@@ -144,6 +144,11 @@ impl From<Refusal> for Problem {
             Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
             Refusal::CantRebalance(detail) => conflict("cant-rebalance", "The pool can't be rebalanced", detail),
             Refusal::CantRelease(detail) => conflict("cant-release", "The pool can't release its sessions", detail),
+            Refusal::CantLoad(problems) => {
+                let errors = problems.iter().map(FieldProblem::from).collect();
+                let detail = certificates::words(&problems);
+                Self { errors, ..conflict("cant-load", "The files of its TLS can't be used", detail) }
+            }
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
                 let detail = format!(

@@ -19,6 +19,7 @@ const STATUSES: &str = "^([1-5][0-9]{2}|[1-2][0-9]{2}-[3-5][0-9]{2})$";
 const PATH: &str = "^/[!-~]*$";
 const COOKIE_PATH: &str = "^/[!-:<-~]*$";
 const DOMAIN: &str = "^[.]?[A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*$";
+const SERVER_NAME: &str = "^([A-Za-z0-9_-]{1,63}[.]){0,3}[A-Za-z0-9_-]{1,61}$";
 /// Above zero and at most a year.
 const DEADLINE: &str = "^([1-9][0-9]{0,8}ms|[1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h([1-9][0-9]?m)?|([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9])d)$";
 
@@ -58,8 +59,24 @@ fn upgrades() -> Value {
     json!({ "items": { "pattern": pattern, "maxLength": MAX_NAME, "not": { "pattern": carriers } } })
 }
 
+/// A chain with its key, and no authorities where nobody is verified.
+fn tls(pool: &mut Value) {
+    let beside = |one: &str, other: &str| {
+        json!({
+            "if": { "properties": { one: { "type": "string" } }, "required": [one] },
+            "then": { "properties": { other: { "type": "string" } }, "required": [other] },
+        })
+    };
+    let unverified = json!({
+        "if": { "properties": { "verify": { "const": false } }, "required": ["verify"] },
+        "then": { "properties": { "ca": { "type": "null" } } },
+    });
+    merge(pool, json!({ "allOf": [beside("chain", "key"), beside("key", "chain"), unverified] }));
+}
+
 /// Adds to the schemas of a description what it lacks.
 pub(super) fn refine(schemas: &mut Value) {
+    let file = || json!({ "minLength": 1 });
     let name = || json!({ "pattern": NAME, "maxLength": MAX_NAME });
     let address = || json!({ "pattern": address(), "maxLength": 255, "example": "10.0.0.7:8080" });
     let token = json!({ "pattern": TOKEN, "maxLength": MAX_NAME });
@@ -92,6 +109,10 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "path", json!({ "pattern": PATH })),
         ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
+        ("PoolTls", "ca", file()),
+        ("PoolTls", "chain", file()),
+        ("PoolTls", "key", file()),
+        ("PoolTls", "server_name", json!({ "pattern": SERVER_NAME })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
         ("DrainQuestion", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE })),
         ("AddQuestion", "name", name()),
@@ -110,6 +131,7 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["Affinity"], cookie_rules());
     merge(&mut schemas["PoolBody"], overload_rules());
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
+    tls(&mut schemas["PoolTls"]);
     modes::refine(schemas);
     adopt::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {

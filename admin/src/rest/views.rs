@@ -8,7 +8,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, Retry, Span, Timeouts, without_secrets},
+    spec::{Affinity, Balance, HealthCheck, Limits, PoolTls, Retry, Span, Timeouts, without_secrets},
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -29,6 +29,8 @@ pub(crate) struct PoolView {
     limits: Limits,
     retry: Retry,
     upgrades: Vec<String>,
+    /// How its backends are spoken to over TLS.
+    tls: Option<PoolTls>,
     /// Tunnels that are open, those to removed backends too.
     tunnels: u64,
     backends: Vec<BackendView>,
@@ -136,6 +138,7 @@ impl View {
             limits: settings.limits,
             retry: settings.retry,
             upgrades: settings.upgrades.clone(),
+            tls: settings.tls.clone(),
             tunnels: tunnels(&self.peers, name),
             backends: self.backends(name, pool),
         }

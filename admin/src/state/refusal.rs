@@ -44,6 +44,8 @@ pub(crate) enum Refusal {
     /// Sessions need the key, and what can be done.
     KeyInUse(String),
     Wrong(Vec<Problem>),
+    /// Files of this machine that can't be used.
+    CantLoad(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),
     /// The store, or the keys file.

@@ -195,6 +195,7 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
         health: Health::Unknown,
         incarnation: 1,
         warming_since: None,
+        server_name: None,
         slot: SlotsByName.backend("shop", "a"),
     };
     assert_eq!(backend(&state, 0), expected);

@@ -1,5 +1,5 @@
 use super::{Checker, Path, is_token};
-use crate::spec::{ClientVerify, Listener, Tls, TlsSettings};
+use crate::spec::{ClientVerify, Listener, Pool, Tls, TlsSettings};
 
 /// The longest `max-age` that is of use: beyond it browsers keep no count.
 const MAX_HSTS_DAYS: u64 = 3_650;
@@ -64,6 +64,34 @@ fn is_taken(name: &str) -> bool {
         "x-forwarded-proto",
     ];
     TAKEN.iter().any(|taken| name.eq_ignore_ascii_case(taken))
+}
+
+/// That a pool's TLS has what it needs.
+pub(super) fn pool(checker: &mut Checker, path: &Path, pool: &Pool) {
+    let Some(tls) = &pool.tls else { return };
+    let at = path.key("tls");
+    let right = "set verify = true, or leave it out";
+    checker.require(tls.verify || tls.ca.is_none(), at.key("ca"), "nobody is verified", right);
+    for (key, file) in [("ca", &tls.ca), ("chain", &tls.chain), ("key", &tls.key)] {
+        let holds = file.as_ref().is_none_or(|file| !file.as_os_str().is_empty());
+        checker.require(holds, at.key(key), "is empty", "name a PEM file");
+    }
+    let right = "set both `chain` and `key`, or neither";
+    checker.require(tls.chain.is_none() || tls.key.is_some(), at.key("key"), "is missing beside `chain`", right);
+    checker.require(tls.key.is_none() || tls.chain.is_some(), at.key("chain"), "is missing beside `key`", right);
+    if let Some(name) = &tls.server_name {
+        let right = "write a name or an address without a port, as in \"shop.internal\"";
+        let wrong = format!("`{}` is not a name", name.escape_debug());
+        checker.require(is_server_name(name), at.key("server_name"), wrong, right);
+    }
+}
+
+fn is_server_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(is_label))
 }
 
 /// That a listener which sends its clients to https has nothing else to do.

@@ -22,5 +22,5 @@ pub use net::Cidr;
 pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
 pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;
-pub use tls::{Certificate, ClientCertificates, ClientVerify, Tls, TlsSettings, TlsVersion};
+pub use tls::{Certificate, ClientCertificates, ClientVerify, PoolTls, Tls, TlsSettings, TlsVersion};
 pub use upgrades::{MAX_UPGRADES, WEBSOCKET, carries_requests};

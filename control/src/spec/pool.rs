@@ -1,4 +1,4 @@
-use super::{Affinity, Span, upgrades::websocket_alone};
+use super::{Affinity, PoolTls, Span, upgrades::websocket_alone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
@@ -22,6 +22,9 @@ pub struct Pool {
     /// passed over. At most 16.
     #[cfg_attr(feature = "openapi", schema(max_items = 16))]
     pub upgrades: Vec<String>,
+    /// Absent where backends are spoken to in clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PoolTls>,
     pub affinity: Affinity,
     pub health: HealthCheck,
     pub timeouts: Timeouts,
@@ -39,6 +42,7 @@ impl Default for Pool {
             load_bound: None,
             slow_start: None,
             upgrades: websocket_alone(),
+            tls: None,
             affinity: Affinity::default(),
             health: HealthCheck::default(),
             timeouts: Timeouts::default(),

@@ -71,6 +71,44 @@ pub enum ClientVerify {
     Required,
 }
 
+/// How the backends of a pool are spoken to: a `[pool.tls]` table, which may be empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolTls {
+    /// A backend has to show a certificate for its name. Without that anybody between here and there can read and change all.
+    pub verify: bool,
+    /// The authorities whose certificates are taken, a PEM file; those of this machine unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub ca: Option<PathBuf>,
+    /// The name that backends are asked for and have to show; the host in the address of each unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// What backends are shown that ask for a certificate, a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub chain: Option<PathBuf>,
+    /// Its key, a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub key: Option<PathBuf>,
+}
+
+impl PoolTls {
+    /// The name that a backend with this address has to show a certificate for.
+    pub fn name_for<'a>(&'a self, address: &'a str) -> &'a str {
+        let host = || address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        self.server_name.as_deref().unwrap_or_else(host)
+    }
+}
+
+impl Default for PoolTls {
+    fn default() -> Self {
+        Self { verify: true, ca: None, server_name: None, chain: None, key: None }
+    }
+}
+
 const SELF_SIGNED: &str = "self-signed";
 
 impl Tls {

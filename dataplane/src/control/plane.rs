@@ -144,7 +144,7 @@ impl Plane {
     /// The reason, where no table can be made of the snapshot; the workers then keep theirs.
     pub(super) fn publish(&mut self) -> Result<(), String> {
         // Before the table that knows the listener: nobody is served in clear text who should not be.
-        let news = self.tls.follow(&self.snapshot.desired.listeners, u64::from(unix_seconds()));
+        let news = self.tls.follow(&self.snapshot.desired, u64::from(unix_seconds()));
         self.offer(news);
         let (mut first, mut ended): (Option<Table>, _) = (None, AHashSet::new());
         for index in 0..self.workers.len() {
@@ -188,7 +188,7 @@ impl Plane {
     fn offer(&self, news: Vec<News>) {
         for each in news {
             for seat in &self.workers {
-                seat.mailbox.send(Command::Offer(each.clone()));
+                seat.mailbox.send(Command::Tls(each.clone()));
             }
         }
     }
@@ -276,6 +276,9 @@ impl Plane {
         stats.generation = self.applied_by_all();
         stats.at = unix_millis();
         stats.tls = self.tls.stats();
+        for (name, pool) in &mut stats.pools {
+            pool.tls_refused = self.tls.refused(name);
+        }
         Some(stats)
     }
 }

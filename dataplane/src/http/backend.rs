@@ -4,7 +4,7 @@ use super::{
     settle,
 };
 use crate::{
-    io::Stream,
+    io::{Stream, within},
     worker::{Connection, Queue, Waits, Worker, WorkerView},
 };
 use affinity::{
@@ -19,7 +19,8 @@ use control::{
     spec::{Mode, OnDown, OnOverload},
     status::Health,
 };
-use std::{io, net::SocketAddr};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{io, net::SocketAddr, sync::Arc};
 
 /// Why there is no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) enum Unchosen {
 pub(super) struct Target {
     pub(super) slot: u32,
     pub(super) address: SocketAddr,
+    /// It is spoken to over TLS.
+    is_tls: bool,
     generation: u64,
     /// Where its pool stands in that table.
     pool_index: usize,
@@ -117,6 +120,7 @@ impl Target {
         Some(Self {
             slot: backend.slot,
             address: backend.address?,
+            is_tls: backend.server_name.is_some(),
             generation: worker.generation.get(),
             pool_index,
             outcome: choice.outcome,
@@ -192,24 +196,59 @@ pub(super) async fn connect(
     target: &Target,
     fresh: bool,
 ) -> Result<(Connection, bool), Failure> {
-    if !fresh && let Some(connection) = worker.backends.take(target.slot, target.address) {
+    if !fresh && let Some(connection) = worker.backends.take(target.slot, target.address, target.is_tls) {
         return Ok((connection, true));
     }
-    match Stream::connect(target.address, request.pool.timeouts.connect.to_std()).await {
+    let opened = async {
+        let stream = Stream::connect(target.address, request.pool.timeouts.connect.to_std()).await.map_err(kind_of)?;
+        match target.is_tls {
+            false => Ok(stream),
+            // On the heap, so that requests to other pools have no room for it.
+            true => Box::pin(secure(worker, request, target, stream)).await,
+        }
+    };
+    match opened.await {
         Ok(stream) => {
             worker.board().count_backend(target.slot, BackendCount::Connects);
             let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
             Ok((Connection { deadline, stream, address: target.address }, false))
         }
-        Err(error) => {
-            worker.board().count_backend(target.slot, BackendCount::ConnectFailures);
-            let kind = match error.raw_os_error() {
-                // No fault of the backend's.
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Kind::Exhausted,
-                _ if error.kind() == io::ErrorKind::TimedOut => Kind::ConnectTimeout,
-                _ => Kind::Connect,
-            };
+        Err(kind) => {
+            let count = if kind == Kind::Handshake { BackendCount::TlsFailures } else { BackendCount::ConnectFailures };
+            worker.board().count_backend(target.slot, count);
             Err(Failure::backend(kind, false))
         }
     }
+}
+
+fn kind_of(error: io::Error) -> Kind {
+    match error.raw_os_error() {
+        // No fault of the backend's.
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Kind::Exhausted,
+        _ if error.kind() == io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        _ => Kind::Connect,
+    }
+}
+
+/// Shakes hands with the backend.
+async fn secure(worker: &Worker, request: &Request, target: &Target, stream: Stream) -> Result<Stream, Kind> {
+    let (trusted, name) = trust(worker, request, target).ok_or(Kind::Handshake)?;
+    let shaken = stream.connect_tls(trusted, name, async || worker.handshakes.turn().await);
+    match within(request.pool.timeouts.connect.to_std(), shaken).await {
+        Some(Ok(stream)) => Ok(stream),
+        Some(Err(refused)) => {
+            tracing::debug!(?refused, "no handshake with the backend");
+            Err(Kind::Handshake)
+        }
+        None => Err(Kind::ConnectTimeout),
+    }
+}
+
+/// How the backend is spoken to, and the name that it has to show a certificate for.
+fn trust(worker: &Worker, request: &Request, target: &Target) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+    let table = worker.table.borrow();
+    let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot)?;
+    let backend = pool.backends.iter().find(|backend| backend.slot == target.slot)?;
+    let name = ServerName::try_from(backend.server_name.as_deref()?).ok()?.to_owned();
+    Some((worker.trusted(&pool.name)?, name))
 }

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Exhausted,
     /// Opening a connection took too long.
     ConnectTimeout,
+    /// There was no agreement on TLS, as where a certificate is not trusted.
+    Handshake,
     /// Closed or reset before anything was answered.
     Closed,
     /// Closed or reset within a message.
@@ -47,15 +49,18 @@ impl Failure {
     /// What the client is told, if it is still there to be told.
     pub(super) fn status(self) -> Option<Status> {
         match (self.side, self.kind) {
-            (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::ConnectTimeout) => None,
+            (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => {
+                None
+            }
             (Side::Client | Side::Backend, Kind::Exhausted | Kind::Drained) => Some(Status::ServiceUnavailable),
             (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
             (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
             (Side::Client, Kind::TooLarge) => Some(Status::ContentTooLarge),
             (Side::Backend, Kind::Timeout | Kind::ConnectTimeout) => Some(Status::GatewayTimeout),
-            (Side::Backend, Kind::Connect | Kind::Closed | Kind::CutShort | Kind::Malformed | Kind::TooLarge) => {
-                Some(Status::BadGateway)
-            }
+            (
+                Side::Backend,
+                Kind::Connect | Kind::Handshake | Kind::Closed | Kind::CutShort | Kind::Malformed | Kind::TooLarge,
+            ) => Some(Status::BadGateway),
         }
     }
 
@@ -63,7 +68,7 @@ impl Failure {
     /// A connection that could not be opened has carried none of any request.
     pub(super) fn may_repeat(self, idempotent: bool, whole: bool) -> Repeat {
         match (self.side, self.kind) {
-            (Side::Backend, Kind::Connect | Kind::ConnectTimeout) => Repeat::Elsewhere,
+            (Side::Backend, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => Repeat::Elsewhere,
             // The backend closed an idle connection as we picked it: it is there, and its session with it.
             (Side::Backend, Kind::Closed) if self.reused && idempotent && whole => Repeat::There,
             (
@@ -75,6 +80,7 @@ impl Failure {
                 | Kind::Malformed
                 | Kind::TooLarge
                 | Kind::Connect
+                | Kind::Handshake
                 | Kind::Exhausted
                 | Kind::ConnectTimeout,
             ) => Repeat::No,
@@ -84,7 +90,7 @@ impl Failure {
     /// Whether it speaks against the backend's health.
     pub(super) fn marks(self) -> bool {
         self.side == Side::Backend
-            && (matches!(self.kind, Kind::Connect | Kind::ConnectTimeout | Kind::CutShort)
+            && (matches!(self.kind, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout | Kind::CutShort)
                 || (self.kind == Kind::Closed && !self.reused))
     }
 
@@ -92,6 +98,7 @@ impl Failure {
     pub(super) fn reason(self) -> &'static str {
         match self.kind {
             Kind::Connect => "connection refused or unreachable",
+            Kind::Handshake => "no agreement on TLS",
             Kind::Exhausted => "out of descriptors or memory",
             Kind::ConnectTimeout => "connect timed out",
             Kind::Closed => "closed without a response",
@@ -125,6 +132,7 @@ mod tests {
         for (failure, idempotent, whole, repeat) in [
             (refused, false, false, Repeat::Elsewhere),
             (Failure::backend(Kind::ConnectTimeout, false), false, true, Repeat::Elsewhere),
+            (Failure::backend(Kind::Handshake, false), false, true, Repeat::Elsewhere),
             (stale, true, true, Repeat::There),
             (stale, false, true, Repeat::No),
             (stale, true, false, Repeat::No),

@@ -1,5 +1,5 @@
 use super::{Buffer, Handle, Refused, handle, tcp::Tcp, tls::Tls};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
     io,
     net::{Shutdown, SocketAddr},
@@ -32,6 +32,22 @@ impl Stream {
     pub(crate) async fn accept_tls(self, offered: Arc<ServerConfig>, turn: impl AsyncFnMut()) -> Result<Self, Refused> {
         match self {
             Self::Tcp(tcp) => Tls::accept(tcp, offered, turn).await.map(|tls| Self::Tls(Box::new(tls))),
+            sealed @ Self::Tls(_) => Ok(sealed),
+        }
+    }
+
+    /// Shakes hands with a backend over a fresh connection, which has to be `name`.
+    ///
+    /// # Errors
+    /// Where nothing comes of it.
+    pub(crate) async fn connect_tls(
+        self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        turn: impl AsyncFnMut(),
+    ) -> Result<Self, Refused> {
+        match self {
+            Self::Tcp(tcp) => Tls::connect(tcp, config, name, turn).await.map(|tls| Self::Tls(Box::new(tls))),
             sealed @ Self::Tls(_) => Ok(sealed),
         }
     }

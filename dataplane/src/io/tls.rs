@@ -2,7 +2,9 @@
 //! and written by turns; what waits is the socket alone.
 
 use super::{Buffer, Stream, handle, tcp::Tcp};
-use rustls::{Connection, HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection, pki_types::ServerName,
+};
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice, Read, Write},
@@ -32,7 +34,7 @@ struct Session {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The client went, or its time was over.
+    /// The peer went, or its time was over.
     Gone,
     /// It speaks HTTP in clear text, and may be told so.
     Plain(Stream),
@@ -54,17 +56,28 @@ const EMPTY_READS: u32 = 8;
 
 impl Tls {
     /// Shakes hands with a client. `turn` is awaited before each step that computes.
-    pub(super) async fn accept(
-        tcp: Tcp,
-        config: Arc<ServerConfig>,
-        mut turn: impl AsyncFnMut(),
-    ) -> Result<Self, Refused> {
+    pub(super) async fn accept(tcp: Tcp, config: Arc<ServerConfig>, turn: impl AsyncFnMut()) -> Result<Self, Refused> {
         tcp.readable().await;
         if is_clear_text(tcp.fd()) {
             return Err(Refused::Plain(Stream::Tcp(tcp)));
         }
         let connection = ServerConnection::new(config).map_err(Refused::Failed)?;
-        let mut session = Session { connection: connection.into(), sent: 0, wrote: None };
+        Self::shake_hands(tcp, connection.into(), turn).await
+    }
+
+    /// Shakes hands with a backend, which has to be `name`.
+    pub(super) async fn connect(
+        tcp: Tcp,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        turn: impl AsyncFnMut(),
+    ) -> Result<Self, Refused> {
+        let connection = ClientConnection::new(config, name).map_err(Refused::Failed)?;
+        Self::shake_hands(tcp, connection.into(), turn).await
+    }
+
+    async fn shake_hands(tcp: Tcp, connection: Connection, mut turn: impl AsyncFnMut()) -> Result<Self, Refused> {
+        let mut session = Session { connection, sent: 0, wrote: None };
         loop {
             while !session.flush(tcp.fd()).map_err(|_| Refused::Gone)? {
                 tcp.writable().await;

@@ -1,9 +1,9 @@
-use super::load::subject;
 use crate::{
     http1::{Reply, Status},
     io::{Refused, Stream},
     worker::{Ends, Worker},
 };
+use certificates::subject;
 use control::{counters::Dataplane, spec::Span};
 use rustls::ServerConfig;
 use std::sync::Arc;

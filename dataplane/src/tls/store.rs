@@ -1,38 +1,41 @@
-//! What the control thread keeps of the listeners' TLS, and how it notices that a file has changed.
+//! What the control thread keeps of the TLS of listeners and pools, and how it follows their files.
 
-use super::{
-    load::{Facts, Loaded, load},
-    offer::{offer, self_signed},
-};
+use certificates::{Facts, Followed, listener_files, load, offer, pool_files, self_signed, trust, words};
 use control::{
-    Path, Problem,
-    spec::{ClientCertificates, Listener, Tls, TlsSettings},
+    Path,
+    desired::Desired,
+    spec::{ClientCertificates, Listener, PoolTls, Tls},
     status::{CertificateStats, TlsStats},
 };
-use rustls::{ServerConfig, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path as FilePath, PathBuf},
-    sync::Arc,
-};
+use rustls::{ClientConfig, ServerConfig, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// What a listener's clients are offered from now on; none where it has no TLS any more.
-pub(crate) type News = (String, Option<Arc<ServerConfig>>);
+/// What clients and backends may choose to speak (RFC 7301).
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 
-/// By the names of listeners.
+/// What handshakes are made with from now on; none where there is no TLS any more.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    Listener(String, Option<Arc<ServerConfig>>),
+    Pool(String, Option<Arc<ClientConfig>>),
+}
+
+/// By the names of listeners and pools.
 #[derive(Default)]
-pub(crate) struct Store(BTreeMap<String, Entry>);
+pub(crate) struct Store {
+    listeners: BTreeMap<String, Offered>,
+    pools: BTreeMap<String, Trusted>,
+}
 
-struct Entry {
+struct Offered {
     tls: Tls,
-    files: Vec<(PathBuf, Option<Stamp>)>,
-    offered: Option<Arc<ServerConfig>>,
-    facts: Vec<Facts>,
+    made: Followed<(Arc<ServerConfig>, Vec<Facts>)>,
     tickets: Option<Tickets>,
-    /// What is wrong with the files as they are now; what was offered before is offered on.
-    refused: Option<String>,
+}
+
+struct Trusted {
+    tls: PoolTls,
+    made: Followed<Arc<ClientConfig>>,
 }
 
 /// What seals the tickets by which clients come back without a whole handshake, and for whom. A session that was begun
@@ -43,79 +46,87 @@ struct Tickets {
     seals: Arc<dyn ProducesTickets>,
 }
 
-/// By what a change of a file shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    /// Of the content or of who may read it.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &FilePath) -> Option<Self> {
-        let metadata = fs::metadata(file).ok()?;
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Some(Self { inode: metadata.ino(), size: metadata.size(), changed })
-    }
-}
-
 impl Store {
-    /// Follows the listeners of a new generation: what changes for their clients. `now` is in Unix seconds.
-    pub(crate) fn follow(&mut self, listeners: &[Listener], now: u64) -> Vec<News> {
-        let wanted: BTreeMap<_, _> =
-            listeners.iter().filter_map(|each| Some((each.name.as_str(), each.tls.as_ref()?))).collect();
-        let gone: Vec<_> = self.0.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
-        let mut news: Vec<News> = Vec::new();
-        for name in gone {
-            self.0.remove(&name);
-            news.push((name, None));
+    /// Follows a new generation: what changes for handshakes. `now` is in Unix seconds.
+    pub(crate) fn follow(&mut self, desired: &Desired, now: u64) -> Vec<News> {
+        let mut news = self.forget(desired);
+        for Listener { name, tls, .. } in &desired.listeners {
+            let Some(tls) = tls else { continue };
+            if self.listeners.get(name).is_none_or(|offered| offered.tls != *tls) {
+                let fresh = || Offered { tls: tls.clone(), made: Followed::default(), tickets: None };
+                let offered = self.listeners.entry(name.clone()).or_insert_with(fresh);
+                offered.tls = tls.clone();
+                news.extend(offered.read(name, now));
+            }
         }
-        for (name, tls) in wanted {
-            let known = self.0.get(name).is_some_and(|entry| entry.tls == *tls);
-            if !known {
-                let entry = self.0.entry(name.to_owned()).or_insert_with(|| Entry::new(tls.clone()));
-                entry.tls = tls.clone();
-                news.extend(entry.load(name, now).map(|offered| (name.to_owned(), Some(offered))));
+        for (name, pool) in &desired.pools {
+            let Some(tls) = &pool.settings.tls else { continue };
+            if self.pools.get(name).is_none_or(|trusted| trusted.tls != *tls) {
+                // What was trusted under other settings is not trusted on.
+                let mut trusted = Trusted { tls: tls.clone(), made: Followed::default() };
+                news.push(trusted.read(name).unwrap_or_else(|| News::Pool(name.clone(), None)));
+                self.pools.insert(name.clone(), trusted);
             }
         }
         news
     }
 
-    /// Looks whether files have changed.
-    pub(crate) fn look(&mut self, now: u64) -> Vec<News> {
-        let changed = self.0.iter_mut().filter(|(_, entry)| entry.have_files_changed());
-        changed.filter_map(|(name, entry)| Some((name.clone(), Some(entry.load(name, now)?)))).collect()
+    /// Drops what has no TLS any more.
+    fn forget(&mut self, desired: &Desired) -> Vec<News> {
+        let has_tls = |name: &str| desired.listeners.iter().any(|each| each.name == name && each.tls.is_some());
+        let listeners = self.listeners.extract_if(.., |name, _| !has_tls(name));
+        let mut news: Vec<_> = listeners.map(|(name, _)| News::Listener(name, None)).collect();
+        let has_tls = |name: &str| desired.pools.get(name).is_some_and(|pool| pool.settings.tls.is_some());
+        let pools = self.pools.extract_if(.., |name, _| !has_tls(name));
+        news.extend(pools.map(|(name, _)| News::Pool(name, None)));
+        news
     }
 
+    /// Looks whether files have changed.
+    pub(crate) fn look(&mut self, now: u64) -> Vec<News> {
+        let listeners = self.listeners.iter_mut().filter(|(_, offered)| offered.made.has_changed());
+        let mut news: Vec<_> = listeners.filter_map(|(name, offered)| offered.read(name, now)).collect();
+        let pools = self.pools.iter_mut().filter(|(_, trusted)| trusted.made.has_changed());
+        news.extend(pools.filter_map(|(name, trusted)| trusted.read(name)));
+        news
+    }
+
+    /// Of the listeners.
     pub(crate) fn stats(&self) -> BTreeMap<String, TlsStats> {
-        self.0.iter().map(|(name, entry)| (name.clone(), entry.stats())).collect()
+        self.listeners.iter().map(|(name, offered)| (name.clone(), offered.stats())).collect()
+    }
+
+    /// What is wrong with the files of a pool.
+    pub(crate) fn refused(&self, pool: &str) -> Option<String> {
+        self.pools.get(pool)?.made.refused().map(str::to_owned)
     }
 }
 
-impl Entry {
-    fn new(tls: Tls) -> Self {
-        Self { tls, files: Vec::new(), offered: None, facts: Vec::new(), tickets: None, refused: None }
-    }
-
-    fn have_files_changed(&self) -> bool {
-        self.files.iter().any(|(file, stamp)| Stamp::of(file) != *stamp)
-    }
-
-    /// Reads the files; what clients are offered from now on, unless it is what they were offered before.
-    fn load(&mut self, name: &str, now: u64) -> Option<Arc<ServerConfig>> {
+impl Offered {
+    fn read(&mut self, name: &str, now: u64) -> Option<News> {
         let settings = self.tls.settings();
-        // Before they are read: what is written meanwhile is a change.
-        self.files = files(&settings).map(|file| (file.clone(), Stamp::of(file))).collect();
-        match self.make(&settings, now) {
+        let (tls, tickets) = (&self.tls, &mut self.tickets);
+        let read = self.made.read(listener_files(&settings), |before| {
+            let loaded = match tls {
+                Tls::SelfSigned => self_signed()?,
+                Tls::With(_) => load(&settings, &Path::default()).map_err(|problems| words(&problems))?,
+            };
+            let expired = |facts: &[Facts]| facts.iter().filter(|facts| facts.has_expired(now)).count();
+            if before.is_some_and(|(_, before)| expired(&loaded.facts) > expired(before)) {
+                return Err("a certificate has expired that was not there before".to_owned());
+            }
+            let seals = Tickets::seals(tickets, &settings.clients, loaded.authorities_pem())?;
+            Ok((offer(&settings, &loaded, seals, PROTOCOLS)?, loaded.facts))
+        });
+        match read {
             Ok((offered, facts)) => {
-                (self.offered, self.facts, self.refused) = (Some(Arc::clone(&offered)), facts, None);
-                let names: Vec<_> = self.facts.iter().flat_map(|facts| &facts.names).collect();
+                let names: Vec<_> = facts.iter().flat_map(|facts| &facts.names).collect();
                 tracing::info!(listener = name, ?names, "certificates loaded");
-                Some(offered)
+                Some(News::Listener(name.to_owned(), Some(Arc::clone(offered))))
             }
             Err(reason) => {
-                match self.offered {
+                let reason = reason.to_owned();
+                match self.made.value() {
                     Some(_) => {
                         tracing::error!(listener = name, %reason, "certificates refused; serving on with the ones before")
                     }
@@ -123,58 +134,53 @@ impl Entry {
                         tracing::error!(listener = name, %reason, "no certificates: nobody is served here until they can be read")
                     }
                 }
-                self.refused = Some(reason);
                 None
             }
         }
     }
 
-    fn make(&mut self, settings: &TlsSettings, now: u64) -> Result<(Arc<ServerConfig>, Vec<Facts>), String> {
-        let loaded = match self.tls {
-            Tls::SelfSigned => self_signed()?,
-            Tls::With(_) => load(settings, &Path::default()).map_err(|problems| words(&problems))?,
-        };
-        let expired = |facts: &[Facts]| facts.iter().filter(|facts| facts.has_expired(now)).count();
-        if self.offered.is_some() && expired(&loaded.facts) > expired(&self.facts) {
-            return Err("a certificate has expired that was not there before".to_owned());
-        }
-        let seals = self.tickets(settings, &loaded)?;
-        Ok((offer(settings, &loaded, seals)?, loaded.facts))
-    }
-
-    fn tickets(&mut self, settings: &TlsSettings, loaded: &Loaded) -> Result<Arc<dyn ProducesTickets>, String> {
-        let authorities = loaded.authorities.as_ref().map(|authorities| &authorities.pem);
-        let same = self
-            .tickets
-            .as_ref()
-            .filter(|tickets| tickets.clients == settings.clients && tickets.authorities.as_ref() == authorities);
-        if let Some(tickets) = same {
-            return Ok(Arc::clone(&tickets.seals));
-        }
-        let seals = Ticketer::new().map_err(|error| error.to_string())?;
-        self.tickets = Some(Tickets {
-            clients: settings.clients.clone(),
-            authorities: authorities.cloned(),
-            seals: Arc::clone(&seals),
-        });
-        Ok(seals)
-    }
-
     fn stats(&self) -> TlsStats {
-        let certificates = self.facts.iter();
+        let facts = self.made.value().map_or(&[][..], |(_, facts)| facts.as_slice());
+        let certificates = facts.iter();
         let certificates =
             certificates.map(|facts| CertificateStats { names: facts.names.clone(), not_after: facts.not_after });
-        TlsStats { certificates: certificates.collect(), refused: self.refused.clone() }
+        TlsStats { certificates: certificates.collect(), refused: self.made.refused().map(str::to_owned) }
     }
 }
 
-fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
-    let certificates = settings.certificates.iter();
-    let certificates = certificates.flat_map(|each| [&each.chain, &each.key].into_iter().chain(&each.ocsp));
-    certificates.chain(&settings.clients.ca)
+impl Trusted {
+    fn read(&mut self, name: &str) -> Option<News> {
+        let tls = &self.tls;
+        let read = self
+            .made
+            .read(pool_files(tls), |_| trust(tls, &Path::default(), PROTOCOLS).map_err(|problems| words(&problems)));
+        match read {
+            Ok(trusted) => Some(News::Pool(name.to_owned(), Some(Arc::clone(trusted)))),
+            Err(reason) => {
+                tracing::error!(pool = name, %reason, "what the pool's TLS needs can't be read");
+                None
+            }
+        }
+    }
 }
 
-fn words(problems: &[Problem]) -> String {
-    let each: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    each.join("; ")
+impl Tickets {
+    /// Those of `known`, where they are for the same clients.
+    fn seals(
+        known: &mut Option<Self>,
+        clients: &ClientCertificates,
+        authorities: Option<&[u8]>,
+    ) -> Result<Arc<dyn ProducesTickets>, String> {
+        let same =
+            known.take().filter(|known| known.clients == *clients && known.authorities.as_deref() == authorities);
+        let tickets = match same {
+            Some(same) => same,
+            None => Self {
+                clients: clients.clone(),
+                authorities: authorities.map(<[u8]>::to_vec),
+                seals: Ticketer::new().map_err(|error| error.to_string())?,
+            },
+        };
+        Ok(Arc::clone(&known.insert(tickets).seals))
+    }
 }

@@ -47,11 +47,13 @@ impl Backends {
 
     /// The connection that was used last and is still good: the backend has neither closed it nor sent anything that
     /// nobody asked for, which would be taken for the answer to the next request.
-    pub(crate) fn take(&self, slot: u32, address: SocketAddr) -> Option<Connection> {
+    pub(crate) fn take(&self, slot: u32, address: SocketAddr, is_tls: bool) -> Option<Connection> {
         self.with(slot, |local| {
             while let Some(idle) = local.idle.pop_back() {
-                if idle.connection.address == address && idle.connection.stream.is_quiet() {
-                    return Some(idle.connection);
+                let Idle { connection, .. } = idle;
+                let is_so = connection.address == address && connection.stream.is_tls() == is_tls;
+                if is_so && connection.stream.is_quiet() {
+                    return Some(connection);
                 }
             }
             None

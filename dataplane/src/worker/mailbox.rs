@@ -25,8 +25,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Apply(Box<Table>),
-    /// What the clients of a listener are offered in handshakes from now on.
-    Offer(News),
+    /// What handshakes are made with from now on.
+    Tls(News),
     /// Hand over what is still to be reported, and answer [`FromWorker::Flushed`].
     Flush,
     /// A backend has room for the request with this ticket.
@@ -142,7 +142,8 @@ impl Worker {
         for command in self.commands.waiting() {
             match command {
                 Command::Apply(table) => self.apply(table),
-                Command::Offer((listener, offered)) => self.offer(&listener, offered),
+                Command::Tls(News::Listener(name, offered)) => self.offer(&name, offered),
+                Command::Tls(News::Pool(name, trusted)) => self.trust(name, trusted),
                 Command::Flush => {
                     self.hand_over();
                     self.tell(FromWorker::Flushed { worker: self.id });
@@ -191,6 +192,14 @@ impl Worker {
             table.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| backend.health != Health::Down)
         {
             addresses.insert(backend.slot, backend.address);
+        }
+        // What was opened under other settings of TLS is not what is asked for now.
+        for pool in &table.pools {
+            if before.pool(&pool.name).is_some_and(|old| old.settings.tls != pool.settings.tls) {
+                for backend in &pool.backends {
+                    addresses.remove(&backend.slot);
+                }
+            }
         }
         let closed = just_closed(before, &table);
         self.backends.retain(|slot, address| {

@@ -33,6 +33,7 @@ use crate::{
     io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back},
 };
 use affinity::{table::Table, wheel::Turn};
+use ahash::AHashMap;
 use backends::Backends;
 use clock::Clock;
 use crossbeam_channel::Sender;
@@ -40,7 +41,7 @@ use deadlines::Deadlines;
 use handshakes::Handshakes;
 use mailbox::{Commands, Touches};
 use room::Seats;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -92,6 +93,8 @@ pub(crate) struct Worker {
     listener_names: Vec<String>,
     /// What the clients of each are offered in TLS handshakes.
     offers: RefCell<Vec<Option<Arc<ServerConfig>>>>,
+    /// How the backends of pools with TLS are spoken to.
+    trusts: RefCell<AHashMap<String, Arc<ClientConfig>>>,
     pub(crate) handshakes: Handshakes,
     commands: Commands,
     events: Sender<FromWorker>,
@@ -187,6 +190,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         turns: RefCell::default(),
         listeners: RefCell::new(vec![None; names.len()]),
         offers: RefCell::new(vec![None; names.len()]),
+        trusts: RefCell::default(),
         handshakes: Handshakes::new()?,
         open: vec![Cell::new(0); names.len()],
         accepting: Cell::new(names.len()),
@@ -278,6 +282,19 @@ impl Worker {
         let mut offers = self.offers.borrow_mut();
         for (_, offer) in self.listener_names.iter().zip(&mut *offers).filter(|(name, _)| *name == listener) {
             offer.clone_from(&offered);
+        }
+    }
+
+    /// How a pool's backends are spoken to over TLS; absent while what that needs can't be read.
+    pub(crate) fn trusted(&self, pool: &str) -> Option<Arc<ClientConfig>> {
+        self.trusts.borrow().get(pool).cloned()
+    }
+
+    fn trust(&self, pool: String, trusted: Option<Arc<ClientConfig>>) {
+        let mut trusts = self.trusts.borrow_mut();
+        match trusted {
+            Some(trusted) => drop(trusts.insert(pool, trusted)),
+            None => drop(trusts.remove(&pool)),
         }
     }
 

@@ -40,7 +40,14 @@ fn refine_affinity(affinity: &mut Value) {
         "else": { "properties": { "adopt": { "maxItems": 0 } } },
     });
     let in_cookie = json!({
-        "properties": { "app_cookie": { "properties": { "style": { "enum": ["follow", "prefix"] } }, "required": ["style"] } },
+        "properties": {
+            "mode": { "const": "app-cookie" },
+            "app_cookie": {
+                "type": "object",
+                "properties": { "style": { "enum": ["follow", "prefix"] } },
+                "required": ["style"],
+            },
+        },
         "required": ["mode", "app_cookie"],
     });
     let coalesce = json!({

@@ -22,16 +22,23 @@ const MAX_FILE: u64 = 4 << 20;
 /// What a listener's files hold.
 pub struct Loaded {
     /// In the order of the settings, and never empty.
-    pub(super) certificates: Vec<Arc<CertifiedKey>>,
+    pub(crate) certificates: Vec<Arc<CertifiedKey>>,
     pub facts: Vec<Facts>,
     /// The authorities of clients' certificates; absent where none is asked for.
-    pub(super) authorities: Option<Authorities>,
+    pub(crate) authorities: Option<Authorities>,
 }
 
-pub(super) struct Authorities {
-    pub(super) roots: Arc<RootCertStore>,
+pub(crate) struct Authorities {
+    pub(crate) roots: Arc<RootCertStore>,
     /// The file as it was, by which a change of it is seen.
-    pub(super) pem: Vec<u8>,
+    pub(crate) pem: Vec<u8>,
+}
+
+impl Loaded {
+    /// By what a change of the clients' authorities shows.
+    pub fn authorities_pem(&self) -> Option<&[u8]> {
+        self.authorities.as_ref().map(|authorities| authorities.pem.as_slice())
+    }
 }
 
 impl std::fmt::Debug for Loaded {
@@ -119,6 +126,18 @@ fn certificate(settings: &Certificate, at: &Path) -> Result<(CertifiedKey, Facts
     }
 }
 
+/// A client's chain with its key.
+pub(crate) fn chain_and_key(
+    chain_file: &path::Path,
+    key_file: &path::Path,
+    at: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Vec<Problem>> {
+    match (chain(chain_file, &at.key("chain")), key(key_file, &at.key("key"))) {
+        (Ok((chain, _)), Ok(key)) => Ok((chain, key)),
+        (chain, key) => Err([chain.err(), key.err()].into_iter().flatten().collect()),
+    }
+}
+
 fn chain(file: &path::Path, at: &Path) -> Result<(Vec<CertificateDer<'static>>, Facts), Problem> {
     let shown = file.display();
     let pem = read(file, at)?;
@@ -153,7 +172,7 @@ fn key(file: &path::Path, at: &Path) -> Result<PrivateKeyDer<'static>, Problem> 
     })
 }
 
-fn authorities(file: &path::Path, at: &Path) -> Result<Authorities, Problem> {
+pub(crate) fn authorities(file: &path::Path, at: &Path) -> Result<Authorities, Problem> {
     let shown = file.display();
     let pem = read(file, at)?;
     let right = "name a PEM file with the certificates of authorities";
@@ -186,11 +205,11 @@ fn read(file: &path::Path, at: &Path) -> Result<Vec<u8>, Problem> {
     })
 }
 
-fn problem(at: &Path, wrong: impl Into<String>, right: impl Into<String>) -> Problem {
+pub(crate) fn problem(at: &Path, wrong: impl Into<String>, right: impl Into<String>) -> Problem {
     Problem { path: at.clone(), wrong: wrong.into(), right: right.into() }
 }
 
-pub(super) fn facts(der: &[u8]) -> Option<Facts> {
+pub(crate) fn facts(der: &[u8]) -> Option<Facts> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let mut names = Vec::new();
     for extension in certificate.extensions() {
@@ -219,7 +238,7 @@ fn address(octets: &[u8]) -> Option<String> {
 }
 
 /// The subject of a client's certificate as RFC 4514 writes it, with what can't stand in a field's value left out.
-pub(super) fn subject(der: &[u8]) -> Option<String> {
+pub fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject().to_string();
     Some(subject.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// A listener's certificates by the names that they are for.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     exact: AHashMap<String, Vec<Arc<CertifiedKey>>>,
     /// By what stands behind `*.`.
     wildcards: AHashMap<String, Vec<Arc<CertifiedKey>>>,
@@ -19,7 +19,7 @@ pub(super) struct Names {
 
 impl Names {
     /// `certificates` with the names of each, in the order in which they are preferred; the first is the default.
-    pub(super) fn new<'n>(certificates: impl Iterator<Item = (Arc<CertifiedKey>, &'n [String])>) -> Self {
+    pub(crate) fn new<'n>(certificates: impl Iterator<Item = (Arc<CertifiedKey>, &'n [String])>) -> Self {
         let mut all = Self { exact: AHashMap::new(), wildcards: AHashMap::new(), default: Vec::new() };
         let mut default: Option<&[String]> = None;
         for (certificate, names) in certificates {

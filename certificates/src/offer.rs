@@ -1,6 +1,6 @@
 //! What a listener offers in handshakes, made of its settings and its files.
 
-use super::{
+use crate::{
     load::{Loaded, facts},
     names::Names,
 };
@@ -14,15 +14,15 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// A protocol that clients may choose (RFC 7301).
-const HTTP1: &[u8] = b"http/1.1";
-
+/// `protocols` are those of which clients may choose one (RFC 7301), the best first; `tickets` seal their sessions.
+///
 /// # Errors
 /// The reason, in a few words.
-pub(super) fn offer(
+pub fn offer(
     settings: &TlsSettings,
     loaded: &Loaded,
     tickets: Arc<dyn ProducesTickets>,
+    protocols: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let versions: &[_] = match settings.min_version {
@@ -48,7 +48,7 @@ pub(super) fn offer(
     // Sessions are resumed by tickets alone: a table of them would be shared between workers and lost with the process.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
-    config.alpn_protocols = vec![HTTP1.to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
@@ -56,7 +56,7 @@ pub(super) fn offer(
 ///
 /// # Errors
 /// Where no certificate could be made.
-pub(super) fn self_signed() -> Result<Loaded, String> {
+pub fn self_signed() -> Result<Loaded, String> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(names).map_err(|error| error.to_string())?;
