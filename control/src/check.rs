@@ -2,12 +2,13 @@
 
 pub mod adopt;
 pub mod modes;
+mod tcp;
 mod tls;
 mod upgrades;
 
 use crate::{
     config::{Config, Source},
-    spec::{Backend, Check, Listener, OnOverload, Pool, SameSite, TokenKind},
+    spec::{Backend, Check, Listener, OnOverload, Pool, Protocol, SameSite, TokenKind},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -160,6 +161,17 @@ pub fn config(config: &Config) -> Vec<Problem> {
         let right = "leave it out, or set membership.source = \"api\"";
         checker.require(stored, at, "with the file as the source nothing keeps which instance was there", right);
     }
+    tcp::pools(&mut checker, config);
+    checker.problems
+}
+
+/// That a pool finds the sessions of the clients of these listeners, which lead to it: those of plain TCP carry none but their address.
+pub fn pool_of<'l>(pool: &Pool, listeners: impl IntoIterator<Item = &'l Listener>) -> Vec<Problem> {
+    let mut checker = Checker { problems: Vec::new() };
+    let mut leading = listeners.into_iter().filter(|listener| listener.pool.as_ref() == Some(&pool.name));
+    if let Some(listener) = leading.find(|listener| listener.protocol == Protocol::Tcp) {
+        tcp::affinity(&mut checker, Path::default().key("affinity").key("mode"), pool, &listener.name);
+    }
     checker.problems
 }
 
@@ -222,6 +234,7 @@ fn listener(checker: &mut Checker, path: &Path, listener: &Listener, pools: &BTr
     }
     tls::tls(checker, path, listener);
     tls::redirect(checker, path, listener);
+    tcp::listener(checker, path, listener);
     if listener.pool.is_none() && listener.routes.is_empty() && listener.redirect.is_none() {
         checker.wrong(path.clone(), "leads nowhere", "set `pool`, or add a [[listener.route]]");
     }

@@ -5,6 +5,9 @@ mod counters;
 mod http;
 pub mod http1;
 mod io;
+mod pick;
+mod serve;
+mod tcp;
 mod tls;
 mod tunnel;
 mod worker;
@@ -129,7 +132,7 @@ fn deal(sockets: Vec<(String, OwnedFd)>, count: usize) -> Result<Vec<Vec<(String
 fn start_worker(start: Start, failed: Sender<IoError>) -> Result<(), Error> {
     let name = format!("worker-{}", start.id);
     control::spawn(&name, move || {
-        if let Err(error) = worker::run(start, http::serve) {
+        if let Err(error) = worker::run(start, serve::serve) {
             let _ = failed.send(error);
         }
     })

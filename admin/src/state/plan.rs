@@ -85,6 +85,10 @@ pub(crate) fn put_pool(
     let known = current.snapshot.desired.pools.get(&name);
     precondition.check(known.map(tag))?;
     settings.backends = Vec::new();
+    let problems = check::pool_of(&settings, &current.snapshot.desired.listeners);
+    if !problems.is_empty() {
+        return Err(Refusal::Wrong(problems));
+    }
     let Some(known) = known else {
         settings.backends = backends.unwrap_or_default().to_vec();
         let pool = Box::new(PoolState::seed(settings, current.incarnation));

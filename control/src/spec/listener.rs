@@ -55,6 +55,8 @@ impl Default for Listener {
 pub enum Protocol {
     #[default]
     Http,
+    /// Bytes of whatever protocol.
+    Tcp,
 }
 
 /// Where a listener sends its clients.

@@ -1,9 +1,7 @@
 use super::{
-    backend::Target,
     body::{BadBody, Body},
     client::Link,
     exchange::Flow,
-    failure::{Failure, Kind},
     follow,
     request::Request,
     watch,
@@ -11,6 +9,7 @@ use super::{
 use crate::{
     http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite, upgrade},
     io::Buffer,
+    pick::{Failure, Kind, Target},
     worker::{Connection, Ends, WATCH, Worker},
 };
 use affinity::sessions::Touch;
@@ -210,9 +209,13 @@ impl Download<'_> {
     fn write_head(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Written {
         let table = self.worker.table.borrow();
         let mut pools = table.pools.iter().filter(|_| self.target.follows);
-        let pool = pools.find(|pool| pool.slot == self.request.pool.slot);
+        let pool = pools.find(|pool| pool.slot == self.request.claim.pool.slot);
         let followed = pool.and_then(|pool| follow::decide(self.worker, pool, self.request, self.target, head));
-        let session = self.target.settle(self.worker, self.request, followed.as_ref());
+        let session = self.target.settle(
+            self.worker,
+            &self.request.claim,
+            followed.as_ref().map(|followed| (followed.outcome, followed.binds)),
+        );
         let token = followed.as_ref().and_then(|followed| followed.token.as_ref());
         let wrap = pool.and_then(|pool| follow::carrier(pool)).zip(token);
         let wrap = wrap.map(|(carrier, token)| rewrite::Wrap { carrier, token });
@@ -305,7 +308,7 @@ impl Download<'_> {
         let wait = Ends::Other(self.backend.stream.handle());
         self.client.deadline.set(self.worker.after(WATCH), wait);
         if self.flow.has_answered() {
-            self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.body), Ends::Both);
+            self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
         }
     }
 

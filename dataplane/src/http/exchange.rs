@@ -1,19 +1,19 @@
 use super::{
-    backend::{Target, Unchosen, connect, may_leave},
     body::Body,
     client::Client,
     download::{Download, Downloaded},
-    entered::UnderWay,
-    failure::{Failure, Kind, Repeat, Side},
-    queue::{Line, Waited},
     request::Request,
+    status::{gone, status_of},
     upgraded::Upgraded,
     upload::{Upload, Uploaded, prefix},
     watch,
 };
 use crate::{
     http1::{Method, Output, Reply, Status},
-    worker::{Connection, Ends, FromWorker, RETRY_BURST, Worker},
+    pick::{
+        Failure, Kind, Line, Repeat, Side, Target, Unchosen, UnderWay, Waited, connect, count_sent, may_retry, note,
+    },
+    worker::{Connection, Ends, RETRY_BURST, Worker},
 };
 use affinity::choose::Unserved;
 use control::counters::{BackendCount, PoolCount};
@@ -85,9 +85,9 @@ enum Attempt<'a> {
 
 /// Serves one request.
 pub(super) async fn run<'a>(worker: &'a Worker, client: &mut Client, mut request: Request) -> After<'a> {
-    let slot = request.pool.slot;
+    let slot = request.claim.pool.slot;
     worker.board().count_pool(slot, PoolCount::Requests);
-    let saved = request.pool.retry.budget;
+    let saved = request.claim.pool.retry.budget;
     worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
     let mut body = Body::new(request.body, Output::Chunked);
     let after = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
@@ -102,27 +102,29 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
     let whole = body.is_done();
     let (mut tried, mut fresh, mut line) = (Vec::new(), false, Line::default());
     loop {
-        let target = match Target::choose(worker, request, &tried, line.waits()) {
+        let target = match Target::choose(worker, &request.claim, &tried, line.waits()) {
             Ok(target) => target,
-            Err(Unchosen::Full(queue)) => match line.wait(worker, client, request, queue).await {
-                Waited::Enough => continue,
-                Waited::InVain => {
-                    let full = Unserved::Full { home: None };
-                    return After::answer(unavailable(worker, client, request, body, full).await);
+            Err(Unchosen::Full(queue)) => {
+                match line.wait(worker, client.link.stream.handle(), &request.claim, queue).await {
+                    Waited::Enough => continue,
+                    Waited::InVain => {
+                        let full = Unserved::Full { home: None };
+                        return After::answer(unavailable(worker, client, request, body, full).await);
+                    }
+                    Waited::Alone => return After::Close,
                 }
-                Waited::Alone => return After::Close,
-            },
+            }
             Err(Unchosen::Nobody(unserved)) => {
                 return After::answer(unavailable(worker, client, request, body, unserved).await);
             }
         };
-        let Ok(room) = line.enter(worker, request, &target) else { continue };
+        let Ok(room) = line.enter(worker, &request.claim, &target) else { continue };
         let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client, marked } => {
                 // The backend is done with it, however long the client takes to go.
                 drop(room);
                 if let Some(marked) = marked {
-                    client.marked = marked.then_some(request.pool.slot);
+                    client.marked = marked.then_some(request.claim.pool.slot);
                 }
                 if !keep_client {
                     client.linger(worker).await;
@@ -139,7 +141,7 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
             }
             Attempt::Failed { failure, answered, ends_by_close } => {
                 drop(room);
-                note(worker, request, target.slot, failure);
+                note(worker, &request.claim, target.slot, failure);
                 // What was sent can't be taken back; that it is not all must be seen.
                 match (answered, ends_by_close) {
                     (true, true) => client.link.stream.reset_on_close(),
@@ -154,7 +156,7 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
         };
         match failure.may_repeat(request.method.is_idempotent(), whole) {
             Repeat::There if !fresh => fresh = true,
-            Repeat::Elsewhere if may_retry(worker, request, &target, tried.len()) => {
+            Repeat::Elsewhere if may_retry(worker, &request.claim, &target, tried.len()) => {
                 tried.push(target.slot);
                 fresh = false;
             }
@@ -162,54 +164,6 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
                 return After::answer(refuse(worker, client, request, body, failure).await);
             }
         }
-    }
-}
-
-/// Whether another backend may be tried: as often as the pool allows for one request, and for all of them together.
-fn may_retry(worker: &Worker, request: &Request, target: &Target, tried: usize) -> bool {
-    let slot = request.pool.slot;
-    if tried >= request.pool.retry.attempts as usize || !may_leave(worker, request, target) {
-        return false;
-    }
-    let granted = worker.with_local(slot, |local| {
-        let granted = local.retries >= 1.0;
-        local.retries -= if granted { 1.0 } else { 0.0 };
-        granted
-    });
-    worker.board().count_pool(slot, if granted { PoolCount::Retries } else { PoolCount::RetriesDenied });
-    granted
-}
-
-/// Counts a failure, and marks the backend down where such have come often enough in a row.
-fn note(worker: &Worker, request: &Request, slot: u32, failure: Failure) {
-    let board = worker.board();
-    match (failure.side, failure.kind) {
-        (Side::Backend, Kind::Drained) => board.count_backend(slot, BackendCount::ClosedByDrain),
-        (Side::Backend, Kind::Timeout) => board.count_backend(slot, BackendCount::Timeouts),
-        (Side::Backend, Kind::Closed | Kind::CutShort) => board.count_backend(slot, BackendCount::Resets),
-        (Side::Backend | Side::Client, _) => {}
-    }
-    let until = worker.after(request.pool.passive_hold);
-    if failure.marks() && worker.backends.failed(slot, request.pool.passive_failures, until) {
-        let table = worker.table.borrow();
-        let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
-        let backend = pool.and_then(|pool| pool.backends.iter().find(|backend| backend.slot == slot));
-        if let (Some(pool), Some(backend)) = (pool, backend) {
-            let (pool, backend) = (pool.name.clone(), backend.name.clone());
-            worker.tell(FromWorker::Failing { pool, backend, reason: failure.reason().to_owned() });
-        }
-    }
-}
-
-/// Counts a request that goes to a backend, and for the one where free balancing would have sent it.
-fn count_sent(worker: &Worker, slot: u32, free: Option<u32>, reused: bool) {
-    let board = worker.board();
-    board.count_backend(slot, BackendCount::Requests);
-    if let Some(free) = free {
-        board.count_backend(free, BackendCount::FreeRequests);
-    }
-    if reused {
-        board.count_backend(slot, BackendCount::Reused);
     }
 }
 
@@ -222,7 +176,7 @@ async fn attempt<'a>(
     fresh: bool,
 ) -> Attempt<'a> {
     let failed = |failure| Attempt::Failed { failure, answered: false, ends_by_close: false };
-    let (backend, reused) = match connect(worker, request, target, fresh).await {
+    let (backend, reused) = match connect(worker, &request.claim, target, fresh).await {
         Ok(connected) => connected,
         Err(failure) => return failed(failure),
     };
@@ -231,13 +185,13 @@ async fn attempt<'a>(
         return Attempt::Outdated;
     }
     let free = target.free_choice(worker);
-    let under_way = UnderWay::enter(worker, request.pool.slot, target.slot, free);
+    let under_way = UnderWay::enter(worker, request.claim.pool.slot, target.slot, free);
     count_sent(worker, target.slot, free, reused);
     let flow = Flow::default();
     if body.is_done() {
         flow.uploaded();
     }
-    backend.deadline.set(worker.after(request.pool.timeouts.response), Ends::Both);
+    backend.deadline.set(worker.after(request.claim.pool.timeouts.response), Ends::Both);
     let (sent, head) = backend.stream.write_vector(std::mem::take(&mut request.head)).await;
     worker.board().add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
     request.head = head;
@@ -305,8 +259,8 @@ async fn both(
 
 fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
     if !worker.is_draining() {
-        let until = worker.after(request.pool.timeouts.idle);
-        worker.backends.keep(slot, connection, until, request.pool.limits.idle_connections);
+        let until = worker.after(request.claim.pool.timeouts.idle);
+        worker.backends.keep(slot, connection, until, request.claim.pool.limits.idle_connections);
     }
 }
 
@@ -314,15 +268,15 @@ async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, bo
     tracing::debug!(?unserved, "request not served");
     let reply = match unserved {
         Unserved::NoBackend | Unserved::PinnedDown(_) | Unserved::Full { .. } => {
-            Reply { retry_after: Some(request.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
+            Reply { retry_after: Some(request.claim.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
         }
-        Unserved::Ended(_) => Reply::closing(request.pool.gone),
+        Unserved::Ended(_) => Reply::closing(gone(request.claim.pool.gone_status)),
     };
     answer(worker, client, request, body, reply).await
 }
 
 async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &Body, failure: Failure) -> bool {
-    match failure.status() {
+    match status_of(failure) {
         None => false,
         Some(status) if failure.side == Side::Client => {
             let reply = Reply { to_head: request.method == Method::Head, ..Reply::closing(status) };

@@ -1,8 +1,9 @@
 //! Sessions that the application begins and names: what a response says of them.
 
-use super::{backend::Target, request::Request};
+use super::request::Request;
 use crate::{
     http1::{Name, ResponseHead, rewrite::Carrier},
+    pick::Target,
     worker::Worker,
 };
 use affinity::{
@@ -49,7 +50,7 @@ pub(super) fn decide(
         }
     };
     let choice = choice_now(pool, target)?;
-    let (outcome, marker) = marker::follow(pool, &request.found, choice, told, request.fresh, now);
+    let (outcome, marker) = marker::follow(pool, &request.claim.found, choice, told, request.claim.fresh, now);
     let marked = match (told, follows) {
         // A program may have several sessions on one connection, and begin another one without a word of those.
         (_, Follows::Header) => None,
@@ -66,7 +67,7 @@ pub(super) fn decide(
         }
         (Some(Marker::Plain { .. } | Marker::Deleted) | None, _) => {}
     }
-    let binds = (pool.settings.affinity.marks() && request.found.may_mark) || token.is_some();
+    let binds = (pool.settings.affinity.marks() && request.claim.found.may_mark) || token.is_some();
     Some(Followed { outcome, binds, marked, set_cookie, token })
 }
 

@@ -1,36 +1,29 @@
 //! The exchange: one request with its response, from a client's connection to a backend's and back.
 
-mod backend;
 mod body;
 mod carried;
 mod client;
 mod download;
-mod entered;
 mod exchange;
-mod failure;
 mod follow;
 mod marked;
-mod queue;
 mod request;
-mod settle;
+mod status;
 mod upgraded;
 mod upload;
 mod watch;
 
 use crate::{
     http1::{Reply, Status},
-    io::Stream,
-    tls,
+    tls::Accepted,
     worker::Worker,
 };
 use client::{Client, Next};
 use exchange::After;
-use std::{net::SocketAddr, rc::Rc};
+use std::net::SocketAddr;
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, stream: Stream, peer: SocketAddr) {
-    let worker = &*worker;
-    let Some(accepted) = tls::accept(worker, listener, stream).await else { return };
+pub(crate) async fn serve(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) {
     let mut client = Client::new(worker, listener, accepted, peer);
     loop {
         let after = match client.next_request(worker).await {

@@ -3,17 +3,17 @@ use crate::{
     http1::{
         BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text, upgrade,
     },
+    pick::Claim,
     worker::{Worker, is_sampled},
 };
 use affinity::{
-    choose::Pin,
     marker::{self, Found, NoPin},
     table::{PoolTable, Table},
     token::Refused,
 };
 use control::{
     counters::Dataplane,
-    spec::{Cidr, Limits as BackendLimits, ListenerTimeouts, Mode, Retry, Timeouts},
+    spec::{Cidr, ListenerTimeouts, Mode},
 };
 use std::net::IpAddr;
 
@@ -51,59 +51,11 @@ pub(super) struct Request {
     pub(super) body: BodyLength,
     pub(super) body_limit: u64,
     pub(super) client_timeouts: ListenerTimeouts,
-    pub(super) pool: PoolRules,
-    pub(super) found: Found,
-    /// The slot of the pinned backend, by which it is found again in another table.
-    pub(super) pinned: Option<u32>,
+    pub(super) claim: Claim,
     /// What it is compared by, where its pool has a release.
     pub(super) watched: Option<Watched>,
-    /// The key of a session that begins with it: a random number, unless the pool coalesces first requests.
-    pub(super) fresh: u64,
-    /// The client's address, where this request is of the sample.
-    pub(super) sampled: Option<IpAddr>,
     /// The protocols to which the backend may upgrade the connection.
     pub(super) upgrade: Option<Box<[u8]>>,
-}
-
-/// What a pool demands of an exchange, taken from the table that routed it.
-#[derive(Clone, Copy)]
-pub(super) struct PoolRules {
-    pub(super) slot: u32,
-    pub(super) timeouts: Timeouts,
-    pub(super) retry: Retry,
-    pub(super) limits: BackendLimits,
-    /// What a client is told when nobody can serve it, in seconds: by then checks may have found somebody.
-    pub(super) retry_after: u32,
-    /// What a client is told whose session is gone and can't move.
-    pub(super) gone: Status,
-    pub(super) passive_failures: u32,
-    pub(super) passive_hold: control::spec::Span,
-}
-
-impl PoolRules {
-    fn of(pool: &PoolTable) -> Self {
-        let settings = &pool.settings;
-        Self {
-            slot: pool.slot,
-            timeouts: settings.timeouts,
-            retry: settings.retry,
-            limits: settings.limits,
-            retry_after: (settings.health.interval.as_secs_u32().saturating_mul(settings.health.rise)).clamp(1, 3_600),
-            gone: settings.affinity.header.as_ref().map_or(Status::NotFound, |header| gone(header.gone_status)),
-            passive_failures: settings.health.passive.failures,
-            passive_hold: settings.health.passive.hold,
-        }
-    }
-}
-
-/// A checked configuration has these alone.
-fn gone(status: u16) -> Status {
-    match status {
-        400 => Status::BadRequest,
-        410 => Status::Gone,
-        503 => Status::ServiceUnavailable,
-        _ => Status::NotFound,
-    }
 }
 
 #[expect(clippy::large_enum_variant, reason = "taken apart at once; a box would cost an allocation per request")]
@@ -176,12 +128,8 @@ pub(super) fn prepare(
         body: head.body,
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,
-        pool: PoolRules::of(pool),
-        pinned: slot_of(pool, found.pin),
         watched: Watched::begin(worker, pool, &found, &carried),
-        found,
-        fresh,
-        sampled: sampled.then_some(carried.client),
+        claim: Claim::new(pool, found, fresh, sampled.then_some(carried.client)),
         upgrade,
     })
 }
@@ -218,20 +166,6 @@ fn find(worker: &Worker, table: &Table, pool: &PoolTable, carried: &carried::Hea
         found.refused = Some(NoPin::OtherPool);
     }
     found
-}
-
-impl Request {
-    /// The slot of the backend that its marker names, be it a pin or not.
-    pub(super) fn was_at(&self) -> Option<u32> {
-        self.pinned.or(self.found.was_at)
-    }
-}
-
-fn slot_of(pool: &PoolTable, pin: Pin) -> Option<u32> {
-    match pin {
-        Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
-        Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
-    }
 }
 
 fn is_trusted(proxies: &[Cidr], address: IpAddr) -> bool {

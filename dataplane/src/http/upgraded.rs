@@ -1,7 +1,8 @@
 //! An exchange that has become a tunnel.
 
-use super::{client::Client, download::Switched, entered::UnderWay, request::Request};
+use super::{client::Client, download::Switched, request::Request};
 use crate::{
+    pick::UnderWay,
     tunnel::{Side, Tunnel},
     worker::{Connection, Room, Seated, Worker},
 };
@@ -33,23 +34,10 @@ impl<'a> Upgraded<'a> {
         under_way.takes_no_time();
         // Its end is not that of an exchange.
         backend.deadline.leads_nowhere();
-        let table = worker.table.borrow();
-        let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
-        let live_for = pool.map_or(request.pool.timeouts.tunnel, |pool| pool.settings.affinity.cookie.live_for());
-        let timeouts = request.pool.timeouts;
+        let timeouts = request.claim.pool.timeouts;
         // Neither side of a WebSocket goes on once the other has ended; other protocols may.
         let half_closed = if switched.is_websocket { timeouts.body.min(timeouts.tunnel) } else { timeouts.tunnel };
-        let bearing = worker.bearing(slot);
-        let seated = Seated {
-            pool: request.pool.slot,
-            backend: slot,
-            incarnation: bearing.unwrap_or(0),
-            key: switched.session.map_or(request.fresh, |session| session.key),
-            session: switched.session,
-            live_for,
-            idle: timeouts.tunnel,
-            outlived: !request.found.forced && bearing.is_none(),
-        };
+        let seated = request.claim.seated(worker, slot, switched.session);
         Self { worker, backend, switched, seated, half_closed, _under_way: under_way, room: None }
     }
 

@@ -2,11 +2,11 @@ use super::{
     body::{BadBody, Body, Piece},
     client::Link,
     exchange::Flow,
-    failure::{Failure, Kind},
     request::Request,
 };
 use crate::{
     io::Buffer,
+    pick::{Failure, Kind},
     worker::{Connection, Ends, Worker},
 };
 use control::counters::{BackendCount, Dataplane};
@@ -81,7 +81,9 @@ impl Upload<'_> {
         }
         self.flow.uploaded();
         match self.flow.has_answered() {
-            false => self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.response), Ends::Both),
+            false => {
+                self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.response), Ends::Both)
+            }
             // From here on whoever waits for more of the response sets it.
             true => self.backend.deadline.clear(),
         }
@@ -89,7 +91,7 @@ impl Upload<'_> {
     }
 
     async fn write(&mut self, count: usize) -> bool {
-        self.backend.deadline.set(self.worker.after(self.request.pool.timeouts.body), Ends::Both);
+        self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
         let (written, buffer) = self.backend.stream.write_front(std::mem::take(self.buffer), count).await;
         *self.buffer = buffer;
         self.worker.board().add_backend(self.slot, BackendCount::BytesToBackend, count as u64);

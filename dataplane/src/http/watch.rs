@@ -1,8 +1,9 @@
 //! What requests of a pool with a release are compared by: whose they are, and what their responses show.
 
-use super::{backend::Target, carried::Head, request::Request};
+use super::{carried::Head, request::Request};
 use crate::{
     http1::{Name, ResponseHead},
+    pick::Target,
     worker::Worker,
 };
 use affinity::{
@@ -48,7 +49,7 @@ impl Watched {
 pub(super) fn answered(worker: &Worker, request: &Request, target: &Target, head: &ResponseHead<'_>) {
     let Some(watched) = &request.watched else { return };
     let table = worker.table.borrow();
-    let pool = table.pools.iter().find(|pool| pool.slot == request.pool.slot);
+    let pool = table.pools.iter().find(|pool| pool.slot == request.claim.pool.slot);
     let release = pool.and_then(|pool| pool.release.as_ref()).filter(|release| release.id == watched.sighting.id);
     if let Some(release) = release {
         let signs = shown(release, watched, head, worker.clock.unix());
@@ -67,7 +68,7 @@ fn note(worker: &Worker, request: &Request, watched: &Watched, signs: Signs, els
     let took = worker.clock.micros_now().saturating_sub(watched.began);
     let micros = u32::try_from(took).unwrap_or(u32::MAX);
     let sighting = Sighting { micros, signs, elsewhere, ..watched.sighting };
-    worker.sightings.note(worker.board(), request.pool.slot, sighting);
+    worker.sightings.note(worker.board(), request.claim.pool.slot, sighting);
 }
 
 fn shown(release: &ReleaseTable, watched: &Watched, head: &ResponseHead<'_>, now: u32) -> Signs {

@@ -36,6 +36,7 @@ use affinity::{table::Table, wheel::Turn};
 use ahash::AHashMap;
 use backends::Backends;
 use clock::Clock;
+use control::spec::Protocol;
 use crossbeam_channel::Sender;
 use deadlines::Deadlines;
 use handshakes::Handshakes;
@@ -303,6 +304,11 @@ impl Worker {
         let table = self.table.borrow();
         let at = self.listener_at(index);
         at.is_some_and(|at| table.listeners[at].settings.tls.is_none() || self.offers.borrow()[index].is_some())
+    }
+
+    /// What the listener's clients speak; absent while the table does not have it.
+    pub(crate) fn protocol(&self, index: usize) -> Option<Protocol> {
+        self.listener_at(index).map(|at| self.table.borrow().listeners[at].settings.protocol)
     }
 
     /// Client connections of the listener to which a socket belongs; it may have several.

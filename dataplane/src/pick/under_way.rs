@@ -1,14 +1,14 @@
 use crate::{counters::InFlight, worker::Worker};
 
 /// Counts a request in while it is at a backend, and where free balancing would have sent it.
-pub(super) struct UnderWay<'a> {
+pub(crate) struct UnderWay<'a> {
     load: [&'a InFlight; 2],
     /// Of that choice nothing is known but the time that its request takes.
     free: Option<&'a InFlight>,
 }
 
 impl<'a> UnderWay<'a> {
-    pub(super) fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
+    pub(crate) fn enter(worker: &'a Worker, pool: u32, slot: u32, free: Option<u32>) -> Self {
         let board = worker.board();
         let at = |slot| {
             let cells = board.backend(slot);
@@ -22,7 +22,7 @@ impl<'a> UnderWay<'a> {
     }
 
     /// It has become a tunnel, which is load for as long as it is open, and takes no time.
-    pub(super) fn takes_no_time(&mut self) {
+    pub(crate) fn takes_no_time(&mut self) {
         self.free.take().into_iter().for_each(InFlight::leave);
     }
 }

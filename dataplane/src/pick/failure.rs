@@ -1,22 +1,20 @@
-use crate::http1::Status;
-
 /// What went wrong with an exchange, and on which side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) side: Side,
-    pub(super) kind: Kind,
+pub(crate) struct Failure {
+    pub(crate) side: Side,
+    pub(crate) kind: Kind,
     /// The backend connection had served another exchange before.
-    pub(super) reused: bool,
+    pub(crate) reused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Client,
     Backend,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// No connection could be opened.
     Connect,
     /// This machine had no descriptor or memory left for one.
@@ -38,35 +36,17 @@ pub(super) enum Kind {
 }
 
 impl Failure {
-    pub(super) fn client(kind: Kind) -> Self {
+    pub(crate) fn client(kind: Kind) -> Self {
         Self { side: Side::Client, kind, reused: false }
     }
 
-    pub(super) fn backend(kind: Kind, reused: bool) -> Self {
+    pub(crate) fn backend(kind: Kind, reused: bool) -> Self {
         Self { side: Side::Backend, kind, reused }
-    }
-
-    /// What the client is told, if it is still there to be told.
-    pub(super) fn status(self) -> Option<Status> {
-        match (self.side, self.kind) {
-            (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => {
-                None
-            }
-            (Side::Client | Side::Backend, Kind::Exhausted | Kind::Drained) => Some(Status::ServiceUnavailable),
-            (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
-            (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
-            (Side::Client, Kind::TooLarge) => Some(Status::ContentTooLarge),
-            (Side::Backend, Kind::Timeout | Kind::ConnectTimeout) => Some(Status::GatewayTimeout),
-            (
-                Side::Backend,
-                Kind::Connect | Kind::Handshake | Kind::Closed | Kind::CutShort | Kind::Malformed | Kind::TooLarge,
-            ) => Some(Status::BadGateway),
-        }
     }
 
     /// Whether the backend can't have processed any of a request that is `idempotent` and still `whole` in our memory.
     /// A connection that could not be opened has carried none of any request.
-    pub(super) fn may_repeat(self, idempotent: bool, whole: bool) -> Repeat {
+    pub(crate) fn may_repeat(self, idempotent: bool, whole: bool) -> Repeat {
         match (self.side, self.kind) {
             (Side::Backend, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => Repeat::Elsewhere,
             // The backend closed an idle connection as we picked it: it is there, and its session with it.
@@ -88,14 +68,14 @@ impl Failure {
     }
 
     /// Whether it speaks against the backend's health.
-    pub(super) fn marks(self) -> bool {
+    pub(crate) fn marks(self) -> bool {
         self.side == Side::Backend
             && (matches!(self.kind, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout | Kind::CutShort)
                 || (self.kind == Kind::Closed && !self.reused))
     }
 
     /// For events and logs.
-    pub(super) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self.kind {
             Kind::Connect => "connection refused or unreachable",
             Kind::Handshake => "no agreement on TLS",
@@ -113,7 +93,7 @@ impl Failure {
 
 /// Where a failed request may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(crate) enum Repeat {
     No,
     /// At the same backend, over a fresh connection.
     There,

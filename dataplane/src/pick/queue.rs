@@ -1,6 +1,6 @@
-use super::{backend::Target, client::Client, request::Request};
+use super::{Claim, Target};
 use crate::{
-    io::within,
+    io::{Handle, within},
     worker::{Place, Queue, Room, Waits, Worker},
 };
 use control::counters::{Dataplane, PoolCount};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// How a request is held that finds no backend with room.
 #[derive(Default)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     place: Option<Place<'a>>,
     room: Option<Room<'a>>,
     /// When it has waited long enough, by the worker's clock; set when it first has to wait.
@@ -17,7 +17,7 @@ pub(super) struct Line<'a> {
 
 /// Why a request waits no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(crate) enum Waited {
     /// There may be room: choose again.
     Enough,
     /// As many wait as may, or it was too long.
@@ -30,24 +30,19 @@ pub(super) enum Waited {
 const LOOK: Duration = Duration::from_millis(250);
 
 impl<'a> Line<'a> {
-    pub(super) fn waits(&self) -> Waits {
+    pub(crate) fn waits(&self) -> Waits {
         Waits { in_line: self.place.is_some(), room_at: self.room.as_ref().map(|room| room.slot) }
     }
 
     /// Takes room at the chosen backend, where its pool sets a limit. `Err` where somebody else was faster.
-    pub(super) fn enter(
-        &mut self,
-        worker: &'a Worker,
-        request: &Request,
-        target: &Target,
-    ) -> Result<Option<Room<'a>>, ()> {
-        let limit = request.pool.limits.requests;
+    pub(crate) fn enter(&mut self, worker: &'a Worker, claim: &Claim, target: &Target) -> Result<Option<Room<'a>>, ()> {
+        let limit = claim.pool.limits.requests;
         let room = self.room.take().filter(|room| room.slot == target.slot);
         if limit == 0 || room.is_some() {
             self.place = None;
             return Ok(room);
         }
-        let room = Room::take(worker, request.pool.slot, target.slot, limit, target.beyond);
+        let room = Room::take(worker, claim.pool.slot, target.slot, limit, target.beyond);
         if room.is_some() {
             self.place = None;
         }
@@ -55,19 +50,13 @@ impl<'a> Line<'a> {
     }
 
     /// Keeps the room of a request that was not sent, until it is known where it goes instead.
-    pub(super) fn keep(&mut self, room: Option<Room<'a>>) {
+    pub(crate) fn keep(&mut self, room: Option<Room<'a>>) {
         self.room = room;
     }
 
     /// Takes a place in the queue, or waits there for its turn.
-    pub(super) async fn wait(
-        &mut self,
-        worker: &'a Worker,
-        client: &Client,
-        request: &Request,
-        queue: Queue,
-    ) -> Waited {
-        let (pool, limits) = (request.pool.slot, request.pool.limits);
+    pub(crate) async fn wait(&mut self, worker: &'a Worker, client: Handle, claim: &Claim, queue: Queue) -> Waited {
+        let (pool, limits) = (claim.pool.slot, claim.pool.limits);
         self.room = None;
         let count = |what| worker.board().count_pool(pool, what);
         if self.place.as_ref().is_none_or(|place| !place.is_in(queue)) {
@@ -89,7 +78,7 @@ impl<'a> Line<'a> {
             // Should this room be of no use, it queues again: its turn is over.
             self.place = None;
         }
-        if client.link.stream.handle().is_gone() {
+        if client.is_gone() {
             worker.board().count(Dataplane::ClientAborts);
             return Waited::Alone;
         }

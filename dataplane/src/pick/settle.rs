@@ -1,6 +1,6 @@
 //! What became of a request's session, counted.
 
-use super::{backend::Target, follow::Followed, request::Request};
+use super::{Claim, Target};
 use crate::worker::{Move, Sample, Worker};
 use affinity::{
     choose::{Cause, Ended, Outcome, Unserved},
@@ -11,24 +11,23 @@ use control::counters::{BackendCount, PoolCount};
 use std::num::NonZeroU32;
 
 impl Target {
-    /// Counts what became of the session, once the backend has answered and, where it may, has named it. Returns by what
-    /// it counts as live.
-    pub(super) fn settle(&self, worker: &Worker, request: &Request, followed: Option<&Followed>) -> Option<Touch> {
-        let (board, pool) = (worker.board(), request.pool.slot);
-        let (outcome, binds) =
-            followed.map_or((self.outcome, self.marks), |followed| (followed.outcome, followed.binds));
+    /// Counts what became of the session, once the backend has answered and, where it may, has named it: `followed` is what came
+    /// of that, and whether the client goes on with it. Returns by what it counts as live.
+    pub(crate) fn settle(&self, worker: &Worker, claim: &Claim, followed: Option<(Outcome, bool)>) -> Option<Touch> {
+        let (board, pool) = (worker.board(), claim.pool.slot);
+        let (outcome, binds) = followed.unwrap_or((self.outcome, self.marks));
         // One that is balanced freely may be balanced home.
         let is_home = matches!(outcome, Outcome::Released { .. }) && !self.is_elsewhere();
         let outcome = if is_home { Outcome::Pinned } else { outcome };
-        let entry = Entry::of(outcome, binds, request.found.refused);
+        let entry = Entry::of(outcome, binds, claim.found.refused);
         if let Some(what) = count_of(outcome, entry) {
             board.count_pool(pool, what);
         }
         if let Some(entry) = entry {
-            let from = self.from.or(request.was_at());
+            let from = self.from.or(claim.was_at());
             worker.ledger.note(Move { pool, entry, from, to: Some(self.slot) });
         }
-        let is_adopted = request.found.adopted.is_some() && binds && outcome != Outcome::New;
+        let is_adopted = claim.found.adopted.is_some() && binds && outcome != Outcome::New;
         if is_adopted {
             board.count_pool(pool, PoolCount::Adopted);
         }
@@ -57,18 +56,18 @@ impl Target {
         let key = match outcome {
             Outcome::Free => None,
             Outcome::Lost if !binds => None,
-            Outcome::New | Outcome::Lost => Some(request.fresh),
+            Outcome::New | Outcome::Lost => Some(claim.fresh),
             Outcome::Pinned | Outcome::Repinned { .. } | Outcome::Spilled { .. } | Outcome::Released { .. } => {
-                Some(request.found.key)
+                Some(claim.found.key)
             }
         };
         let key = key.filter(|_| self.has_sessions);
-        if let Some(address) = request.sampled {
+        if let Some(address) = claim.sampled {
             worker.samples.note(Sample { pool, session: key, address });
         }
         let (key, backend, at) = (key?, home?, worker.clock.unix());
         let begins = matches!(outcome, Outcome::New | Outcome::Lost);
-        let begun = if begins { Some(at) } else { request.found.opened().map(|(_, issued_at)| issued_at) };
+        let begun = if begins { Some(at) } else { claim.found.opened().map(|(_, issued_at)| issued_at) };
         let touch = Touch { key, pool, backend, at, begun: begun.and_then(NonZeroU32::new) };
         worker.touches.note(touch);
         Some(touch)
@@ -103,8 +102,8 @@ fn count_of(outcome: Outcome, entry: Option<Entry>) -> Option<PoolCount> {
 }
 
 /// Counts a request that nobody serves.
-pub(super) fn unserved(worker: &Worker, request: &Request, unserved: Unserved) {
-    let pool = request.pool.slot;
+pub(crate) fn unserved(worker: &Worker, claim: &Claim, unserved: Unserved) {
+    let pool = claim.pool.slot;
     let what = match unserved {
         Unserved::NoBackend | Unserved::Full { .. } => PoolCount::NoBackend,
         Unserved::PinnedDown(_) => PoolCount::FailedDown,
@@ -125,6 +124,6 @@ pub(super) fn unserved(worker: &Worker, request: &Request, unserved: Unserved) {
     };
     worker.board().count_pool(pool, what);
     if let Some(entry) = Entry::of_unserved(unserved) {
-        worker.ledger.note(Move { pool, entry, from: request.was_at(), to: None });
+        worker.ledger.note(Move { pool, entry, from: claim.was_at(), to: None });
     }
 }

@@ -1,0 +1,59 @@
+use super::{Checker, Path};
+use crate::{
+    config::Config,
+    spec::{Forwarding, Listener, ListenerLimits, Mode, Pool, Protocol, Tls},
+};
+
+/// That a listener of plain TCP is asked for nothing that takes HTTP, and that its pool finds sessions without that.
+pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) {
+    if listener.protocol != Protocol::Tcp {
+        return;
+    }
+    let (limits, defaults) = (&listener.limits, ListenerLimits::default());
+    let same_limits = ListenerLimits { connections: limits.connections, ..defaults } == *limits;
+    let tls = match &listener.tls {
+        Some(Tls::With(tls)) => Some(tls),
+        Some(Tls::SelfSigned) | None => None,
+    };
+    for (at, holds) in [
+        (path.key("route"), listener.routes.is_empty()),
+        (path.key("redirect"), listener.redirect.is_none()),
+        (path.key("trusted_proxies"), listener.trusted_proxies.is_empty()),
+        (path.key("forwarding"), listener.forwarding == Forwarding::default()),
+        (path.key("limits"), same_limits),
+        (path.key("tls").key("hsts"), tls.is_none_or(|tls| tls.hsts.as_millis() == 0)),
+        (
+            path.key("tls").key("clients").key("subject_header"),
+            tls.is_none_or(|tls| tls.clients.subject_header.is_none()),
+        ),
+    ] {
+        let what = if at == path.key("limits") { "limits of requests are" } else { "is" };
+        checker.require(
+            holds,
+            at,
+            format!("{what} of no use where bytes are passed on unread"),
+            "leave it out, or set protocol = \"http\"",
+        );
+    }
+    if listener.pool.is_none() && !listener.routes.is_empty() {
+        checker.wrong(path.key("pool"), "is missing", "name the pool that it leads to");
+    }
+}
+
+/// That the pools of these listeners find sessions without a request.
+pub(super) fn pools(checker: &mut Checker, config: &Config) {
+    for (index, pool) in config.pools.iter().enumerate() {
+        let leads = |listener: &&Listener| listener.pool.as_ref() == Some(&pool.name);
+        let listener = config.listeners.iter().filter(leads).find(|listener| listener.protocol == Protocol::Tcp);
+        if let Some(listener) = listener {
+            let at = Path::default().key("pool").index(index).key("affinity").key("mode");
+            affinity(checker, at, pool, &listener.name);
+        }
+    }
+}
+
+pub(super) fn affinity(checker: &mut Checker, at: Path, pool: &Pool, listener: &str) {
+    let holds = matches!(pool.affinity.mode, Mode::None | Mode::SourceIp);
+    let wrong = format!("takes HTTP, and listener `{listener}` passes bytes on unread");
+    checker.require(holds, at, wrong, "set mode = \"source-ip\" or \"none\"");
+}

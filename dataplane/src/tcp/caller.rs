@@ -1,0 +1,49 @@
+use crate::{
+    pick::Claim,
+    worker::{Worker, is_sampled},
+};
+use affinity::marker::{self, Carried};
+use control::spec::Mode;
+use std::{iter, net::IpAddr};
+
+/// A client of which nothing is known but its address.
+struct Caller(IpAddr);
+
+impl Carried for Caller {
+    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+        iter::empty()
+    }
+
+    fn headers<'a>(&'a self, _name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        iter::empty()
+    }
+
+    fn path(&self) -> &[u8] {
+        b""
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn method(&self) -> &[u8] {
+        b""
+    }
+
+    fn client(&self) -> IpAddr {
+        self.0
+    }
+}
+
+/// What a client may have that comes to this listener; `None` where its pool is not there.
+pub(super) fn claim(worker: &Worker, listener: usize, address: IpAddr) -> Option<Claim> {
+    let table = worker.table.borrow();
+    let listener = &table.listeners[worker.listener_at(listener)?];
+    let pool = listener.settings.pool.as_deref().and_then(|pool| table.pool(pool))?;
+    let caller = Caller(address);
+    let random = worker.clock.random();
+    let fresh = marker::fresh_key(pool, &caller, worker.clock.unix(), random);
+    let found = marker::find(pool, &caller, worker.clock.unix(), fresh);
+    let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
+    Some(Claim::new(pool, found, fresh, sampled.then_some(address)))
+}
