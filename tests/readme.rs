@@ -11,8 +11,8 @@ use control::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits,
         Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, PoolTls, Protocol,
-        Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls, TlsSettings, TlsVersion,
-        TokenKind,
+        ProxyVersion, Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls,
+        TlsSettings, TlsVersion, TokenKind,
     },
 };
 use std::{
@@ -81,6 +81,7 @@ fn filled() -> Config {
         slow_start: Some(Span::from_secs(1)),
         upgrades: vec!["x".to_owned()],
         tls: Some(PoolTls { verify: false, ca: path_buf(), server_name: name(), chain: path_buf(), key: path_buf() }),
+        send_proxy: Some(ProxyVersion::V1),
         affinity: affinity(cookie),
         health: filled_health(),
         timeouts: Timeouts::default(),
@@ -98,6 +99,7 @@ fn filled() -> Config {
         pool: name(),
         routes: vec![Route { host: name(), path: name(), pool: "x".to_owned(), affinity: false }],
         trusted_proxies: Vec::new(),
+        proxy_protocol: vec!["10.0.0.0/8".parse().unwrap()],
         forwarding: Forwarding::default(),
         limits: ListenerLimits::default(),
         timeouts: ListenerTimeouts::default(),

@@ -41,6 +41,7 @@ counters! {
         TlsFailed "tls_failed" "TLS handshakes that failed: nothing in common, a certificate that was refused, or the client went.",
         TlsTimeouts "tls_timeouts" "TLS handshakes that did not come to their end in time.",
         TlsPlain "tls_plain" "Connections in clear text to a listener with TLS: 400.",
+        ProxyRefused "proxy_refused" "Connections of proxies without a header of the PROXY protocol that can be read in time.",
         Redirected "redirected" "Requests sent to https: 308.",
         Applied "generations_applied" "Generations of the desired state applied.",
     }

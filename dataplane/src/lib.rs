@@ -6,6 +6,7 @@ mod http;
 pub mod http1;
 mod io;
 mod pick;
+mod proxy;
 mod serve;
 mod tcp;
 mod tls;

@@ -1,12 +1,13 @@
 //! A client's connection, from its first byte on: what is spoken on it.
 
-use crate::{http, io::Stream, tcp, tls, worker::Worker};
+use crate::{http, io::Stream, proxy, tcp, tls, worker::Worker};
 use control::spec::Protocol;
 use std::{net::SocketAddr, rc::Rc};
 
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, stream: Stream, peer: SocketAddr) {
     let worker = &*worker;
+    let Some(peer) = proxy::receive(worker, listener, &stream, peer).await else { return };
     let Some(accepted) = tls::accept(worker, listener, stream).await else { return };
     match worker.protocol(listener) {
         Some(Protocol::Http) => http::serve(worker, listener, accepted, peer).await,

@@ -1,7 +1,7 @@
 use super::machine::Machine;
 use control::{
     desired::{Change, PoolState, Snapshot},
-    spec::{Check, HealthCheck, PoolTls},
+    spec::{Check, HealthCheck, PoolTls, ProxyVersion},
     status::Health,
 };
 use std::{
@@ -39,6 +39,7 @@ pub(crate) struct Probing {
     pub(crate) health: HealthCheck,
     /// Absent where they are spoken to in clear text.
     pub(crate) tls: Option<PoolTls>,
+    pub(crate) send_proxy: Option<ProxyVersion>,
 }
 
 /// Work to be done off the lock, its result brought back by the ticket.
@@ -124,7 +125,11 @@ impl Board {
 
     /// Takes a pool's settings over; where they changed, checks start anew with them.
     fn settle(&mut self, name: &str, pool: &PoolState, now: u64) {
-        let settings = Probing { health: pool.settings.health.clone(), tls: pool.settings.tls.clone() };
+        let settings = Probing {
+            health: pool.settings.health.clone(),
+            tls: pool.settings.tls.clone(),
+            send_proxy: pool.settings.send_proxy,
+        };
         let Some(members) = self.pools.get_mut(name) else {
             let members = Members { settings: Arc::new(settings), entries: HashMap::new() };
             self.pools.insert(Arc::from(name), members);

@@ -24,10 +24,13 @@ pub(super) async fn check(
     settings: &Probing,
     trusts: &Trusts,
 ) -> Result<Option<String>, Arc<str>> {
-    let Probing { health, tls } = settings;
+    let Probing { health, tls, send_proxy } = settings;
     let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
     let probe = async {
-        let stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
+        let mut stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
+        if let Some(version) = send_proxy {
+            stream.write_all(version.of_nobody()).await.map_err(|error| reason(&error))?;
+        }
         match tls {
             None => asked(stream, address, health).await,
             Some(tls) => asked(secure(stream, address, tls, trusts).await?, address, health).await,
@@ -192,7 +195,7 @@ mod tests {
         address: &str,
         settings: &HealthCheck,
     ) -> Result<Option<String>, Arc<str>> {
-        let settings = Probing { health: settings.clone(), tls: None };
+        let settings = Probing { health: settings.clone(), tls: None, send_proxy: None };
         check(target, address, &settings, &Trusts::default()).await
     }
 

@@ -14,7 +14,10 @@ use crate::state::{
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     check::{self, MAX_NAME},
-    spec::{Affinity, Backend, Balance, HealthCheck, Limits, Pool, PoolTls, Retry, Span, Timeouts, with_secrets_of},
+    spec::{
+        Affinity, Backend, Balance, HealthCheck, Limits, Pool, PoolTls, ProxyVersion, Retry, Span, Timeouts,
+        with_secrets_of,
+    },
 };
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -54,6 +57,10 @@ pub(super) struct PoolBody {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     tls: Option<PoolTls>,
+    /// In which version of the PROXY protocol backends are told whose each connection is; not at all where it is left out.
+    #[schema(nullable = false)]
+    #[serde(deserialize_with = "given")]
+    send_proxy: Option<ProxyVersion>,
     affinity: Affinity,
     health: HealthCheck,
     timeouts: Timeouts,
@@ -102,6 +109,7 @@ pub(super) async fn put(
         slow_start,
         upgrades,
         tls,
+        send_proxy,
         mut affinity,
         health,
         timeouts,
@@ -122,6 +130,7 @@ pub(super) async fn put(
         slow_start,
         upgrades: upgrades.unwrap_or_else(|| Pool::default().upgrades),
         tls,
+        send_proxy,
         affinity,
         health,
         timeouts,

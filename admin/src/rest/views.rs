@@ -8,7 +8,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, PoolTls, Retry, Span, Timeouts, without_secrets},
+    spec::{Affinity, Balance, HealthCheck, Limits, PoolTls, ProxyVersion, Retry, Span, Timeouts, without_secrets},
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub(crate) struct PoolView {
     upgrades: Vec<String>,
     /// How its backends are spoken to over TLS.
     tls: Option<PoolTls>,
+    /// In which version of the PROXY protocol backends are told whose each connection is.
+    send_proxy: Option<ProxyVersion>,
     /// Tunnels that are open, those to removed backends too.
     tunnels: u64,
     backends: Vec<BackendView>,
@@ -139,6 +141,7 @@ impl View {
             retry: settings.retry,
             upgrades: settings.upgrades.clone(),
             tls: settings.tls.clone(),
+            send_proxy: settings.send_proxy,
             tunnels: tunnels(&self.peers, name),
             backends: self.backends(name, pool),
         }

@@ -30,10 +30,11 @@ fn clients(checker: &mut Checker, at: &Path, settings: &TlsSettings) {
     if asks && clients.ca.as_ref().is_none_or(|ca| ca.as_os_str().is_empty()) {
         checker.wrong(at.key("ca"), "is missing", "name a PEM file with the authorities whose certificates are taken");
     }
-    let right = "set verify = \"optional\" or \"required\", or leave it out";
-    checker.require(asks || clients.ca.is_none(), at.key("ca"), "nobody is asked for a certificate", right);
+    let needed = clients.ca.is_some() || clients.subject_header.is_some();
+    let wrong = "is off, so that nobody shows a certificate";
+    let right = "set \"optional\" or \"required\", or leave out what needs one";
+    checker.require(asks || !needed, at.key("verify"), wrong, right);
     let at = at.key("subject_header");
-    checker.require(asks || clients.subject_header.is_none(), at.clone(), "nobody is asked for a certificate", right);
     if let Some(name) = &clients.subject_header {
         let right = "write a name of its own, as in \"X-Client-Subject\"";
         checker.require(

@@ -24,6 +24,9 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// Peers whose forwarding fields are believed: they tell the client's address, and their lists are appended to.
     pub trusted_proxies: Vec<Cidr>,
+    /// Peers that have to say whose their connections are, by the PROXY protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<Cidr>,
     pub forwarding: Forwarding,
     pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
@@ -43,6 +46,7 @@ impl Default for Listener {
             pool: None,
             routes: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             forwarding: Forwarding::default(),
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),

@@ -19,7 +19,9 @@ pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceI
 pub use key::Key;
 pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route};
 pub use net::Cidr;
-pub use pool::{Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, Retry, StatusRange, Timeouts};
+pub use pool::{
+    Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, ProxyVersion, Retry, StatusRange, Timeouts,
+};
 pub use session::{AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Follows, HeaderStyle};
 pub use span::Span;
 pub use tls::{Certificate, ClientCertificates, ClientVerify, PoolTls, Tls, TlsSettings, TlsVersion};

@@ -25,6 +25,9 @@ pub struct Pool {
     /// Absent where backends are spoken to in clear text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
+    /// In which version of the PROXY protocol backends are told whose each connection is; not at all unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_proxy: Option<ProxyVersion>,
     pub affinity: Affinity,
     pub health: HealthCheck,
     pub timeouts: Timeouts,
@@ -43,12 +46,33 @@ impl Default for Pool {
             slow_start: None,
             upgrades: websocket_alone(),
             tls: None,
+            send_proxy: None,
             affinity: Affinity::default(),
             health: HealthCheck::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
             backends: Vec::new(),
+        }
+    }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    V2,
+}
+
+impl ProxyVersion {
+    /// What a check says before all else: that it speaks for no client.
+    pub const fn of_nobody(self) -> &'static [u8] {
+        match self {
+            Self::V1 => b"PROXY UNKNOWN\r\n",
+            Self::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
         }
     }
 }

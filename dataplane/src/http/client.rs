@@ -20,6 +20,8 @@ pub(super) struct Client {
     /// What was read and belongs to this request or to those that follow.
     pub(super) buffer: Buffer,
     pub(super) address: IpAddr,
+    /// The same with its port.
+    pub(super) peer: SocketAddr,
     /// The address as text, for the fields that tell it.
     pub(super) address_text: String,
     /// The slot of the pool whose marker was set on this connection last.
@@ -65,6 +67,7 @@ impl Client {
             link: Link { deadline: worker.deadline(stream.handle()), stream, listener },
             buffer: worker.buffers.buffer(),
             address,
+            peer: SocketAddr::new(address, peer.port()),
             address_text: address.to_string(),
             marked: None,
             subject,

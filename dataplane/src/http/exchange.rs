@@ -258,7 +258,7 @@ async fn both(
 }
 
 fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
-    if !worker.is_draining() {
+    if !worker.is_draining() && request.claim.announced.is_none() {
         let until = worker.after(request.claim.pool.timeouts.idle);
         worker.backends.keep(slot, connection, until, request.claim.pool.limits.idle_connections);
     }

@@ -15,7 +15,7 @@ use control::{
     counters::Dataplane,
     spec::{Cidr, ListenerTimeouts, Mode},
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a listener demands, as far as it is needed while a request is read.
 #[derive(Clone, Copy)]
@@ -118,6 +118,7 @@ pub(super) fn prepare(
         unwrap: follow::carrier(pool),
         upgrade: upgrade.as_deref(),
     };
+    let whose = (SocketAddr::new(carried.client, client.peer.port()), &client.link.stream);
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
     Prepared::Request(Request {
@@ -129,7 +130,7 @@ pub(super) fn prepare(
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,
         watched: Watched::begin(worker, pool, &found, &carried),
-        claim: Claim::new(pool, found, fresh, sampled.then_some(carried.client)),
+        claim: Claim::new(pool, found, fresh, sampled.then_some(carried.client), whose),
         upgrade,
     })
 }

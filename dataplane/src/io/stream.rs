@@ -100,6 +100,32 @@ impl Stream {
         }
     }
 
+    /// What has come, and stays to be read; `None` where nothing has, and 0 at the end. Over sockets alone.
+    pub(crate) fn peek(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Self::Tcp(tcp) => tcp.receive(room, libc::MSG_PEEK),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Takes so many bytes of what [`Self::peek`] has shown, at most, and says how many.
+    pub(crate) fn pass_over(&self, count: usize) -> io::Result<usize> {
+        let mut over = [0; 256];
+        let count = count.min(over.len());
+        match self {
+            Self::Tcp(tcp) => Ok(tcp.receive(&mut over[..count], 0)?.unwrap_or(0)),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The address at which the peer has found us.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_address(),
+            Self::Tls(tls) => tls.local_address(),
+        }
+    }
+
     /// Writes the first `count` bytes of the buffer and consumes them.
     pub(crate) async fn write_front(&self, buffer: Buffer, count: usize) -> (io::Result<()>, Buffer) {
         match self {

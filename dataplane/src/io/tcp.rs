@@ -1,6 +1,5 @@
 use super::buffer::{Buffer, Front, Rest, Tail};
 use monoio::{
-    buf::IoBufMut,
     io::{AsyncReadRent, AsyncWriteRent},
     net::TcpStream,
 };
@@ -61,23 +60,27 @@ impl Tcp {
     /// Appends what has come to the buffer, of which some must be free; `None` where nothing has. `Some(0)` is the end.
     pub(crate) fn try_read(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
         buffer.make_room();
-        let mut tail = Tail(std::mem::take(buffer));
-        let (place, room) = (tail.write_ptr(), tail.bytes_total());
-        // SAFETY: `room` bytes from `place` on are the buffer's own and writable; the descriptor is open as long as `self`.
-        let count = unsafe { libc::recv(self.fd(), place.cast(), room, libc::MSG_DONTWAIT) };
-        let result = match usize::try_from(count) {
-            Ok(count) => {
-                // SAFETY: so many bytes were just written there.
-                unsafe { tail.set_init(count) };
-                Ok(Some(count))
-            }
+        let received = self.receive(buffer.free_mut(), 0)?;
+        buffer.grow(received.unwrap_or(0));
+        Ok(received)
+    }
+
+    /// `recv(2)` without waiting; `None` where nothing has come.
+    pub(super) fn receive(&self, room: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
+        let flags = flags | libc::MSG_DONTWAIT;
+        // SAFETY: the pointer and the length are of one writable slice; the descriptor is open as long as `self`.
+        let count = unsafe { libc::recv(self.fd(), room.as_mut_ptr().cast(), room.len(), flags) };
+        match usize::try_from(count) {
+            Ok(count) => Ok(Some(count)),
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 error => Err(error),
             },
-        };
-        *buffer = tail.0;
-        result
+        }
+    }
+
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        self.inner().local_addr().ok()
     }
 
     /// Writes the first `count` bytes of the buffer and consumes them.

@@ -8,7 +8,7 @@ use rustls::{
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     os::fd::RawFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -100,6 +100,10 @@ impl Tls {
             }
         }
         Ok(Self { tcp, session: RefCell::new(session), at_once: Cell::new(0), broken: Cell::new(false) })
+    }
+
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        self.tcp.local_address()
     }
 
     pub(super) fn fd(&self) -> RawFd {

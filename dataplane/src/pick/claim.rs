@@ -1,7 +1,11 @@
-use crate::worker::{Seated, Worker};
+use crate::{
+    io::Stream,
+    proxy::announce,
+    worker::{Seated, Worker},
+};
 use affinity::{choose::Pin, marker::Found, sessions::Touch, table::PoolTable};
 use control::spec::{Limits, Retry, Timeouts};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// What a request, or a connection of another protocol, is to have: a pool, and in it its session's backend.
 pub(crate) struct Claim {
@@ -13,6 +17,8 @@ pub(crate) struct Claim {
     pub(crate) fresh: u64,
     /// The client's address, where it is of the sample.
     pub(crate) sampled: Option<IpAddr>,
+    /// The header of the PROXY protocol that the backend is to be told first.
+    pub(crate) announced: Option<Vec<u8>>,
 }
 
 /// What a pool demands of an exchange, taken from the table that routed it.
@@ -47,12 +53,24 @@ impl PoolRules {
 }
 
 impl Claim {
-    pub(crate) fn new(pool: &PoolTable, found: Found, fresh: u64, sampled: Option<IpAddr>) -> Self {
+    /// `client` is whose it is, and `stream` the connection on which it came.
+    pub(crate) fn new(
+        pool: &PoolTable,
+        found: Found,
+        fresh: u64,
+        sampled: Option<IpAddr>,
+        (client, stream): (SocketAddr, &Stream),
+    ) -> Self {
         let pinned = match found.pin {
             Pin::At { backend, .. } => Some(pool.backends[usize::from(backend)].slot),
             Pin::Absent | Pin::Gone | Pin::Hashed | Pin::Unreadable | Pin::Free => None,
         };
-        Self { pool: PoolRules::of(pool), found, pinned, fresh, sampled }
+        let announced = pool.settings.send_proxy.map(|version| {
+            // Where the address at which we were found is unknown, none is told that could be taken for one.
+            let found_at = stream.local_address().unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
+            announce(version, client, found_at)
+        });
+        Self { pool: PoolRules::of(pool), found, pinned, fresh, sampled, announced }
     }
 
     /// What is known of a tunnel to this backend, whose session counts as live by `session`.

@@ -17,11 +17,18 @@ pub(crate) async fn connect(
     target: &Target,
     fresh: bool,
 ) -> Result<(Connection, bool), Failure> {
-    if !fresh && let Some(connection) = worker.backends.take(target.slot, target.address, target.is_tls) {
+    // A connection that was announced as one client's is no other's.
+    if !fresh
+        && claim.announced.is_none()
+        && let Some(connection) = worker.backends.take(target.slot, target.address, target.is_tls)
+    {
         return Ok((connection, true));
     }
     let opened = async {
         let stream = Stream::connect(target.address, claim.pool.timeouts.connect.to_std()).await.map_err(kind_of)?;
+        if let Some(header) = &claim.announced {
+            stream.write_vector(header.clone()).await.0.map_err(kind_of)?;
+        }
         match target.is_tls {
             false => Ok(stream),
             // On the heap, so that requests to other pools have no room for it.

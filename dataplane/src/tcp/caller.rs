@@ -1,10 +1,14 @@
 use crate::{
+    io::Stream,
     pick::Claim,
     worker::{Worker, is_sampled},
 };
 use affinity::marker::{self, Carried};
 use control::spec::Mode;
-use std::{iter, net::IpAddr};
+use std::{
+    iter,
+    net::{IpAddr, SocketAddr},
+};
 
 /// A client of which nothing is known but its address.
 struct Caller(IpAddr);
@@ -36,7 +40,8 @@ impl Carried for Caller {
 }
 
 /// What a client may have that comes to this listener; `None` where its pool is not there.
-pub(super) fn claim(worker: &Worker, listener: usize, address: IpAddr) -> Option<Claim> {
+pub(super) fn claim(worker: &Worker, listener: usize, stream: &Stream, peer: SocketAddr) -> Option<Claim> {
+    let address = peer.ip().to_canonical();
     let table = worker.table.borrow();
     let listener = &table.listeners[worker.listener_at(listener)?];
     let pool = listener.settings.pool.as_deref().and_then(|pool| table.pool(pool))?;
@@ -45,5 +50,5 @@ pub(super) fn claim(worker: &Worker, listener: usize, address: IpAddr) -> Option
     let fresh = marker::fresh_key(pool, &caller, worker.clock.unix(), random);
     let found = marker::find(pool, &caller, worker.clock.unix(), fresh);
     let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
-    Some(Claim::new(pool, found, fresh, sampled.then_some(address)))
+    Some(Claim::new(pool, found, fresh, sampled.then_some(address), (peer, stream)))
 }

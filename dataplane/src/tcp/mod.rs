@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: &Worker, listener: usize, stream: Stream, peer: SocketAddr) {
     worker.catch_up();
-    let Some(claim) = claim(worker, listener, peer.ip().to_canonical()) else {
+    let Some(claim) = claim(worker, listener, &stream, peer) else {
         worker.board().count(Dataplane::NoRoute);
         return;
     };
