@@ -87,6 +87,8 @@
             cargo-deny
             clippy
             curl
+            openssl
+            redis
             haproxy
             nginx
             nodejs

@@ -107,6 +107,14 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
                 }
             }
         }
+        for certificate in &settings.certificates {
+            let shown = certificate.key.display();
+            if fs::metadata(&certificate.key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
+                findings
+                    .warnings
+                    .push(format!("every user of this machine can read the key {shown}: chmod 640 {shown}"));
+            }
+        }
         for (index, certificate) in settings.certificates.iter().enumerate() {
             let at = at.key("certificate").index(index);
             for (key, file) in [("chain", &certificate.chain), ("key", &certificate.key)] {
