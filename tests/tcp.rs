@@ -330,3 +330,79 @@ fn a_pool_that_needs_requests_is_refused_behind_it() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("\r\n\r\na") && !answer.contains("Via"), "nothing is added: {answer}");
 }
+
+#[test]
+fn routes_lead_by_the_name_that_is_asked_for_in_tls() {
+    let pki = Pki::new();
+    let inner = |name: &str| {
+        let issued = pki.issue(name, &format!("DNS:{name}.test"));
+        Nginx::start_with(
+            &["x"],
+            " ssl",
+            &format!("ssl_certificate {}; ssl_certificate_key {};", issued.chain.display(), issued.key.display()),
+            name,
+        )
+    };
+    let (a, b, rest) = (inner("a"), inner("b"), inner("rest"));
+    let pools = |pools: &[(&str, &Nginx)]| {
+        let pool = |(name, nginx): &(&str, &Nginx)| {
+            let address = &nginx.backends[0].1;
+            format!("[[pool]]\nname = \"{name}\"\n{OFF}[[pool.backend]]\nname = \"x\"\naddress = \"{address}\"\n")
+        };
+        pools.iter().map(pool).collect::<String>()
+    };
+    let listener = "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\ntimeouts.head = \"1s\"\n\
+        route = [{ host = \"A.test\", pool = \"a\" }, { host = \"*.b.test\", pool = \"b\" }]\n";
+    let all = pools(&[("a", &a), ("b", &b), ("rest", &rest)]);
+    let with_rest = Setup::new(&format!("{listener}pool = \"rest\"\n{all}")).start();
+    let alone = Setup::new(&format!("{listener}{all}")).start();
+    let ask = |instance: &Instance, name: &str| {
+        let outcome = support::pki::curl(&instance.listener("web"), name, "/", &pki.ca(), &["-k"]);
+        (outcome.code, outcome.stdout)
+    };
+    for (name, home) in
+        [("a.test", "a"), ("x.b.test", "b"), ("y.x.b.test", "b"), ("b.test", "rest"), ("127.0.0.1", "rest")]
+    {
+        assert_eq!(ask(&with_rest, name), (Some(0), home.to_owned()), "{name}");
+        let expected = if home == "rest" { String::new() } else { home.to_owned() };
+        assert_eq!(ask(&alone, name).1, expected, "{name}");
+    }
+    alone.counts("no_route", 2);
+    // The certificate is the backend's own: nobody has looked inside.
+    assert_eq!(support::pki::curl(&with_rest.listener("web"), "a.test", "/", &pki.ca(), &[]).stdout, "a");
+    // Byte by byte, never, and half.
+    let mut silent = TcpStream::connect(alone.listener("web")).unwrap();
+    silent.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    silent.write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+    alone.counts("head_timeouts", 1);
+    assert_eq!(with_rest.explain(json!({ "listener": "web", "host": "q.b.test" }))["pool"], "b");
+}
+
+#[test]
+fn routes_lead_by_name_where_tls_is_taken_off_too() {
+    let pki = Pki::new();
+    let issued = pki.issue("both", "DNS:a.test,DNS:b.test");
+    let (a, b) = (naming("a"), naming("b"));
+    let pool = |name: &str, address: SocketAddr| {
+        format!("[[pool]]\nname = \"{name}\"\n{OFF}[[pool.backend]]\nname = \"x\"\naddress = \"{address}\"\n")
+    };
+    let rest = format!(
+        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\npool = \"a\"\n\
+         route = [{{ host = \"b.test\", pool = \"b\" }}]\ntls.certificate = [{}]\n{}{}",
+        issued.toml(),
+        pool("a", a.1),
+        pool("b", b.1)
+    );
+    let instance = Setup::new(&rest).start();
+    let program = "import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[2])
+tcp = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+print(context.wrap_socket(tcp, server_hostname=sys.argv[3]).recv(1).decode())
+";
+    for name in ["a", "b"] {
+        let (port, ca, asked) = (instance.port("web"), pki.ca(), format!("{name}.test"));
+        let outcome = python(program, &[&port, ca.to_str().unwrap(), &asked]);
+        assert_eq!(outcome.stdout.trim(), name, "{}", outcome.stderr);
+    }
+}

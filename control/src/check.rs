@@ -8,7 +8,7 @@ mod upgrades;
 
 use crate::{
     config::{Config, Source},
-    spec::{Backend, Check, Listener, OnOverload, Pool, Protocol, SameSite, TokenKind},
+    spec::{Backend, Check, Listener, OnOverload, Pool, SameSite, TokenKind},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -168,8 +168,7 @@ pub fn config(config: &Config) -> Vec<Problem> {
 /// That a pool finds the sessions of the clients of these listeners, which lead to it: those of plain TCP carry none but their address.
 pub fn pool_of<'l>(pool: &Pool, listeners: impl IntoIterator<Item = &'l Listener>) -> Vec<Problem> {
     let mut checker = Checker { problems: Vec::new() };
-    let mut leading = listeners.into_iter().filter(|listener| listener.pool.as_ref() == Some(&pool.name));
-    if let Some(listener) = leading.find(|listener| listener.protocol == Protocol::Tcp) {
+    if let Some(listener) = listeners.into_iter().find(|listener| tcp::passes_on(listener, pool)) {
         tcp::affinity(&mut checker, Path::default().key("affinity").key("mode"), pool, &listener.name);
     }
     checker.problems

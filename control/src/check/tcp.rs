@@ -16,7 +16,6 @@ pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) 
         Some(Tls::SelfSigned) | None => None,
     };
     for (at, holds) in [
-        (path.key("route"), listener.routes.is_empty()),
         (path.key("redirect"), listener.redirect.is_none()),
         (path.key("trusted_proxies"), listener.trusted_proxies.is_empty()),
         (path.key("forwarding"), listener.forwarding == Forwarding::default()),
@@ -35,21 +34,29 @@ pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) 
             "leave it out, or set protocol = \"http\"",
         );
     }
-    if listener.pool.is_none() && !listener.routes.is_empty() {
-        checker.wrong(path.key("pool"), "is missing", "name the pool that it leads to");
+    for (index, route) in listener.routes.iter().enumerate() {
+        let at = path.key("route").index(index);
+        let right = "name the host that clients ask for in TLS (SNI)";
+        checker.require(route.host.is_some(), at.key("host"), "is missing", right);
+        let wrong = "is of no use where bytes are passed on unread";
+        checker.require(route.path.is_none(), at.key("path"), wrong, "leave it out");
     }
 }
 
 /// That the pools of these listeners find sessions without a request.
 pub(super) fn pools(checker: &mut Checker, config: &Config) {
     for (index, pool) in config.pools.iter().enumerate() {
-        let leads = |listener: &&Listener| listener.pool.as_ref() == Some(&pool.name);
-        let listener = config.listeners.iter().filter(leads).find(|listener| listener.protocol == Protocol::Tcp);
-        if let Some(listener) = listener {
+        if let Some(listener) = config.listeners.iter().find(|listener| passes_on(listener, pool)) {
             let at = Path::default().key("pool").index(index).key("affinity").key("mode");
             affinity(checker, at, pool, &listener.name);
         }
     }
+}
+
+/// Whether the listener passes bytes on unread to the pool.
+pub(super) fn passes_on(listener: &Listener, pool: &Pool) -> bool {
+    let mut pools = listener.pool.iter().chain(listener.routes.iter().map(|route| &route.pool));
+    listener.protocol == Protocol::Tcp && pools.any(|name| *name == pool.name)
 }
 
 pub(super) fn affinity(checker: &mut Checker, at: Path, pool: &Pool, listener: &str) {

@@ -68,6 +68,14 @@ impl Stream {
         matches!(self, Self::Tls(tls) if tls.is_resumed())
     }
 
+    /// The name that the client has asked for in its handshake.
+    pub(crate) fn server_name(&self) -> Option<Box<str>> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(tls) => tls.server_name(),
+        }
+    }
+
     /// The certificate that the peer has shown, in DER.
     pub(crate) fn peer_certificate(&self) -> Option<Vec<u8>> {
         match self {

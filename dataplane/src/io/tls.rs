@@ -194,6 +194,14 @@ impl Tls {
         self.session.borrow().connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The name that the client has asked for (RFC 6066 section 3).
+    pub(super) fn server_name(&self) -> Option<Box<str>> {
+        match &self.session.borrow().connection {
+            Connection::Server(connection) => connection.server_name().map(Into::into),
+            Connection::Client(_) => None,
+        }
+    }
+
     /// The certificate that the peer has shown, in DER.
     pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
         let session = self.session.borrow();

@@ -3,7 +3,7 @@ use crate::{
     pick::Claim,
     worker::{Worker, is_sampled},
 };
-use affinity::marker::{self, Carried};
+use affinity::marker::{self, Carried, Found};
 use control::spec::Mode;
 use std::{
     iter,
@@ -39,16 +39,25 @@ impl Carried for Caller {
     }
 }
 
-/// What a client may have that comes to this listener; `None` where its pool is not there.
-pub(super) fn claim(worker: &Worker, listener: usize, stream: &Stream, peer: SocketAddr) -> Option<Claim> {
+/// What a client may have that comes to this listener and asks for this name; `None` where there is no pool for it.
+pub(super) fn claim(
+    worker: &Worker,
+    listener: usize,
+    name: Option<&str>,
+    (peer, stream): (SocketAddr, &Stream),
+) -> Option<Claim> {
     let address = peer.ip().to_canonical();
     let table = worker.table.borrow();
     let listener = &table.listeners[worker.listener_at(listener)?];
-    let pool = listener.settings.pool.as_deref().and_then(|pool| table.pool(pool))?;
+    let lead = listener.router.find(name.unwrap_or_default().as_bytes(), b"/")?;
+    let pool = table.pools.get(lead.pool as usize)?;
     let caller = Caller(address);
     let random = worker.clock.random();
     let fresh = marker::fresh_key(pool, &caller, worker.clock.unix(), random);
-    let found = marker::find(pool, &caller, worker.clock.unix(), fresh);
+    let found = match lead.affinity {
+        true => marker::find(pool, &caller, worker.clock.unix(), fresh),
+        false => Found::free(fresh),
+    };
     let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
     Some(Claim::new(pool, found, fresh, sampled.then_some(address), (peer, stream)))
 }

@@ -2,33 +2,44 @@
 //! affinity, by the client's address; limits, queues, drains, counts.
 
 mod caller;
+mod hello;
 
 use crate::{
     io::{Buffer, Stream},
     pick::{Claim, Line, Repeat, Target, Unchosen, UnderWay, Waited, connect, count_sent, may_retry, note},
     tunnel::{Side, Tunnel},
-    worker::{Connection, Deadline, RETRY_BURST, Room, Worker},
+    worker::{Connection, Deadline, Ends, RETRY_BURST, Room, Worker},
 };
 use caller::claim;
 use control::counters::{Dataplane, PoolCount};
+use hello::Hello;
 use std::net::SocketAddr;
 
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: &Worker, listener: usize, stream: Stream, peer: SocketAddr) {
-    worker.catch_up();
-    let Some(claim) = claim(worker, listener, &stream, peer) else {
-        worker.board().count(Dataplane::NoRoute);
+    let mut client = Client { deadline: worker.deadline(stream.handle()), stream, read: Buffer::default() };
+    let Ok(name) = client.name(worker, listener).await else {
+        worker.buffers.give_back(client.read);
         return;
     };
-    let client = Client { deadline: worker.deadline(stream.handle()), stream };
+    worker.catch_up();
+    let Some(claim) = claim(worker, listener, name.as_deref(), (peer, &client.stream)) else {
+        worker.board().count(Dataplane::NoRoute);
+        client.stream.reset_on_close();
+        worker.buffers.give_back(client.read);
+        return;
+    };
     let slot = claim.pool.slot;
     worker.board().count_pool(slot, PoolCount::Requests);
     let saved = claim.pool.retry.budget;
     worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
     match reach(worker, &client, &claim).await {
-        Some(reached) => reached.move_bytes(worker, &client, &claim).await,
-        // So that it is no end in order, which some protocols take for an answer.
-        None => client.stream.reset_on_close(),
+        Some(reached) => reached.move_bytes(worker, client, &claim).await,
+        None => {
+            // So that it is no end in order, which some protocols take for an answer.
+            client.stream.reset_on_close();
+            worker.buffers.give_back(client.read);
+        }
     }
 }
 
@@ -36,6 +47,56 @@ struct Client {
     /// Goes before the stream that it knows.
     deadline: Deadline,
     stream: Stream,
+    /// What it has sent so far, which the backend is sent first.
+    read: Buffer,
+}
+
+/// Nothing is known of the client in time, or it has gone.
+struct Unknown;
+
+impl Client {
+    /// The name that it asks for, where its listener has routes by names. Where TLS is not taken off here, its hello is read
+    /// and kept for the backend.
+    async fn name(&mut self, worker: &Worker, listener: usize) -> Result<Option<Box<str>>, Unknown> {
+        let timeout = {
+            let table = worker.table.borrow();
+            let settings = &table.listeners[worker.listener_at(listener).ok_or(Unknown)?].settings;
+            if settings.routes.is_empty() {
+                return Ok(None);
+            }
+            settings.timeouts.head
+        };
+        if self.stream.is_tls() {
+            return Ok(self.stream.server_name());
+        }
+        self.deadline.set(worker.after(timeout), Ends::Both);
+        // On the heap, so that connections whose hello nobody reads have no room for it.
+        let name = Box::pin(self.hello(worker)).await;
+        self.deadline.clear();
+        name
+    }
+
+    async fn hello(&mut self, worker: &Worker) -> Result<Option<Box<str>>, Unknown> {
+        let mut reader = hello::Reader::default();
+        self.read = worker.buffers.buffer();
+        loop {
+            let (result, read) = self.stream.read(std::mem::take(&mut self.read)).await;
+            self.read = read;
+            if !result.is_ok_and(|count| count > 0) {
+                let timed_out = self.deadline.has_passed();
+                let count = if timed_out { Dataplane::HeadTimeouts } else { Dataplane::ClientAborts };
+                worker.board().count(count);
+                return Err(Unknown);
+            }
+            match reader.read(self.read.bytes()) {
+                Hello::Name(name) => return Ok(Some(name)),
+                Hello::Nameless => return Ok(None),
+                // None that is made in earnest is as long as a buffer.
+                Hello::Partial if self.read.is_full() => return Ok(None),
+                Hello::Partial => {}
+            }
+        }
+    }
 }
 
 /// A backend that takes the connection.
@@ -84,7 +145,7 @@ async fn reach<'a>(worker: &'a Worker, client: &Client, claim: &Claim) -> Option
 }
 
 impl Reached<'_> {
-    async fn move_bytes(mut self, worker: &Worker, client: &Client, claim: &Claim) {
+    async fn move_bytes(mut self, worker: &Worker, client: Client, claim: &Claim) {
         self.under_way.takes_no_time();
         // It ends as a tunnel does.
         self.backend.deadline.leads_nowhere();
@@ -98,6 +159,6 @@ impl Reached<'_> {
             is_websocket: false,
         };
         // On the heap, so that those who wait for a backend have no room for it.
-        Box::pin(tunnel.run(seated, Buffer::default(), Buffer::default())).await;
+        Box::pin(tunnel.run(seated, client.read, Buffer::default())).await;
     }
 }
