@@ -26,7 +26,7 @@ pub(crate) fn admin(arguments: &cli::Role) -> Result<(), Failure> {
     let sockets = sockets::acquire(&config, Wanted::Admin)?;
     let file = arguments.file.config.clone();
     let load = move || {
-        let loaded = config::load(&file, Purpose::Serve).map_err(config::Refused::into_problems)?;
+        let loaded = config::load(&file, Purpose::Reload).map_err(config::Refused::into_problems)?;
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(loaded.config)
     };

@@ -272,6 +272,32 @@ print(tls.recv(4096).split(b'\\r\\n')[0].decode(), flush=True)
 }
 
 #[test]
+fn a_reload_that_names_what_can_not_be_loaded_changes_nothing() {
+    let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
+    let (shop, next) = (pki.issue("shop", "DNS:shop.test"), pki.issue("next", "DNS:shop.test,DNS:next.test"));
+    let instance = setup("", &[&shop], "", nginx.backends.clone()).start();
+    let file = instance.folder.path("steadfast.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let reload = |chain: &Path, key: &Path| {
+        let text = text.replace(shop.chain.to_str().unwrap(), chain.to_str().unwrap());
+        fs::write(&file, text.replace(shop.key.to_str().unwrap(), key.to_str().unwrap())).unwrap();
+        instance.api("POST", "/v1/reload", None)
+    };
+    let (status, answer) = reload(&shop.chain, Path::new("/nowhere/key"));
+    assert_eq!(
+        (status, &answer["errors"][0]["pointer"]),
+        (422, &"/listener/0/tls/certificate/0/key".into()),
+        "{answer}"
+    );
+    let (status, _) = reload(&shop.chain, &next.key);
+    assert_eq!(status, 422, "they are no pair");
+    assert_eq!(shown(&instance, &pki.ca(), "shop.test", ""), "shop.test TLSv1.3 http/1.1");
+    let (status, answer) = reload(&next.chain, &next.key);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(shown(&instance, &pki.ca(), "shop.test", ""), "shop.test,next.test TLSv1.3 http/1.1");
+}
+
+#[test]
 fn a_data_plane_that_starts_without_certificates_serves_once_they_are_there() {
     let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
     let (shop, kept) = (pki.issue("shop", "DNS:shop.test"), pki.issue("kept", "DNS:shop.test"));

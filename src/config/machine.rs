@@ -70,7 +70,7 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
             findings.wrong(at, format!("`{}` is empty", file.display()), "write a long random token into it");
         }
     }
-    if purpose == Purpose::Run {
+    if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
     }
     secret(&mut findings, &global.key("keys_file"), &config.global.keys_path(), runs_as.as_ref(), false);
@@ -134,7 +134,7 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
 
 /// Whom the children will run as, where that is not who this process is.
 fn user(findings: &mut Findings, config: &Config, purpose: Purpose) -> Option<Account> {
-    if purpose == Purpose::Serve {
+    if matches!(purpose, Purpose::Serve | Purpose::Reload) {
         return None;
     }
     let (path, is_root) = (Path::default().key("global").key("user"), geteuid().is_root());

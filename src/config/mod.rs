@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Run,
     /// To be the data plane or the admin process, as the user that this process is.
     Serve,
+    /// To change what is served, as the admin process: all that it needs has to be there, while one that starts makes do.
+    Reload,
 }
 
 /// One mistake with the line that it is on, counted from 1; none where it concerns what the file does not mention.
