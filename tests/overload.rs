@@ -215,10 +215,10 @@ fn a_client_that_leaves_its_place_holds_nobody_up() {
     assert_eq!(backend.seen(), ["/hold", "/"]);
 }
 
-/// A session that is pinned to `a`.
-fn pinned_to_a(instance: &Instance) -> String {
+/// A session that is pinned to `a`, and has given its room there back for what comes next on this connection.
+fn pinned_to_a(client: &mut Connection) -> String {
     eventually("a session begins at a", || {
-        let response = get(&instance.listener("web"), "/", &[]);
+        let response = client.request("GET", "/", &[], b"");
         response.cookie("lb-affinity").filter(|_| response.text() == "a")
     })
 }
@@ -229,9 +229,9 @@ fn a_session_whose_backend_is_full_does_as_on_overload_says() {
         let (a, b) = (Holding::start("a"), Holding::start("b"));
         let pool = format!("affinity.on_overload = \"{on_overload}\"\nlimits = {{ requests = 1 }}");
         let instance = before(&pool, &[("a", &a), ("b", &b)]);
-        let cookie = pinned_to_a(&instance);
         // On one connection, for another one may be served before the backend's room is given back.
         let mut client = Connection::open(&instance.listener("web"));
+        let cookie = pinned_to_a(&mut client);
         let pin = cookie.clone();
         let both = std::thread::spawn(move || {
             ["/hold", "/"].map(|path| client.request("GET", path, &[("Cookie", &pin)], b"").text())
@@ -254,7 +254,7 @@ fn what_waits_for_a_backend_that_goes_finds_another() {
     let (a, b) = (Holding::start("a"), Holding::start("b"));
     let pool = "affinity.on_overload = \"queue\"\nlimits = { requests = 1, queue_timeout = \"1m\" }";
     let instance = before(pool, &[("a", &a), ("b", &b)]);
-    let cookie = pinned_to_a(&instance);
+    let cookie = pinned_to_a(&mut Connection::open(&instance.listener("web")));
     let first = ask(&instance, "/hold", Some(&cookie));
     a.has(1);
     let second = ask(&instance, "/", Some(&cookie));
@@ -272,7 +272,7 @@ fn a_load_bound_sends_overflow_to_the_next_and_refuses_nobody() {
     let (a, b) = (Holding::start("a"), Holding::start("b"));
     let pool = "load_bound = 1.25\naffinity.on_overload = \"spill\"";
     let instance = before(pool, &[("a", &a), ("b", &b)]);
-    let cookie = pinned_to_a(&instance);
+    let cookie = pinned_to_a(&mut Connection::open(&instance.listener("web")));
     // Of n requests and one more, 1.25 × (n + 1) / 2 rounded up may be at one backend: 1, 2, 2, 3, 4, …
     let mut asked = Vec::new();
     for number in 0..8 {

@@ -169,6 +169,68 @@ fn bodies_go_up_and_down_unchanged() {
     }
 }
 
+#[test]
+fn a_staple_is_shown_to_who_asks_for_it() {
+    let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
+    let shop = pki.issue("shop", "DNS:shop.test");
+    let staple = pki.ocsp(&shop);
+    let rest = format!(
+        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\n\
+         tls.certificate = [{{ chain = {:?}, key = {:?}, ocsp = {staple:?} }}]\n\
+         [[pool]]\nname = \"shop\"\n[[pool.backend]]\nname = \"a\"\naddress = \"{}\"\n",
+        shop.chain, shop.key, nginx.backends[0].1
+    );
+    let instance = Setup::new(&rest).start();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &instance.listener("web"), "-status", version]);
+        command.stdin(std::process::Stdio::null());
+        let outcome = Outcome::of(command);
+        assert!(outcome.stdout.contains("OCSP Response Status: successful"), "{version}: {}", outcome.stdout);
+    }
+}
+
+#[test]
+fn records_are_small_at_first_and_large_where_there_is_much() {
+    let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
+    nginx.file("big", &[b'x'; 1 << 20]);
+    let shop = pki.issue("shop", "DNS:shop.test");
+    let instance = setup("", &[&shop], "", nginx.backends.clone()).start();
+    let program = "import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[2])
+tcp = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(came, goes, server_hostname='shop.test')
+raw = b''
+def take():
+    global raw
+    tcp.sendall(goes.read())
+    piece = tcp.recv(65536)
+    assert piece
+    came.write(piece)
+    return piece
+while True:
+    try:
+        tls.do_handshake()
+        break
+    except ssl.SSLWantReadError:
+        take()
+tls.write(b'GET /files/big HTTP/1.1\\r\\nHost: shop.test\\r\\n\\r\\n')
+while len(raw) < 1 << 20:
+    raw += take()
+sizes = []
+while len(raw) >= 5:
+    size = int.from_bytes(raw[3:5], 'big')
+    sizes.append(size)
+    raw = raw[5 + size:]
+# Tickets come first, and are small as well.
+assert all(size <= 1440 for size in sizes[:9]), sizes[:20]
+assert sum(size > 16000 for size in sizes) > 50, sizes
+";
+    let outcome = python(program, &[&instance.port("web"), pki.ca().to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+}
+
 /// Reads a connection to its end, and says how it ended.
 const TO_THE_END: &str = "import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[2])

@@ -77,6 +77,20 @@ impl Pki {
         Issued { chain: chain.into(), key: key.into() }
     }
 
+    /// An OCSP response of the authority for a certificate that it has issued, in DER.
+    #[track_caller]
+    pub fn ocsp(&self, issued: &Issued) -> PathBuf {
+        let (ca, key) = (self.file("ca.pem"), self.file("ca.key"));
+        let [index, asked, answer] = ["index", "asked.der", "answer.der"].map(|name| self.file(name));
+        fs::write(&index, "").unwrap();
+        self.openssl(&[&["ocsp", "-issuer", &ca, "-cert", issued.chain.to_str().unwrap(), "-reqout", &asked]]);
+        self.openssl(&[
+            &["ocsp", "-index", &index, "-CA", &ca, "-rsigner", &ca, "-rkey", &key],
+            &["-reqin", &asked, "-respout", &answer, "-ndays", "1"],
+        ]);
+        answer.into()
+    }
+
     fn file(&self, name: &str) -> String {
         self.folder.path(name).to_str().unwrap().to_owned()
     }
