@@ -170,6 +170,27 @@ fn bodies_go_up_and_down_unchanged() {
 }
 
 #[test]
+fn the_server_has_the_say_which_cipher_is_used() {
+    let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
+    let instance = setup("", &[&pki.issue("shop", "DNS:shop.test")], "", nginx.backends.clone()).start();
+    for (option, weak_first, used) in [
+        ("-ciphersuites", "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384", "TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384"),
+        (
+            "-cipher",
+            "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384",
+            "TLSv1.2, Cipher is ECDHE-ECDSA-AES256-GCM-SHA384",
+        ),
+    ] {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &instance.listener("web"), option, weak_first]);
+        command.arg(if option == "-cipher" { "-tls1_2" } else { "-tls1_3" });
+        command.stdin(std::process::Stdio::null());
+        let outcome = Outcome::of(command);
+        assert!(outcome.stdout.contains(used), "{used}: {}", outcome.stdout);
+    }
+}
+
+#[test]
 fn a_staple_is_shown_to_who_asks_for_it() {
     let (nginx, pki) = (Nginx::start(&["a"]), Pki::new());
     let shop = pki.issue("shop", "DNS:shop.test");

@@ -48,6 +48,8 @@ pub fn offer(
     // Sessions are resumed by tickets alone: a table of them would be shared between workers and lost with the process.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
+    // All that are offered are good; scanners want it said which is the best.
+    config.ignore_client_order = true;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }
