@@ -48,7 +48,8 @@ fn clients(checker: &mut Checker, at: &Path, settings: &TlsSettings) {
 
 /// Fields that frame a message or that we write ourselves.
 fn is_taken(name: &str) -> bool {
-    const TAKEN: [&str; 14] = [
+    const TAKEN: [&str; 17] = [
+        "cache-control",
         "connection",
         "content-length",
         "cookie",
@@ -56,12 +57,14 @@ fn is_taken(name: &str) -> bool {
         "forwarded",
         "host",
         "keep-alive",
+        "set-cookie",
         "te",
         "trailer",
         "transfer-encoding",
         "upgrade",
         "via",
         "x-forwarded-for",
+        "x-forwarded-host",
         "x-forwarded-proto",
     ];
     TAKEN.iter().any(|taken| name.eq_ignore_ascii_case(taken))

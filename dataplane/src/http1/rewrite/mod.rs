@@ -72,8 +72,9 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
     for field in head.fields.iter() {
         let carrier = to.unwrap.filter(|carrier| carrier.is_request_field(&field));
         match field.name {
+            // Whatever the field is called otherwise.
+            _ if to.subject.is_some_and(|subject| subject.is_claimed_by(field.label)) => {}
             Name::Other if head.nominates && hop::nominated(&head.fields, field.label) => {}
-            Name::Other if to.subject.is_some_and(|subject| subject.is_claimed_by(field.label)) => {}
             Name::Other | Name::Cookie if let Some(carrier) = carrier => lines.write(&field, |value, out| {
                 carrier.unwrap(value, out);
                 true

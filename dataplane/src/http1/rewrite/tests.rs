@@ -380,3 +380,16 @@ fn a_101_says_what_is_spoken_from_here_on_and_carries_the_marker() {
         Upgrade: WebSocket\r\nSet-Cookie: lb=x\r\nCache-Control: private\r\n\r\n";
     assert_eq!(head, expected);
 }
+
+#[test]
+fn nobody_but_us_says_whom_a_certificate_names() {
+    let claimed =
+        b"GET / HTTP/1.1\r\nHost: a\r\nx-client-subject: root\r\nX_Client_Subject: root\r\nX-Forwarded-Host: b\r\n\r\n";
+    let with =
+        |header, name| sent(claimed, &ToBackend { subject: Some(Subject { header, name }), ..to_backend(&SILENT) });
+    let shown = with("X-Client-Subject", Some("CN=alice"));
+    assert!(shown.contains("\r\nX-Client-Subject: CN=alice\r\n") && !shown.contains("root"), "{shown}");
+    assert!(!with("X-Client-Subject", None).to_ascii_lowercase().contains("subject"));
+    // A field that is otherwise passed on is ours all the same.
+    assert!(!with("X-Forwarded-Host", None).contains("X-Forwarded-Host"));
+}
