@@ -59,15 +59,19 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn has_expired(&self, now: u64) -> bool {
-        self.not_after <= now
+    /// Why no client takes it at this time, in Unix seconds.
+    pub fn untimely(&self, now: u64) -> Option<&'static str> {
+        if self.not_after <= now {
+            return Some("has expired");
+        }
+        (self.not_before > now).then_some("is not valid yet")
     }
 }
 
 /// Reads all the files of a listener's `[listener.tls]`, of which `at` is the place in the configuration.
 ///
 /// # Errors
-/// Everything that is wrong with them. A certificate that has expired is not: see [`Facts::has_expired`].
+/// Everything that is wrong with them. That a certificate has expired is not: see [`Facts::untimely`].
 pub fn load(settings: &TlsSettings, at: &Path) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let (mut certificates, mut facts) = (Vec::new(), Vec::new());
@@ -242,4 +246,23 @@ pub fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject().to_string();
     Some(subject.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_good_from_its_first_second_to_its_last() {
+        let facts = Facts { names: Vec::new(), not_before: 100, not_after: 200 };
+        let found: Vec<_> = [99, 100, 199, 200].into_iter().map(|now| facts.untimely(now)).collect();
+        assert_eq!(found, [Some("is not valid yet"), None, None, Some("has expired")]);
+    }
+
+    #[test]
+    fn addresses_of_both_families_and_no_others() {
+        assert_eq!(address(&[127, 0, 0, 1]).as_deref(), Some("127.0.0.1"));
+        assert_eq!(address(&[0; 16]).as_deref(), Some("::"));
+        assert_eq!(address(&[1, 2, 3]), None);
+    }
 }

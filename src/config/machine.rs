@@ -5,7 +5,7 @@ use crate::user::Account;
 use control::{
     Path, Problem,
     config::{Config, Global},
-    spec::Tls,
+    spec::{Certificate, Tls},
 };
 use rustix::{
     fs::{Access, access},
@@ -98,36 +98,32 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
             Err(problems) => findings.problems.extend(problems),
             Ok(loaded) => {
                 for (certificate, facts) in settings.certificates.iter().zip(&loaded.facts) {
-                    if facts.has_expired(now) {
+                    if let Some(why) = facts.untimely(now) {
                         let shown = certificate.chain.display();
-                        findings
-                            .warnings
-                            .push(format!("the certificate in {shown} has expired; clients will refuse it"));
+                        findings.warnings.push(format!("the certificate in {shown} {why}; clients will refuse it"));
                     }
                 }
             }
         }
-        for certificate in &settings.certificates {
-            let shown = certificate.key.display();
-            if fs::metadata(&certificate.key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-                findings
-                    .warnings
-                    .push(format!("every user of this machine can read the key {shown}: chmod 640 {shown}"));
-            }
-        }
         for (index, certificate) in settings.certificates.iter().enumerate() {
-            let at = at.key("certificate").index(index);
-            for (key, file) in [("chain", &certificate.chain), ("key", &certificate.key)] {
-                if let (Some(account), Ok(metadata)) = (reader, fs::metadata(file))
-                    && !may_read(account, &metadata)
-                {
-                    let shown = file.display();
-                    let wrong =
-                        format!("`{shown}` can't be read by user `{}`, whom the data plane runs as", account.name);
-                    let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
-                    findings.wrong(at.key(key), wrong, right);
-                }
-            }
+            readers(findings, &at.key("certificate").index(index), certificate, reader);
+        }
+    }
+}
+
+/// That those can read a certificate's files who have to, and nobody else its key.
+fn readers(findings: &mut Findings, at: &Path, certificate: &Certificate, reader: Option<&Account>) {
+    for (key, file) in [("chain", &certificate.chain), ("key", &certificate.key)] {
+        let Ok(metadata) = fs::metadata(file) else { continue };
+        let shown = file.display();
+        if let Some(account) = reader.filter(|account| !may_read(account, &metadata)) {
+            let wrong = format!("`{shown}` can't be read by user `{}`, whom the data plane runs as", account.name);
+            let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
+            findings.wrong(at.key(key), wrong, right);
+        }
+        if key == "key" && metadata.mode() & 0o007 != 0 {
+            let warning = format!("every user of this machine can read the key {shown}: chmod 640 {shown}");
+            findings.warnings.push(warning);
         }
     }
 }

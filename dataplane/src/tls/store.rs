@@ -111,9 +111,12 @@ impl Offered {
                 Tls::SelfSigned => self_signed()?,
                 Tls::With(_) => load(&settings, &Path::default()).map_err(|problems| words(&problems))?,
             };
-            let expired = |facts: &[Facts]| facts.iter().filter(|facts| facts.has_expired(now)).count();
-            if before.is_some_and(|(_, before)| expired(&loaded.facts) > expired(before)) {
-                return Err("a certificate has expired that was not there before".to_owned());
+            let untimely = |facts: &[Facts]| facts.iter().filter_map(|facts| facts.untimely(now)).collect::<Vec<_>>();
+            let found = untimely(&loaded.facts);
+            if let (Some(why), Some((_, before))) = (found.last(), before)
+                && found.len() > untimely(before).len()
+            {
+                return Err(format!("a certificate {why} that was not there before"));
             }
             let seals = Tickets::seals(tickets, &settings.clients, loaded.authorities_pem())?;
             Ok((offer(&settings, &loaded, seals, PROTOCOLS)?, loaded.facts))
