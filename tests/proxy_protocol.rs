@@ -4,15 +4,18 @@
 
 mod support;
 
-use socket2::{Domain, Socket, Type};
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     process::Command,
 };
 use support::{
-    Folder, Instance, Outcome, Recorder, Running, Scripted, Setup, backend::read_head, eventually, http::get,
-    peers::Nginx, pki::Pki,
+    Folder, Instance, Outcome, Recorder, Running, Scripted, Setup,
+    backend::read_head,
+    eventually,
+    http::{connect_from, get},
+    peers::Nginx,
+    pki::Pki,
 };
 
 const OFF: &str = "[pool.health]\ncheck = \"off\"\n";
@@ -25,23 +28,13 @@ fn setup<A: std::fmt::Display>(
     pool: &str,
     backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
 ) -> Setup {
-    let mut rest = format!(
-        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\ntimeouts.head = \"1s\"\n{listener}\n\
-         [[pool]]\nname = \"shop\"\n{pool}\n"
-    );
-    for (name, address) in backends {
-        rest += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-    }
-    Setup::new(&rest)
+    Setup::listening(&format!("timeouts.head = \"1s\"\n{listener}"), pool, backends)
 }
 
 const FROM_HERE: &str = "proxy_protocol = [\"127.0.0.0/8\"]";
 
 fn connect(instance: &Instance) -> TcpStream {
-    let stream = TcpStream::connect(instance.listener("web")).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    connect_from([127, 0, 0, 1], &instance.listener("web"))
 }
 
 #[test]
@@ -124,11 +117,7 @@ fn haproxy_in_front_says_it_and_its_checks_pass() {
         serves.then_some((address, process))
     });
     // From an address that is not HAProxy's own.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 9, 9), 0)).into()).unwrap();
-    socket.connect(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut stream = connect_from([127, 0, 9, 9], &address);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert!(read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200 "));
     assert!(recorder.take().contains("\r\nX-Forwarded-For: 127.0.9.9\r\n"));
@@ -140,12 +129,7 @@ fn haproxy_in_front_says_it_and_its_checks_pass() {
 
 /// What nginx is told, by a client from this address with these bytes in front of its request.
 fn told(instance: &Instance, source: [u8; 4], front: &[u8]) -> String {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::from(source), 0)).into()).unwrap();
-    let address: SocketAddr = instance.listener("web").parse().unwrap();
-    socket.connect(&address.into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut stream = connect_from(source, &instance.listener("web"));
     let own = stream.local_addr().unwrap().port().to_string();
     stream.write_all(&[front, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"].concat()).unwrap();
     let mut answer = String::new();

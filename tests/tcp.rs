@@ -6,15 +6,15 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::Command,
     time::Duration,
 };
 use support::{
     Folder, Instance, Outcome, Running, Scripted, Setup, eventually,
+    http::connect_from,
     peers::{Nginx, python},
     pki::Pki,
 };
@@ -28,14 +28,7 @@ fn setup<A: std::fmt::Display>(
     pool: &str,
     backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
 ) -> Setup {
-    let mut rest = format!(
-        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\nprotocol = \"tcp\"\npool = \"shop\"\n{listener}\n\
-         [[pool]]\nname = \"shop\"\n{pool}\n"
-    );
-    for (name, address) in backends {
-        rest += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-    }
-    Setup::new(&rest)
+    Setup::listening(&format!("protocol = \"tcp\"\n{listener}"), pool, backends)
 }
 
 /// Says its name, and then what comes back to it.
@@ -55,12 +48,7 @@ fn naming(name: &'static str) -> (&'static str, SocketAddr) {
 
 /// A connection from an address of its own, which the backend has given its name.
 fn from(source: [u8; 4], instance: &Instance) -> (String, TcpStream) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::from(source), 0)).into()).unwrap();
-    let address: SocketAddr = instance.listener("web").parse().unwrap();
-    socket.connect(&address.into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut stream = connect_from(source, &instance.listener("web"));
     let mut name = [0];
     let name = match stream.read(&mut name) {
         Ok(1) => String::from_utf8_lossy(&name).into_owned(),

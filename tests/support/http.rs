@@ -1,11 +1,24 @@
 //! A small HTTP/1.1 client that shows what was really sent: one connection, one response after the other.
 
 use super::PATIENCE;
+use socket2::{Domain, Socket, Type};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
 };
+
+/// A plain connection from an address of this machine's loopback network.
+#[track_caller]
+pub fn connect_from(source: [u8; 4], address: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
 
 trait Stream: Read + Write + std::fmt::Debug + Send {}
 impl<S: Read + Write + std::fmt::Debug + Send> Stream for S {}

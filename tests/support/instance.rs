@@ -33,8 +33,19 @@ impl Setup {
         pool: &str,
         backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
     ) -> Self {
-        let mut rest = "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\n".to_owned();
-        rest += &format!("[[pool]]\nname = \"shop\"\n{pool}\n");
+        Self::listening("", pool, backends)
+    }
+
+    /// The same, with `listener` for what else belongs below `[[listener]]`.
+    pub fn listening<A: std::fmt::Display>(
+        listener: &str,
+        pool: &str,
+        backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
+    ) -> Self {
+        let mut rest = format!(
+            "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\n{listener}\n\
+             [[pool]]\nname = \"shop\"\n{pool}\n"
+        );
         for (name, address) in backends {
             rest += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
         }

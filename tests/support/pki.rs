@@ -122,13 +122,9 @@ pub fn setup<A: std::fmt::Display>(
     backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
 ) -> Setup {
     let certificates: Vec<_> = certificates.iter().map(|each| each.toml()).collect();
-    let mut rest = format!(
-        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\npool = \"shop\"\ntimeouts = {{ head = \"1s\", idle = \"1s\" }}\n\
-         [listener.tls]\ncertificate = [{}]\n{tls}\n[[pool]]\nname = \"shop\"\n{pool}\n",
+    let listener = format!(
+        "timeouts = {{ head = \"1s\", idle = \"1s\" }}\n[listener.tls]\ncertificate = [{}]\n{tls}",
         certificates.join(", ")
     );
-    for (name, address) in backends {
-        rest += &format!("[[pool.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-    }
-    Setup::new(&rest)
+    Setup::listening(&listener, pool, backends)
 }

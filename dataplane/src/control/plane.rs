@@ -145,7 +145,7 @@ impl Plane {
     pub(super) fn publish(&mut self) -> Result<(), String> {
         // Before the table that knows the listener: nobody is served in clear text who should not be.
         let news = self.tls.follow(&self.snapshot.desired, u64::from(unix_seconds()));
-        self.offer(news);
+        self.hand_out(news);
         let (mut first, mut ended): (Option<Table>, _) = (None, AHashSet::new());
         for index in 0..self.workers.len() {
             let before = self.workers[index].table.as_ref();
@@ -182,10 +182,10 @@ impl Plane {
     /// Follows the files of certificates.
     pub(super) fn look_at_certificates(&mut self) {
         let news = self.tls.look(u64::from(unix_seconds()));
-        self.offer(news);
+        self.hand_out(news);
     }
 
-    fn offer(&self, news: Vec<News>) {
+    fn hand_out(&self, news: Vec<News>) {
         for each in news {
             for seat in &self.workers {
                 seat.mailbox.send(Command::Tls(each.clone()));

@@ -12,15 +12,14 @@ use control::{
     counters::Dataplane,
     spec::{Listener, Span},
 };
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// A client's connection with what was read from it.
 pub(super) struct Client {
     pub(super) link: Link,
     /// What was read and belongs to this request or to those that follow.
     pub(super) buffer: Buffer,
-    pub(super) address: IpAddr,
-    /// The same with its port.
+    /// Where it comes from, of the family that it has on its own network.
     pub(super) peer: SocketAddr,
     /// The address as text, for the fields that tell it.
     pub(super) address_text: String,
@@ -66,7 +65,6 @@ impl Client {
         Self {
             link: Link { deadline: worker.deadline(stream.handle()), stream, listener },
             buffer: worker.buffers.buffer(),
-            address,
             peer: SocketAddr::new(address, peer.port()),
             address_text: address.to_string(),
             marked: None,
@@ -133,7 +131,7 @@ impl Client {
             Ok(Parse::Complete { head, len }) => (prepare(worker, self, self.link.listener, rules, &head), len),
             Err(refusal) => {
                 worker.board().count(Dataplane::BadRequests);
-                tracing::debug!(client = %self.address, reason = refusal.reason(), "request refused");
+                tracing::debug!(client = %self.peer.ip(), reason = refusal.reason(), "request refused");
                 return Some(Next::Refused(closing(refusal.status())));
             }
         };
@@ -159,20 +157,10 @@ impl Client {
         self.linger(worker).await;
     }
 
-    /// Lets the client read what it was sent: to close with input unread would reset the connection and take that away
-    /// (RFC 9112 section 9.6).
-    pub(super) async fn linger(&mut self, worker: &Worker) {
-        if !self.buffer.is_held() {
-            self.buffer = worker.buffers.buffer();
-        }
+    /// Lets the client read what it was sent, before its connection is closed upon what it still sends.
+    pub(super) async fn linger(&self, worker: &Worker) {
         self.link.deadline.set(worker.after(LINGER), Ends::Both);
         self.link.stream.finish().await;
-        loop {
-            self.buffer.clear();
-            match self.link.read(&mut self.buffer).await {
-                Ok(count) if count > 0 => {}
-                Ok(_) | Err(_) => return,
-            }
-        }
+        self.link.stream.read_out(&worker.buffers).await;
     }
 }

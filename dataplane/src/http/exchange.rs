@@ -11,12 +11,13 @@ use super::{
 use crate::{
     http1::{Method, Output, Reply, Status},
     pick::{
-        Failure, Kind, Line, Repeat, Side, Target, Unchosen, UnderWay, Waited, connect, count_sent, may_retry, note,
+        Failure, Kind, Line, Repeat, Side, Target, Unchosen, UnderWay, Waited, begin, connect, count_sent, may_retry,
+        note,
     },
-    worker::{Connection, Ends, RETRY_BURST, Worker},
+    worker::{Connection, Ends, Worker},
 };
 use affinity::choose::Unserved;
-use control::counters::{BackendCount, PoolCount};
+use control::counters::BackendCount;
 use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 
 /// What the two directions of an exchange tell each other.
@@ -85,10 +86,7 @@ enum Attempt<'a> {
 
 /// Serves one request.
 pub(super) async fn run<'a>(worker: &'a Worker, client: &mut Client, mut request: Request) -> After<'a> {
-    let slot = request.claim.pool.slot;
-    worker.board().count_pool(slot, PoolCount::Requests);
-    let saved = request.claim.pool.retry.budget;
-    worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
+    begin(worker, &request.claim);
     let mut body = Body::new(request.body, Output::Chunked);
     let after = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
         Ok(()) => serve(worker, client, &mut request, &mut body).await,

@@ -92,9 +92,9 @@ pub(super) fn prepare(
         worker.board().count(Dataplane::NoRoute);
         return refuse(Status::ServiceUnavailable);
     };
-    let trusted = is_trusted(&settings.trusted_proxies, client.address);
+    let trusted = is_trusted(&settings.trusted_proxies, client.peer.ip());
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
-    let carried = carried::Head { head, client: address.unwrap_or(client.address) };
+    let carried = carried::Head { head, client: address.unwrap_or(client.peer.ip()) };
     let random = worker.clock.random();
     let fresh = marker::fresh_key(pool, &carried, worker.clock.unix(), random);
     let found = match lead.affinity {
@@ -118,7 +118,7 @@ pub(super) fn prepare(
         unwrap: follow::carrier(pool),
         upgrade: upgrade.as_deref(),
     };
-    let whose = (SocketAddr::new(carried.client, client.peer.port()), &client.link.stream);
+    let whose = (address.map_or(client.peer, |told| SocketAddr::new(told, 0)), &client.link.stream);
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
     Prepared::Request(Request {

@@ -1,8 +1,10 @@
-use super::{Buffer, Handle, Refused, handle, tcp::Tcp, tls::Tls};
+use super::{Buffer, Buffers, Handle, Refused, handle, tcp::Tcp, tls::Tls};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
+    cell::Cell,
     io,
     net::{Shutdown, SocketAddr},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -25,18 +27,24 @@ impl Stream {
         Tcp::connect(address, timeout).await.map(Self::Tcp)
     }
 
-    /// Shakes hands with a client over a fresh connection. `turn` is awaited before each step that computes.
+    /// Shakes hands with a client over a fresh connection. `clock` has the worker's milliseconds; `turn` is awaited before each
+    /// step that computes.
     ///
     /// # Errors
     /// Where nothing comes of it.
-    pub(crate) async fn accept_tls(self, offered: Arc<ServerConfig>, turn: impl AsyncFnMut()) -> Result<Self, Refused> {
+    pub(crate) async fn accept_tls(
+        self,
+        offered: Arc<ServerConfig>,
+        clock: Rc<Cell<u64>>,
+        turn: impl AsyncFnMut(),
+    ) -> Result<Self, Refused> {
         match self {
-            Self::Tcp(tcp) => Tls::accept(tcp, offered, turn).await.map(|tls| Self::Tls(Box::new(tls))),
+            Self::Tcp(tcp) => Tls::accept(tcp, offered, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
             sealed @ Self::Tls(_) => Ok(sealed),
         }
     }
 
-    /// Shakes hands with a backend over a fresh connection, which has to be `name`.
+    /// Shakes hands with a backend over a fresh connection, which has to be `name`; the rest as with a client.
     ///
     /// # Errors
     /// Where nothing comes of it.
@@ -44,10 +52,11 @@ impl Stream {
         self,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
+        clock: Rc<Cell<u64>>,
         turn: impl AsyncFnMut(),
     ) -> Result<Self, Refused> {
         match self {
-            Self::Tcp(tcp) => Tls::connect(tcp, config, name, turn).await.map(|tls| Self::Tls(Box::new(tls))),
+            Self::Tcp(tcp) => Tls::connect(tcp, config, name, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
             sealed @ Self::Tls(_) => Ok(sealed),
         }
     }
@@ -173,6 +182,21 @@ impl Stream {
             Self::Tcp(tcp) => handle::shut(tcp.fd(), Shutdown::Write),
             Self::Tls(tls) => tls.finish().await,
         }
+    }
+
+    /// Reads to the end, and lets go of what comes: to close with input unread would reset the connection, and take away
+    /// what the peer was sent and has not read (RFC 9112 section 9.6).
+    pub(crate) async fn read_out(&self, buffers: &Buffers) {
+        let mut buffer = buffers.buffer();
+        loop {
+            buffer.clear();
+            let (read, rest) = self.read(buffer).await;
+            buffer = rest;
+            if !read.is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        buffers.give_back(buffer);
     }
 
     /// Ends both directions, and whatever waits on them.

@@ -10,8 +10,8 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::{Shutdown, SocketAddr},
     os::fd::RawFd,
+    rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 /// A connection whose handshake is over.
@@ -28,7 +28,10 @@ struct Session {
     connection: Connection,
     /// Bytes that were sealed since the connection last was idle.
     sent: usize,
-    wrote: Option<Instant>,
+    /// When the last of them were, by `clock`.
+    wrote: Option<u64>,
+    /// Milliseconds of the worker's clock.
+    clock: Rc<Cell<u64>>,
 }
 
 /// Why there is no connection.
@@ -47,8 +50,8 @@ const SMALL: usize = 1_400;
 const LARGE: usize = 16 << 10;
 /// So many bytes go in small records: what a connection may send before the client answers (RFC 6928).
 const SMALL_FOR: usize = 10 * SMALL;
-/// After so long without a byte a connection begins with small records again.
-const IDLE: Duration = Duration::from_secs(1);
+/// After so many milliseconds without a byte a connection begins with small records again.
+const IDLE: u64 = 1_000;
 /// Waits that may be spared in a row, so that others get their turn.
 const AT_ONCE: u32 = 16;
 /// Reads of the socket for one byte of content: a peer that sends records with none must not keep the worker.
@@ -56,13 +59,20 @@ const EMPTY_READS: u32 = 8;
 
 impl Tls {
     /// Shakes hands with a client. `turn` is awaited before each step that computes.
-    pub(super) async fn accept(tcp: Tcp, config: Arc<ServerConfig>, turn: impl AsyncFnMut()) -> Result<Self, Refused> {
+    pub(super) async fn accept(
+        tcp: Tcp,
+        config: Arc<ServerConfig>,
+        clock: Rc<Cell<u64>>,
+        turn: impl AsyncFnMut(),
+    ) -> Result<Self, Refused> {
         tcp.readable().await;
-        if is_clear_text(tcp.fd()) {
+        // No TLS record, but the name of a method.
+        let mut first = [0];
+        if matches!(tcp.receive(&mut first, libc::MSG_PEEK), Ok(Some(1))) && first[0].is_ascii_uppercase() {
             return Err(Refused::Plain(Stream::Tcp(tcp)));
         }
         let connection = ServerConnection::new(config).map_err(Refused::Failed)?;
-        Self::shake_hands(tcp, connection.into(), turn).await
+        Self::shake_hands(tcp, connection.into(), clock, turn).await
     }
 
     /// Shakes hands with a backend, which has to be `name`.
@@ -70,14 +80,20 @@ impl Tls {
         tcp: Tcp,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
+        clock: Rc<Cell<u64>>,
         turn: impl AsyncFnMut(),
     ) -> Result<Self, Refused> {
         let connection = ClientConnection::new(config, name).map_err(Refused::Failed)?;
-        Self::shake_hands(tcp, connection.into(), turn).await
+        Self::shake_hands(tcp, connection.into(), clock, turn).await
     }
 
-    async fn shake_hands(tcp: Tcp, connection: Connection, mut turn: impl AsyncFnMut()) -> Result<Self, Refused> {
-        let mut session = Session { connection, sent: 0, wrote: None };
+    async fn shake_hands(
+        tcp: Tcp,
+        connection: Connection,
+        clock: Rc<Cell<u64>>,
+        mut turn: impl AsyncFnMut(),
+    ) -> Result<Self, Refused> {
+        let mut session = Session { connection, sent: 0, wrote: None, clock };
         loop {
             while !session.flush(tcp.fd()).map_err(|_| Refused::Gone)? {
                 tcp.writable().await;
@@ -265,7 +281,7 @@ impl Session {
 
     /// Seals bytes as far as there is room for them, and says how many.
     fn seal(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let now = Instant::now();
+        let now = self.clock.get();
         if self.wrote.replace(now).is_none_or(|before| now - before > IDLE) {
             self.sent = 0;
         }
@@ -294,14 +310,6 @@ impl Session {
         }
         Ok(true)
     }
-}
-
-/// Whether what a client sends first is no TLS record but the name of a method.
-fn is_clear_text(fd: RawFd) -> bool {
-    let mut byte = 0u8;
-    // SAFETY: the pointer is to one writable byte, and the caller holds the descriptor open.
-    let count = unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    count == 1 && byte.is_ascii_uppercase()
 }
 
 /// Moves what goes without waiting.

@@ -61,7 +61,7 @@ fn kind_of(error: io::Error) -> Kind {
 /// Shakes hands with the backend.
 async fn secure(worker: &Worker, claim: &Claim, target: &Target, stream: Stream) -> Result<Stream, Kind> {
     let (trusted, name) = trust(worker, claim, target).ok_or(Kind::Handshake)?;
-    let shaken = stream.connect_tls(trusted, name, async || worker.handshakes.turn().await);
+    let shaken = stream.connect_tls(trusted, name, worker.clock.ticking(), async || worker.handshakes.turn().await);
     match within(claim.pool.timeouts.connect.to_std(), shaken).await {
         Some(Ok(stream)) => Ok(stream),
         Some(Err(refused)) => {

@@ -13,6 +13,6 @@ pub(crate) use claim::Claim;
 pub(crate) use connect::connect;
 pub(crate) use failure::{Failure, Kind, Repeat, Side};
 pub(crate) use queue::{Line, Waited};
-pub(crate) use retry::{count_sent, may_retry, note};
+pub(crate) use retry::{begin, count_sent, may_retry, note};
 pub(crate) use target::{Target, Unchosen};
 pub(crate) use under_way::UnderWay;

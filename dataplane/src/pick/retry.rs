@@ -1,12 +1,19 @@
 //! What follows from a failure, and what is counted of each attempt.
 
 use super::{Claim, Failure, Kind, Side, Target};
-use crate::worker::{FromWorker, Worker};
+use crate::worker::{FromWorker, RETRY_BURST, Worker};
 use affinity::choose::{Outcome, Pin};
 use control::{
     counters::{BackendCount, PoolCount},
     spec::OnDown,
 };
+
+/// Counts what comes to a pool, and saves up for the retries of all that do.
+pub(crate) fn begin(worker: &Worker, claim: &Claim) {
+    let (slot, saved) = (claim.pool.slot, claim.pool.retry.budget);
+    worker.board().count_pool(slot, PoolCount::Requests);
+    worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
+}
 
 /// Whether another backend may be tried: as often as the pool allows for one request, and for all of them together.
 pub(crate) fn may_retry(worker: &Worker, claim: &Claim, target: &Target, tried: usize) -> bool {

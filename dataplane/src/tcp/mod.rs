@@ -6,12 +6,12 @@ mod hello;
 
 use crate::{
     io::{Buffer, Stream},
-    pick::{Claim, Line, Repeat, Target, Unchosen, UnderWay, Waited, connect, count_sent, may_retry, note},
+    pick::{Claim, Line, Repeat, Target, Unchosen, UnderWay, Waited, begin, connect, count_sent, may_retry, note},
     tunnel::{Side, Tunnel},
-    worker::{Connection, Deadline, Ends, RETRY_BURST, Room, Worker},
+    worker::{Connection, Deadline, Ends, Room, Worker},
 };
 use caller::claim;
-use control::counters::{Dataplane, PoolCount};
+use control::counters::Dataplane;
 use hello::Hello;
 use std::net::SocketAddr;
 
@@ -29,10 +29,7 @@ pub(crate) async fn serve(worker: &Worker, listener: usize, stream: Stream, peer
         worker.buffers.give_back(client.read);
         return;
     };
-    let slot = claim.pool.slot;
-    worker.board().count_pool(slot, PoolCount::Requests);
-    let saved = claim.pool.retry.budget;
-    worker.with_local(slot, |local| local.retries = (local.retries + saved).min(RETRY_BURST));
+    begin(worker, &claim);
     match reach(worker, &client, &claim).await {
         Some(reached) => reached.move_bytes(worker, client, &claim).await,
         None => {

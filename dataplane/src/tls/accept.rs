@@ -37,7 +37,7 @@ async fn shake_hands(worker: &Worker, listener: usize, stream: Stream, offered: 
     let board = worker.board();
     let deadline = worker.deadline(stream.handle());
     deadline.set(worker.after(timeout), Ends::Both);
-    match stream.accept_tls(offered, async || worker.handshakes.turn().await).await {
+    match stream.accept_tls(offered, worker.clock.ticking(), async || worker.handshakes.turn().await).await {
         Ok(stream) => {
             board.count(Dataplane::TlsHandshakes);
             if stream.is_resumed() {
@@ -72,14 +72,5 @@ async fn say_tls(worker: &Worker, stream: &Stream) {
     let (_, out) = stream.write_vector(out).await;
     worker.buffers.give_back_vector(out);
     stream.finish().await;
-    let mut buffer = worker.buffers.buffer();
-    loop {
-        buffer.clear();
-        let (read, rest) = stream.read(buffer).await;
-        buffer = rest;
-        if !read.is_ok_and(|count| count > 0) {
-            break;
-        }
-    }
-    worker.buffers.give_back(buffer);
+    stream.read_out(&worker.buffers).await;
 }

@@ -168,16 +168,7 @@ impl Tunnel<'_> {
             side.stream.finish().await;
         }
         for side in [&self.client, &self.backend] {
-            let mut buffer = self.worker.buffers.buffer();
-            loop {
-                buffer.clear();
-                let (read, rest) = side.stream.read(buffer).await;
-                buffer = rest;
-                if !read.is_ok_and(|count| count > 0) {
-                    break;
-                }
-            }
-            self.worker.buffers.give_back(buffer);
+            side.stream.read_out(&self.worker.buffers).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 use affinity::hash::mix64;
 use std::{
     cell::Cell,
+    rc::Rc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -8,14 +9,14 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    millis: Cell<u64>,
+    millis: Rc<Cell<u64>>,
     unix: Cell<u32>,
     random: Cell<u64>,
 }
 
 impl Clock {
     pub(crate) fn new(seed: u64) -> Self {
-        let clock = Self { start: Instant::now(), millis: Cell::new(0), unix: Cell::new(0), random: Cell::new(seed) };
+        let clock = Self { start: Instant::now(), millis: Rc::default(), unix: Cell::new(0), random: Cell::new(seed) };
         clock.tick();
         clock
     }
@@ -28,6 +29,11 @@ impl Clock {
     /// Milliseconds since the worker started, at the last tick.
     pub(crate) fn millis(&self) -> u64 {
         self.millis.get()
+    }
+
+    /// The same, for whoever outlives a look at it and is not to read a clock: changes with each tick.
+    pub(crate) fn ticking(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.millis)
     }
 
     /// Microseconds since the worker started, read now: for those alone who have to tell apart what lies between two ticks.
