@@ -93,6 +93,7 @@ fn filled() -> Config {
         name: "x".to_owned(),
         bind: "x".to_owned(),
         protocol: Protocol::Http,
+        http2: true,
         tls: Some(Tls::With(Box::new(tls()))),
         redirect: Some(Redirect::Https),
         redirect_port: 1,
@@ -337,8 +338,12 @@ fn the_code_map_leads_somewhere() {
     }
     let links = README.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap());
     for link in links {
-        let heading = link.replace('-', " ");
-        let is_it = |line: &str| line.starts_with('#') && line.trim_start_matches(['#', ' ']).to_lowercase() == heading;
+        // As GitHub makes them: spaces become hyphens, and other signs go.
+        let anchor = |line: &str| {
+            let heading = line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-");
+            heading.replace(|sign: char| !sign.is_alphanumeric() && sign != '-', "")
+        };
+        let is_it = |line: &str| line.starts_with('#') && anchor(line) == link;
         assert!(README.lines().any(is_it), "there is no heading for {link}");
     }
 }

@@ -58,6 +58,7 @@ fn heads(criterion: &mut Criterion) {
         trusted: false,
         client_ip: "198.51.100.23",
         tls: false,
+        http2: false,
         subject: None,
         backend_host: "10.0.0.1:8080",
         hide_cookie: name.as_ref(),
@@ -66,6 +67,7 @@ fn heads(criterion: &mut Criterion) {
     };
     let to_client = ToClient {
         version: Version::Http11,
+        http2: false,
         keep_alive: true,
         via: "steadfast",
         extra: b"",

@@ -306,6 +306,13 @@ fn listener_limits(checker: &mut Checker, path: &Path, listener: &Listener) {
         format!("{uri} is out of range"),
         format!("write 1 to head_bytes, which is {head}"),
     );
+    let streams = limits.streams;
+    checker.require(
+        (1..=10_000).contains(&streams),
+        at.key("streams"),
+        format!("{streams} is out of range"),
+        "write 1 to 10000",
+    );
     checker.require(limits.connections > 0, at.key("connections"), "0 lets nobody in", "write at least 1");
     let timeouts =
         [("head", listener.timeouts.head), ("idle", listener.timeouts.idle), ("body", listener.timeouts.body)];

@@ -42,6 +42,12 @@ counters! {
         TlsTimeouts "tls_timeouts" "TLS handshakes that did not come to their end in time.",
         TlsPlain "tls_plain" "Connections in clear text to a listener with TLS: 400.",
         ProxyRefused "proxy_refused" "Connections of proxies without a header of the PROXY protocol that can be read in time.",
+        Http2Connections "http2_connections" "Connections on which clients began to speak HTTP/2.",
+        Http2Failed "http2_failed" "Those of them that ended for what no client may send.",
+        Http2Floods "http2_floods" "Those of them that ended because their frames asked for much work and brought little.",
+        Http2Streams "http2_streams" "Streams that clients have opened on them, with a request each.",
+        Http2Cancelled "http2_cancelled" "Streams that clients took back, or lost with their connection, before the response was sent whole.",
+        Http2Broken "http2_broken" "Streams reset by us because the response broke off.",
         Redirected "redirected" "Requests sent to https: 308.",
         Applied "generations_applied" "Generations of the desired state applied.",
     }

@@ -4,6 +4,7 @@ mod control;
 mod counters;
 mod http;
 pub mod http1;
+mod http2;
 mod io;
 mod pick;
 mod proxy;

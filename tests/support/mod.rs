@@ -7,6 +7,7 @@
 pub mod backend;
 mod folder;
 pub mod http;
+pub mod http2;
 mod instance;
 pub mod old;
 pub mod peers;

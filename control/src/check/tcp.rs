@@ -16,6 +16,7 @@ pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) 
         Some(Tls::SelfSigned) | None => None,
     };
     for (at, holds) in [
+        (path.key("http2"), listener.http2),
         (path.key("redirect"), listener.redirect.is_none()),
         (path.key("trusted_proxies"), listener.trusted_proxies.is_empty()),
         (path.key("forwarding"), listener.forwarding == Forwarding::default()),

@@ -9,6 +9,8 @@ pub struct Listener {
     /// `address:port`.
     pub bind: String,
     pub protocol: Protocol,
+    /// Whether clients may speak HTTP/2: where they agree on it over TLS, or begin with it in clear text.
+    pub http2: bool,
     /// Absent where clients speak in clear text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -40,6 +42,7 @@ impl Default for Listener {
             name: String::new(),
             bind: String::new(),
             protocol: Protocol::Http,
+            http2: true,
             tls: None,
             redirect: None,
             redirect_port: HTTPS,
@@ -142,11 +145,13 @@ pub struct ListenerLimits {
     pub uri_bytes: u32,
     /// Bytes of a request's body: 413. 0 sets no limit.
     pub body_bytes: u64,
+    /// Requests at once on an HTTP/2 connection, 1 to 10,000; more are told to wait.
+    pub streams: u32,
 }
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { connections: 50_000, head_bytes: 16_384, headers: 100, uri_bytes: 8_192, body_bytes: 0 }
+        Self { connections: 50_000, head_bytes: 16_384, headers: 100, uri_bytes: 8_192, body_bytes: 0, streams: 100 }
     }
 }
 

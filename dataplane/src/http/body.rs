@@ -1,10 +1,7 @@
-use crate::{
-    http1::{BadChunk, BodyLength, Chunked, Output},
-    io::Buffer,
-};
+use crate::http1::{BadChunk, BodyLength, Chunked, Output, Step};
 
 /// What is still to come of a body, in either direction.
-pub(super) enum Body {
+pub(crate) enum Body {
     Done,
     Length(u64),
     Chunked { decoder: Chunked, output: Output },
@@ -13,14 +10,16 @@ pub(super) enum Body {
 
 /// A part of a body at the front of a buffer: `send` bytes are to be sent, `consumed` are then dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) send: usize,
-    pub(super) consumed: usize,
+pub(crate) struct Piece {
+    pub(crate) send: usize,
+    /// Bytes of trailers behind those to be sent, where they are wanted apart.
+    pub(crate) trailing: usize,
+    pub(crate) consumed: usize,
 }
 
 impl Body {
     /// `output` is what the receiver gets of a chunked body.
-    pub(super) fn new(length: BodyLength, output: Output) -> Self {
+    pub(crate) fn new(length: BodyLength, output: Output) -> Self {
         match length {
             BodyLength::None | BodyLength::Length(0) => Self::Done,
             BodyLength::Length(length) => Self::Length(length),
@@ -29,7 +28,7 @@ impl Body {
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 
@@ -37,32 +36,34 @@ impl Body {
     ///
     /// # Errors
     /// Where it is not a chunked body, or one that has more than `limit` bytes of data.
-    pub(super) fn take(&mut self, buffer: &mut Buffer, limit: u64) -> Result<Piece, BadBody> {
-        let piece = match self {
-            Self::Done => return Ok(Piece { send: 0, consumed: 0 }),
-            Self::UntilClose => return Ok(Piece { send: buffer.len(), consumed: buffer.len() }),
+    pub(crate) fn take(&mut self, buffer: &mut [u8], limit: u64) -> Result<Piece, BadBody> {
+        let whole = |count| Piece { send: count, trailing: 0, consumed: count };
+        let (done, piece) = match self {
+            Self::Done => return Ok(whole(0)),
+            Self::UntilClose => return Ok(whole(buffer.len())),
             Self::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= count as u64;
-                (*left == 0, Piece { send: count, consumed: count })
+                (*left == 0, whole(count))
             }
             Self::Chunked { decoder, output } => {
-                let step = decoder.advance(buffer.bytes_mut(), *output).map_err(BadBody::Chunk)?;
+                let step = decoder.advance(buffer, *output).map_err(BadBody::Chunk)?;
                 if decoder.content() > limit {
                     return Err(BadBody::TooLarge);
                 }
-                (step.done, Piece { send: step.produced, consumed: step.consumed })
+                let Step { produced, trailing, consumed, done } = step;
+                (done, Piece { send: produced - trailing, trailing, consumed })
             }
         };
-        if piece.0 {
+        if done {
             *self = Self::Done;
         }
-        Ok(piece.1)
+        Ok(piece)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadBody {
+pub(crate) enum BadBody {
     Chunk(BadChunk),
     TooLarge,
 }
@@ -80,7 +81,7 @@ mod tests {
         let (mut sent, mut left) = (Vec::new(), Vec::new());
         for bytes in pieces {
             let mut buffer = holding(&[&left, *bytes].concat());
-            let piece = body.take(&mut buffer, limit)?;
+            let piece = body.take(buffer.bytes_mut(), limit)?;
             assert!(piece.send <= piece.consumed);
             sent.extend_from_slice(&buffer.bytes()[..piece.send]);
             buffer.consume(piece.consumed);

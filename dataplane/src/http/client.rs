@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub(super) peer: SocketAddr,
     /// The address as text, for the fields that tell it.
     pub(super) address_text: String,
+    /// Nothing but this may come first where a client speaks HTTP/2.
+    is_fresh: bool,
     /// The slot of the pool whose marker was set on this connection last.
     pub(super) marked: Option<u32>,
     /// Whom its certificate names, where backends are to know.
@@ -53,10 +55,15 @@ pub(super) enum Next {
     Request(Request),
     Refused(Reply),
     Closed,
+    /// What came is the beginning of an HTTP/2 connection (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// How long a client may take to read a refusal before the connection is closed on what it still sends.
 const LINGER: Span = Span::from_secs(2);
+
+/// The beginning of the preface, by which clients speak HTTP/2 that know that we do. As a request it would be refused.
+const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 impl Client {
     pub(super) fn new(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) -> Self {
@@ -67,9 +74,17 @@ impl Client {
             buffer: worker.buffers.buffer(),
             peer: SocketAddr::new(address, peer.port()),
             address_text: address.to_string(),
+            is_fresh: true,
             marked: None,
             subject,
         }
+    }
+
+    pub(super) fn give_back(self) -> (Accepted, Buffer) {
+        let Self { link: Link { deadline, stream, .. }, buffer, subject, .. } = self;
+        // Before the stream whose descriptor it knows.
+        drop(deadline);
+        (Accepted { stream, subject }, buffer)
     }
 
     /// What backends are told of its certificate.
@@ -129,6 +144,9 @@ impl Client {
         let (prepared, len) = match head::parse(self.buffer.bytes(), &rules.limits, &mut fields) {
             Ok(Parse::Partial) => return None,
             Ok(Parse::Complete { head, len }) => (prepare(worker, self, self.link.listener, rules, &head), len),
+            Err(_) if self.is_fresh && rules.http2 && self.buffer.bytes().starts_with(PRIOR_KNOWLEDGE) => {
+                return Some(Next::Http2);
+            }
             Err(refusal) => {
                 worker.board().count(Dataplane::BadRequests);
                 tracing::debug!(client = %self.peer.ip(), reason = refusal.reason(), "request refused");
@@ -136,6 +154,7 @@ impl Client {
             }
         };
         drop(fields);
+        self.is_fresh = false;
         self.buffer.consume(len);
         Some(match prepared {
             Prepared::Request(request) => Next::Request(request),

@@ -10,7 +10,7 @@ use crate::{
     http1::{Asked, HeadScan, Limits, Output, Parse, ResponseHead, ToClient, Version, response, rewrite, upgrade},
     io::Buffer,
     pick::{Failure, Kind, Target},
-    worker::{Connection, Ends, WATCH, Worker},
+    worker::{Connection, Ends, Worker},
 };
 use affinity::sessions::Touch;
 use control::counters::{BackendCount, Dataplane};
@@ -98,7 +98,7 @@ impl Download<'_> {
             if !self.more(buffer, &begun.body).await? {
                 break;
             }
-            let piece = begun.body.take(buffer, u64::MAX).map_err(|bad| self.bad_body(bad))?;
+            let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
             if piece.send > 0 {
                 let (written, rest) = self.write(std::mem::take(buffer), piece.send).await;
                 *buffer = rest;
@@ -136,7 +136,7 @@ impl Download<'_> {
                 self.send(out).await?;
                 continue;
             };
-            let piece = begun.body.take(buffer, u64::MAX).map_err(|bad| self.bad_body(bad))?;
+            let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
             out.extend_from_slice(&buffer.bytes()[..piece.send]);
             buffer.consume(piece.consumed);
             self.flow.answered();
@@ -172,7 +172,7 @@ impl Download<'_> {
     /// A 1xx other than 101. HTTP/1.0 has none (RFC 9110 section 15.2).
     fn interim(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
         if self.request.version == Version::Http11 {
-            self.with_via(|via| rewrite::interim(head, via, out));
+            self.with_via(|via| rewrite::interim(head, self.backend.stream.is_http2(), via, out));
         }
     }
 
@@ -224,6 +224,7 @@ impl Download<'_> {
         let keep_client = self.with_via(|via| {
             let to = ToClient {
                 version: self.request.version,
+                http2: self.backend.stream.is_http2(),
                 keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
                 via,
                 extra,
@@ -305,8 +306,7 @@ impl Download<'_> {
 
     /// Looks now and then whether the client is still there, for as long as the backend alone is waited for.
     fn watch(&self) {
-        let wait = Ends::Other(self.backend.stream.handle());
-        self.client.deadline.set(self.worker.after(WATCH), wait);
+        self.client.deadline.watch(self.worker.clock.millis(), self.backend.stream.handle());
         if self.flow.has_answered() {
             self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
         }

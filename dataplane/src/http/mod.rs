@@ -13,8 +13,11 @@ mod upgraded;
 mod upload;
 mod watch;
 
+pub(crate) use body::{BadBody, Body, Piece};
+
 use crate::{
     http1::{Reply, Status},
+    io::Buffer,
     tls::Accepted,
     worker::Worker,
 };
@@ -22,8 +25,13 @@ use client::{Client, Next};
 use exchange::After;
 use std::net::SocketAddr;
 
-/// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) {
+/// Serves a client's connection to its end; or gives it back with what was read of it, where the client speaks HTTP/2.
+pub(crate) async fn serve(
+    worker: &Worker,
+    listener: usize,
+    accepted: Accepted,
+    peer: SocketAddr,
+) -> Option<(Accepted, Buffer)> {
     let mut client = Client::new(worker, listener, accepted, peer);
     loop {
         let after = match client.next_request(worker).await {
@@ -37,6 +45,7 @@ pub(crate) async fn serve(worker: &Worker, listener: usize, accepted: Accepted, 
                 After::Close
             }
             Next::Closed => After::Close,
+            Next::Http2 => return Some(client.give_back()),
         };
         match after {
             After::Next => {}
@@ -49,6 +58,7 @@ pub(crate) async fn serve(worker: &Worker, listener: usize, accepted: Accepted, 
         }
     }
     client.end(worker);
+    None
 }
 
 /// A reply that closes the connection, for a request of which no more is known than that it is refused.

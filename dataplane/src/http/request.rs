@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) timeouts: ListenerTimeouts,
+    pub(super) http2: bool,
     body_limit: u64,
 }
 
@@ -37,7 +38,7 @@ impl Rules {
             uri: settings.limits.uri_bytes as usize,
         };
         let body_limit = if settings.limits.body_bytes == 0 { u64::MAX } else { settings.limits.body_bytes };
-        Some(Self { limits, timeouts: settings.timeouts, body_limit })
+        Some(Self { limits, timeouts: settings.timeouts, http2: settings.http2, body_limit })
     }
 }
 
@@ -112,6 +113,7 @@ pub(super) fn prepare(
         trusted,
         client_ip: &client.address_text,
         tls: client.link.stream.is_tls(),
+        http2: client.link.stream.is_http2(),
         subject: client.subject(settings),
         backend_host: &settings.bind,
         hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),

@@ -39,7 +39,7 @@ pub(super) fn prefix(
 }
 
 fn take(worker: &Worker, buffer: &mut Buffer, request: &Request, body: &mut Body) -> Result<Piece, Failure> {
-    body.take(buffer, request.body_limit).map_err(|bad| {
+    body.take(buffer.bytes_mut(), request.body_limit).map_err(|bad| {
         worker.board().count(Dataplane::BadRequests);
         match bad {
             BadBody::TooLarge => Failure::client(Kind::TooLarge),

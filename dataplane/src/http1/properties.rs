@@ -188,7 +188,7 @@ proptest! {
         };
         let cookie = CookieName::new("lb");
         let to = ToBackend {
-            forwarding: &forwarding, trusted, client_ip: "2001:db8::1", tls: true, backend_host: "x:1", hide_cookie: cookie.as_ref(), unwrap: None, upgrade: None,
+            forwarding: &forwarding, trusted, client_ip: "2001:db8::1", tls: true, http2: false, backend_host: "x:1", hide_cookie: cookie.as_ref(), unwrap: None, upgrade: None,
             subject: None,
         };
         let mut out = Vec::new();
@@ -220,7 +220,7 @@ proptest! {
             panic!("not a response: {}", bytes.escape_ascii())
         };
         let version = if old { Version::Http10 } else { Version::Http11 };
-        let to = ToClient { version, keep_alive, via: "", extra: b"Set-Cookie: lb=1\r\n", wrap: None, hsts: None, private: true };
+        let to = ToClient { version, http2: false, keep_alive, via: "", extra: b"Set-Cookie: lb=1\r\n", wrap: None, hsts: None, private: true };
         let mut out = Vec::new();
         let kept = rewrite::response(&came, &to, &mut out);
         let Ok(Parse::Complete { head: went, len }) = response::parse(&out, &limits, GET, &mut index_after) else {

@@ -180,6 +180,14 @@ pub(crate) fn holding(bytes: &[u8]) -> Buffer {
 }
 
 #[cfg(test)]
+impl Buffer {
+    pub(crate) fn emptied(mut self) -> Self {
+        self.clear();
+        self
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,30 +1,45 @@
-use std::{io, net::Shutdown, os::fd::RawFd};
+use super::pipe;
+use std::{io, net::Shutdown, os::fd::RawFd, rc::Rc};
 
 /// A connection as it is known to whoever ends it or asks how it is, and who does not own it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Handle {
     Tcp(RawFd),
     Tls(RawFd),
+    Pipe(Rc<pipe::Shared>),
 }
 
-impl Handle {
-    const fn fd(self) -> RawFd {
-        match self {
-            Self::Tcp(fd) | Self::Tls(fd) => fd,
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one) | Self::Tls(one), Self::Tcp(other) | Self::Tls(other)) => one == other,
+            (Self::Pipe(one), Self::Pipe(other)) => Rc::ptr_eq(one, other),
+            (Self::Tcp(_) | Self::Tls(_), Self::Pipe(_)) | (Self::Pipe(_), Self::Tcp(_) | Self::Tls(_)) => false,
         }
     }
+}
+
+impl Eq for Handle {}
+
+impl Handle {
+    /// Of no connection.
+    pub(crate) const NONE: Self = Self::Tcp(-1);
 
     /// Ends what waits on the connection: a pending read gives `Ok(0)`, or an error where an end must be announced; a pending
     /// write an error.
-    pub(crate) fn shut(self, how: Shutdown) {
-        shut(self.fd(), how);
+    pub(crate) fn shut(&self, how: Shutdown) {
+        match self {
+            Self::Tcp(fd) | Self::Tls(fd) => shut(*fd, how),
+            Self::Pipe(shared) => shared.shut(how),
+        }
     }
 
     /// Whether the peer has closed or reset the connection and left nothing to read.
-    pub(crate) fn is_gone(self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         match self {
-            Self::Tcp(fd) => peek(fd) == Peeked::Gone,
-            Self::Tls(fd) => has_ended(fd) && waiting(fd) <= MAX_FAREWELL,
+            Self::Tcp(fd) => peek(*fd) == Peeked::Gone,
+            Self::Tls(fd) => has_ended(*fd) && waiting(*fd) <= MAX_FAREWELL,
+            Self::Pipe(shared) => shared.is_gone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod buffer;
 mod handle;
 mod listener;
+mod pipe;
 mod stream;
 mod tcp;
 mod tls;
@@ -14,6 +15,7 @@ pub(crate) use buffer::holding;
 pub(crate) use buffer::{Buffer, Buffers};
 pub(crate) use handle::Handle;
 pub(crate) use listener::{Accepted, Listener};
+pub(crate) use pipe::{Carried, FarEnd, Way, pipe};
 pub(crate) use stream::Stream;
 pub(crate) use tls::Refused;
 pub(crate) use wait::{Beat, Wakeup, hold_back, within};

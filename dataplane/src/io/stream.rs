@@ -1,4 +1,4 @@
-use super::{Buffer, Buffers, Handle, Refused, handle, tcp::Tcp, tls::Tls};
+use super::{Buffer, Buffers, Handle, Refused, handle, pipe::Pipe, tcp::Tcp, tls::Tls};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
     cell::Cell,
@@ -14,6 +14,8 @@ pub(crate) enum Stream {
     Tcp(Tcp),
     /// On the heap, so that connections in clear text have no room for it.
     Tls(Box<Tls>),
+    /// One request and its response, of a connection that has many of them at once.
+    Pipe(Pipe),
 }
 
 impl std::fmt::Debug for Stream {
@@ -40,7 +42,7 @@ impl Stream {
     ) -> Result<Self, Refused> {
         match self {
             Self::Tcp(tcp) => Tls::accept(tcp, offered, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
-            sealed @ Self::Tls(_) => Ok(sealed),
+            sealed @ (Self::Tls(_) | Self::Pipe(_)) => Ok(sealed),
         }
     }
 
@@ -57,7 +59,7 @@ impl Stream {
     ) -> Result<Self, Refused> {
         match self {
             Self::Tcp(tcp) => Tls::connect(tcp, config, name, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
-            sealed @ Self::Tls(_) => Ok(sealed),
+            sealed @ (Self::Tls(_) | Self::Pipe(_)) => Ok(sealed),
         }
     }
 
@@ -65,11 +67,26 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => Handle::Tcp(tcp.fd()),
             Self::Tls(tls) => Handle::Tls(tls.fd()),
+            Self::Pipe(pipe) => Handle::Pipe(Rc::clone(pipe.shared())),
         }
     }
 
     pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        match self {
+            Self::Tcp(_) => false,
+            Self::Tls(_) => true,
+            Self::Pipe(pipe) => pipe.carried().is_tls,
+        }
+    }
+
+    /// Whether it is a stream of an HTTP/2 connection.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Pipe(_))
+    }
+
+    /// Whether peers agreed in their handshake to speak this (RFC 7301).
+    pub(crate) fn has_agreed_on(&self, protocol: &[u8]) -> bool {
+        matches!(self, Self::Tls(tls) if tls.protocol().as_deref() == Some(protocol))
     }
 
     /// Whether its handshake went on from an earlier one.
@@ -80,7 +97,7 @@ impl Stream {
     /// The name that the client has asked for in its handshake.
     pub(crate) fn server_name(&self) -> Option<Box<str>> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Pipe(_) => None,
             Self::Tls(tls) => tls.server_name(),
         }
     }
@@ -88,7 +105,7 @@ impl Stream {
     /// The certificate that the peer has shown, in DER.
     pub(crate) fn peer_certificate(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Pipe(_) => None,
             Self::Tls(tls) => tls.peer_certificate(),
         }
     }
@@ -98,6 +115,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.read(buffer).await,
             Self::Tls(tls) => tls.read(buffer).await,
+            Self::Pipe(pipe) => pipe.read(buffer).await,
         }
     }
 
@@ -106,6 +124,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
             Self::Tls(tls) => tls.readable().await,
+            Self::Pipe(pipe) => pipe.readable().await,
         }
     }
 
@@ -114,6 +133,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.try_read(buffer),
             Self::Tls(tls) => tls.try_read(buffer),
+            Self::Pipe(pipe) => Ok(pipe.try_read(buffer)),
         }
     }
 
@@ -121,7 +141,7 @@ impl Stream {
     pub(crate) fn peek(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Self::Tcp(tcp) => tcp.receive(room, libc::MSG_PEEK),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -131,7 +151,7 @@ impl Stream {
         let count = count.min(over.len());
         match self {
             Self::Tcp(tcp) => Ok(tcp.receive(&mut over[..count], 0)?.unwrap_or(0)),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tls(_) | Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -140,14 +160,20 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.local_address(),
             Self::Tls(tls) => tls.local_address(),
+            Self::Pipe(pipe) => pipe.carried().local_address,
         }
     }
 
     /// Writes the first `count` bytes of the buffer and consumes them.
-    pub(crate) async fn write_front(&self, buffer: Buffer, count: usize) -> (io::Result<()>, Buffer) {
+    pub(crate) async fn write_front(&self, mut buffer: Buffer, count: usize) -> (io::Result<()>, Buffer) {
         match self {
             Self::Tcp(tcp) => tcp.write_front(buffer, count).await,
             Self::Tls(tls) => tls.write_front(buffer, count).await,
+            Self::Pipe(pipe) => {
+                let result = pipe.write(&buffer.bytes()[..count.min(buffer.len())]).await;
+                buffer.consume(count);
+                (result, buffer)
+            }
         }
     }
 
@@ -156,7 +182,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.try_write_front(buffer, count),
             // What is sealed can't be taken back, and would wait for the next write where the socket takes it in part.
-            Self::Tls(_) => Ok(0),
+            Self::Tls(_) | Self::Pipe(_) => Ok(0),
         }
     }
 
@@ -165,6 +191,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.write_vector(bytes).await,
             Self::Tls(tls) => tls.write_vector(bytes).await,
+            Self::Pipe(pipe) => (pipe.write(&bytes).await, bytes),
         }
     }
 
@@ -173,6 +200,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => handle::is_quiet(tcp.fd()),
             Self::Tls(tls) => tls.is_quiet(),
+            Self::Pipe(pipe) => pipe.is_quiet(),
         }
     }
 
@@ -181,6 +209,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => handle::shut(tcp.fd(), Shutdown::Write),
             Self::Tls(tls) => tls.finish().await,
+            Self::Pipe(pipe) => pipe.finish(),
         }
     }
 
@@ -209,6 +238,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.reset_on_close(),
             Self::Tls(tls) => tls.reset_on_close(),
+            Self::Pipe(pipe) => pipe.reset_on_close(),
         }
     }
 }

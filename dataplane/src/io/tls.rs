@@ -224,6 +224,11 @@ impl Tls {
         session.connection.peer_certificates().and_then(<[_]>::first).map(|certificate| certificate.to_vec())
     }
 
+    /// What the peers have agreed on (RFC 7301).
+    pub(super) fn protocol(&self) -> Option<Vec<u8>> {
+        self.session.borrow().connection.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
     fn is_greedy(&self) -> bool {
         self.at_once.set(self.at_once.get() + 1);
         self.at_once.get() > AT_ONCE

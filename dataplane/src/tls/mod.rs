@@ -7,4 +7,4 @@ mod accept;
 mod store;
 
 pub(crate) use accept::{Accepted, accept};
-pub(crate) use store::{News, Store};
+pub(crate) use store::{HTTP2, News, Store};

@@ -4,14 +4,16 @@ use certificates::{Facts, Followed, listener_files, load, offer, pool_files, sel
 use control::{
     Path,
     desired::Desired,
-    spec::{ClientCertificates, Listener, PoolTls, Tls},
+    spec::{ClientCertificates, Listener, PoolTls, Protocol, Tls},
     status::{CertificateStats, TlsStats},
 };
 use rustls::{ClientConfig, ServerConfig, crypto::aws_lc_rs::Ticketer, server::ProducesTickets};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What clients and backends may choose to speak (RFC 7301).
-const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+/// HTTP/2 over TLS, as peers agree on it (RFC 9113 section 3.2).
+pub(crate) const HTTP2: &[u8] = b"h2";
+/// What may be spoken over TLS otherwise (RFC 7301).
+const HTTP1: &[u8] = b"http/1.1";
 
 /// What handshakes are made with from now on; none where there is no TLS any more.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Store {
 
 struct Offered {
     tls: Tls,
+    /// Clients may choose HTTP/2.
+    http2: bool,
     made: Followed<(Arc<ServerConfig>, Vec<Facts>)>,
     tickets: Option<Tickets>,
 }
@@ -50,12 +54,13 @@ impl Store {
     /// Follows a new generation: what changes for handshakes. `now` is in Unix seconds.
     pub(crate) fn follow(&mut self, desired: &Desired, now: u64) -> Vec<News> {
         let mut news = self.forget(desired);
-        for Listener { name, tls, .. } in &desired.listeners {
+        for Listener { name, tls, http2, protocol, .. } in &desired.listeners {
             let Some(tls) = tls else { continue };
-            if self.listeners.get(name).is_none_or(|offered| offered.tls != *tls) {
-                let fresh = || Offered { tls: tls.clone(), made: Followed::default(), tickets: None };
+            let http2 = *http2 && *protocol == Protocol::Http;
+            if self.listeners.get(name).is_none_or(|offered| (&offered.tls, offered.http2) != (tls, http2)) {
+                let fresh = || Offered { tls: tls.clone(), http2, made: Followed::default(), tickets: None };
                 let offered = self.listeners.entry(name.clone()).or_insert_with(fresh);
-                offered.tls = tls.clone();
+                (offered.tls, offered.http2) = (tls.clone(), http2);
                 news.extend(offered.read(name, now));
             }
         }
@@ -106,6 +111,7 @@ impl Offered {
     fn read(&mut self, name: &str, now: u64) -> Option<News> {
         let settings = self.tls.settings();
         let (tls, tickets) = (&self.tls, &mut self.tickets);
+        let protocols: &[&[u8]] = if self.http2 { &[HTTP2, HTTP1] } else { &[HTTP1] };
         let read = self.made.read(listener_files(&settings), |before| {
             let loaded = match tls {
                 Tls::SelfSigned => self_signed()?,
@@ -119,7 +125,7 @@ impl Offered {
                 return Err(format!("a certificate {why} that was not there before"));
             }
             let seals = Tickets::seals(tickets, &settings.clients, loaded.authorities_pem())?;
-            Ok((offer(&settings, &loaded, seals, PROTOCOLS)?, loaded.facts))
+            Ok((offer(&settings, &loaded, seals, protocols)?, loaded.facts))
         });
         match read {
             Ok((offered, facts)) => {
@@ -156,7 +162,7 @@ impl Trusted {
         let tls = &self.tls;
         let read = self
             .made
-            .read(pool_files(tls), |_| trust(tls, &Path::default(), PROTOCOLS).map_err(|problems| words(&problems)));
+            .read(pool_files(tls), |_| trust(tls, &Path::default(), &[HTTP1]).map_err(|problems| words(&problems)));
         match read {
             Ok(trusted) => Some(News::Pool(name.to_owned(), Some(Arc::clone(trusted)))),
             Err(reason) => {

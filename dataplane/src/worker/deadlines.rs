@@ -15,7 +15,7 @@ struct Entries {
     free: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     handle: Handle,
     ends: Ends,
@@ -31,7 +31,7 @@ struct Entry {
 const NOBODY: u32 = u32::MAX;
 
 /// What a deadline ends when it passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// A wait for the next request: ends soon when the worker drains.
     Idle,
@@ -44,7 +44,13 @@ pub(crate) enum Ends {
 
 const NEVER: u64 = u64::MAX;
 /// Time between two looks whether a client that waits for a response is still there.
-pub(crate) const WATCH: Span = Span::from_secs(1);
+const WATCH: Span = Span::from_secs(1);
+
+/// After how many milliseconds to look whether that peer is gone. Of a pipe that is known without asking the kernel, so each
+/// sweep looks: who begins requests and takes them back at once must not have them run on meanwhile.
+fn look_after(handle: &Handle) -> u64 {
+    if matches!(handle, Handle::Pipe(_)) { 0 } else { WATCH.as_millis() }
+}
 
 /// One connection's deadline; must go before its descriptor is closed.
 #[derive(Debug)]
@@ -78,7 +84,7 @@ impl Deadlines {
         for (slot, at) in at.iter_mut().enumerate().filter(|(_, at)| **at <= now) {
             let entry = &mut rest[slot];
             if matches!(entry.ends, Ends::Other(_)) && (entry.deaf || !entry.handle.is_gone()) {
-                *at = now + WATCH.as_millis();
+                *at = now + look_after(&entry.handle);
                 continue;
             }
             *at = NEVER;
@@ -109,12 +115,12 @@ impl Deadlines {
 impl Entry {
     fn pass(&mut self) {
         self.passed = true;
-        let (handle, how) = match self.ends {
-            Ends::Both => (self.handle, Shutdown::Both),
-            Ends::Idle | Ends::Reading => (self.handle, Shutdown::Read),
+        let (handle, how) = match &self.ends {
+            Ends::Both => (&self.handle, Shutdown::Both),
+            Ends::Idle | Ends::Reading => (&self.handle, Shutdown::Read),
             Ends::Other(other) => (other, Shutdown::Both),
         };
-        self.deaf |= handle == self.handle;
+        self.deaf |= *handle == self.handle;
         handle.shut(how);
     }
 }
@@ -126,6 +132,12 @@ impl Deadline {
         entries.at[self.slot as usize] = at;
         let entry = &mut entries.rest[self.slot as usize];
         (entry.ends, entry.passed) = (ends, false);
+    }
+
+    /// Has `other` ended as soon as this one's peer is seen to be gone. `now` is in milliseconds of the worker's clock.
+    pub(crate) fn watch(&self, now: u64, other: Handle) {
+        let wait = look_after(&self.all.0.borrow().rest[self.slot as usize].handle);
+        self.set(now + wait, Ends::Other(other));
     }
 
     /// Says which backend the connection leads to.
@@ -159,7 +171,7 @@ impl Drop for Deadline {
         let mut entries = self.all.0.borrow_mut();
         entries.at[self.slot as usize] = NEVER;
         let entry = &mut entries.rest[self.slot as usize];
-        (entry.ends, entry.backend) = (Ends::Both, NOBODY);
+        (entry.handle, entry.ends, entry.backend) = (Handle::NONE, Ends::Both, NOBODY);
         entries.free.push(self.slot);
     }
 }

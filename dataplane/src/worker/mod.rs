@@ -5,6 +5,7 @@ mod backends;
 mod busy;
 mod clock;
 mod deadlines;
+mod drain;
 mod gates;
 mod handover;
 mod handshakes;
@@ -17,7 +18,8 @@ mod tunnels;
 
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use busy::Busy;
-pub(crate) use deadlines::{Deadline, Ends, WATCH};
+pub(crate) use deadlines::{Deadline, Ends};
+pub(crate) use drain::Drain;
 pub(crate) use gates::{Gates, Queue};
 pub(crate) use handover::{Handed, Handover};
 pub(crate) use ledger::{Ledger, Move, add as add_move};
@@ -52,7 +54,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 use tunnels::Tunnels;
@@ -99,9 +101,7 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Handshakes,
     commands: Commands,
     events: Sender<FromWorker>,
-    draining: Cell<bool>,
-    /// Who waits for something that a drain ends.
-    drained: RefCell<Vec<Waker>>,
+    pub(crate) drain: Drain,
     /// Client connections by listening socket.
     open: Vec<Cell<u32>>,
     /// Sockets on which clients are still accepted.
@@ -198,8 +198,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         listener_names: names,
         commands,
         events: start.events,
-        draining: Cell::new(false),
-        drained: RefCell::default(),
+        drain: Drain::default(),
     };
     Ok((worker, sockets, wakeup))
 }
@@ -253,11 +252,11 @@ impl Worker {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.drain.has_begun()
     }
 
     fn is_drained(&self) -> bool {
-        self.draining.get() && self.accepting.get() == 0 && self.open.iter().all(|open| open.get() == 0)
+        self.is_draining() && self.accepting.get() == 0 && self.open.iter().all(|open| open.get() == 0)
     }
 
     /// Acts on what this worker remembers of a pool.
@@ -324,27 +323,17 @@ impl Worker {
     }
 
     fn begin_drain(&self) {
-        self.draining.set(true);
         self.deadlines.end_idle(self.after(ON_ITS_WAY));
         self.backends.close_all();
-        self.drained.take().into_iter().for_each(Waker::wake);
+        self.drain.begin();
     }
 
     /// What `wait` gives, or `None` as soon as the worker drains. Only for waits that lose nothing when they are given up.
     async fn unless_draining<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
-        let mut wait = pin!(wait);
-        poll_fn(|context| {
-            if self.draining.get() {
-                return Poll::Ready(None);
-            }
-            let polled = wait.as_mut().poll(context).map(Some);
-            if polled.is_pending() {
-                let mut drained = self.drained.borrow_mut();
-                if !drained.iter().any(|waker| waker.will_wake(context.waker())) {
-                    drained.push(context.waker().clone());
-                }
-            }
-            polled
+        let (mut wait, watch) = (pin!(wait), self.drain.watch());
+        poll_fn(|context| match watch.has_begun(context) {
+            true => Poll::Ready(None),
+            false => wait.as_mut().poll(context).map(Some),
         })
         .await
     }

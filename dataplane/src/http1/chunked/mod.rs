@@ -25,6 +25,8 @@ pub enum Output {
     Chunked,
     /// The data alone, for a peer that knows no chunks.
     Plain,
+    /// The data, and behind it the lines of the trailers that may be passed on, without the empty one.
+    Parts,
 }
 
 /// What one call did: `consumed` bytes of the buffer are dealt with, its first `produced` bytes are to be sent.
@@ -32,6 +34,8 @@ pub enum Output {
 pub struct Step {
     pub consumed: usize,
     pub produced: usize,
+    /// Of the bytes produced, the last so many are lines of trailers; told for [`Output::Parts`] alone.
+    pub trailing: usize,
     /// The body has ended; what follows `consumed` is another message.
     pub done: bool,
 }
@@ -105,9 +109,10 @@ impl Chunked {
     /// Nothing is moved while nothing is left out. An incomplete line stays unconsumed: the caller keeps it in front of
     /// what it reads next. After an error neither side's connection is of use.
     pub fn advance(&mut self, buf: &mut [u8], output: Output) -> Result<Step, BadChunk> {
-        let mut pass = Pass { buf, consumed: 0, produced: 0, output };
+        let mut pass = Pass { buf, consumed: 0, produced: 0, trailing: 0, output };
         while self.step(&mut pass)? {}
-        Ok(Step { consumed: pass.consumed, produced: pass.produced, done: self.is_done() })
+        let Pass { consumed, produced, trailing, .. } = pass;
+        Ok(Step { consumed, produced, trailing, done: self.is_done() })
     }
 
     /// Returns whether there may be more to do.
@@ -166,7 +171,7 @@ impl Chunked {
         }
         self.state = State::Trailers(used);
         match trailer::parse(line).ok_or(BadChunk::Trailer)? {
-            Trailer::Forward => pass.frame(whole),
+            Trailer::Forward => pass.trail(whole),
             Trailer::Drop => pass.skip(whole),
             Trailer::End => {
                 pass.frame(whole);
@@ -193,6 +198,7 @@ struct Pass<'a> {
     consumed: usize,
     /// Never above `consumed`.
     produced: usize,
+    trailing: usize,
     output: Output,
 }
 
@@ -219,7 +225,19 @@ impl Pass<'_> {
     fn frame(&mut self, len: usize) {
         match self.output {
             Output::Chunked => self.keep(len),
+            Output::Plain | Output::Parts => self.skip(len),
+        }
+    }
+
+    /// Passes on `len` bytes of a trailer.
+    fn trail(&mut self, len: usize) {
+        match self.output {
+            Output::Chunked => self.keep(len),
             Output::Plain => self.skip(len),
+            Output::Parts => {
+                self.keep(len);
+                self.trailing += len;
+            }
         }
     }
 }

@@ -165,7 +165,7 @@ fn nothing_moves_while_nothing_is_left_out() {
     let input = b"5\r\nhello\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n";
     let mut buf = input.to_vec();
     let step = Chunked::default().advance(&mut buf, Output::Chunked).unwrap();
-    assert_eq!(step, Step { consumed: input.len(), produced: input.len(), done: true });
+    assert_eq!(step, Step { consumed: input.len(), produced: input.len(), trailing: 0, done: true });
     assert_eq!(buf, input);
 }
 
@@ -175,7 +175,7 @@ fn a_size_that_will_never_be_reached_is_counted_down() {
     decoder.advance(&mut b"7fffffffffffffff\r\n".to_vec(), Output::Plain).unwrap();
     for _ in 0..10 {
         let step = decoder.advance(&mut [b'x'; 1000], Output::Plain).unwrap();
-        assert_eq!(step, Step { consumed: 1000, produced: 1000, done: false });
+        assert_eq!(step, Step { consumed: 1000, produced: 1000, trailing: 0, done: false });
     }
     assert_eq!(decoder.content(), 10_000);
 }

@@ -22,7 +22,8 @@ pub enum Method {
 }
 
 impl Method {
-    fn of(token: &[u8]) -> Self {
+    /// `token` as it came.
+    pub(crate) fn of(token: &[u8]) -> Self {
         match token {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,

@@ -26,6 +26,8 @@ pub struct ToBackend<'a> {
     pub client_ip: &'a str,
     /// The client came over TLS.
     pub tls: bool,
+    /// The request came over HTTP/2.
+    pub http2: bool,
     pub subject: Option<Subject<'a>>,
     /// `Host` for an HTTP/1.0 request that has none.
     pub backend_host: &'a str,
@@ -121,7 +123,7 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(part.as_bytes());
         }
     }
-    via(head.version, &to.forwarding.via, out);
+    via(head.version, to.http2, &to.forwarding.via, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -130,6 +132,8 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
 pub struct ToClient<'a> {
     /// The client's.
     pub version: Version,
+    /// The response came over HTTP/2.
+    pub http2: bool,
     /// Whether the client's connection may stay open after this response.
     pub keep_alive: bool,
     /// Our name in `Via`; empty writes none.
@@ -158,7 +162,7 @@ pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -
         None => out.extend_from_slice(reply::connection(to.version, keep_alive)),
         Some(protocol) => switch(b"Connection: Upgrade", protocol, out),
     }
-    via(head.version, to.via, out);
+    via(head.version, to.http2, to.via, out);
     out.extend_from_slice(to.extra);
     if let Some(seconds) = to.hsts.filter(|_| !head.fields.iter().any(|field| is_hsts(field.label))) {
         out.extend_from_slice(b"Strict-Transport-Security: max-age=");
@@ -173,10 +177,11 @@ pub fn response(head: &ResponseHead<'_>, to: &ToClient<'_>, out: &mut Vec<u8>) -
     keep_alive
 }
 
-/// Appends a 1xx as it goes to the client, which must speak HTTP/1.1 (RFC 9110 §15.2).
-pub fn interim(head: &ResponseHead<'_>, via_name: &str, out: &mut Vec<u8>) {
+/// Appends a 1xx as it goes to the client, which must speak HTTP/1.1 (RFC 9110 §15.2). `http2` and `via_name` as in
+/// [`ToClient`].
+pub fn interim(head: &ResponseHead<'_>, http2: bool, via_name: &str, out: &mut Vec<u8>) {
     status_and_fields(head, None, out);
-    via(head.version, via_name, out);
+    via(head.version, http2, via_name, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -236,9 +241,13 @@ fn switch(options: &[u8], protocols: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A further `Via` line (RFC 9110 §7.6.3) with the version that the message came in.
-fn via(received: Version, name: &str, out: &mut Vec<u8>) {
+fn via(received: Version, http2: bool, name: &str, out: &mut Vec<u8>) {
     if !name.is_empty() {
-        out.extend_from_slice(if received == Version::Http11 { b"Via: 1.1 " } else { b"Via: 1.0 " });
+        out.extend_from_slice(match (received, http2) {
+            (_, true) => b"Via: 2.0 ",
+            (Version::Http11, false) => b"Via: 1.1 ",
+            (Version::Http10, false) => b"Via: 1.0 ",
+        });
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\r\n");
     }

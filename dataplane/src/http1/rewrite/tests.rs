@@ -18,6 +18,7 @@ fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
         trusted: false,
         client_ip: "192.0.2.1",
         tls: false,
+        http2: false,
         subject: None,
         backend_host: "10.0.0.1:8080",
         hide_cookie: None,
@@ -196,16 +197,19 @@ fn via_tells_the_version_that_came() {
         let out = sent(head.as_bytes(), &to_backend(&forwarding));
         assert!(out.ends_with(expected), "{out}");
     }
+    let out = sent(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", &ToBackend { http2: true, ..to_backend(&forwarding) });
+    assert!(out.ends_with("Via: 2.0 edge\r\n\r\n"), "{out}");
     let (mut out, mut interim_out) = (Vec::new(), Vec::new());
     let bytes = b"HTTP/1.0 204 No Content\r\n\r\n";
     response(&answer(bytes, GET), &ToClient { via: "edge", ..NEW }, &mut out);
     assert_eq!(out.escape_ascii().to_string(), r"HTTP/1.1 204 No Content\r\nVia: 1.0 edge\r\n\r\n");
-    interim(&answer(b"HTTP/1.1 100 Continue\r\n\r\n", GET), "edge", &mut interim_out);
+    interim(&answer(b"HTTP/1.1 100 Continue\r\n\r\n", GET), false, "edge", &mut interim_out);
     assert_eq!(interim_out.escape_ascii().to_string(), r"HTTP/1.1 100 Continue\r\nVia: 1.1 edge\r\n\r\n");
 }
 
 const NEW: ToClient<'_> = ToClient {
     version: Version::Http11,
+    http2: false,
     keep_alive: true,
     via: "",
     extra: b"",
@@ -284,7 +288,7 @@ fn how_a_client_learns_where_a_response_ends() {
 fn interim_responses_carry_fields_and_no_framing() {
     let mut out = Vec::new();
     let bytes = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
-    interim(&answer(bytes, GET), "", &mut out);
+    interim(&answer(bytes, GET), false, "", &mut out);
     assert_eq!(out.escape_ascii().to_string(), r"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
 }
 

@@ -1,0 +1,167 @@
+//! A response as text, sent over a stream.
+
+use crate::{
+    http::{BadBody, Body, Piece},
+    http1::{Asked, FieldIndex, Limits, Method, Name, Output, Parse, ResponseHead, response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+/// A head that was read from the text.
+pub(super) struct Head {
+    pub(super) response: Response<()>,
+    /// What follows it; absent behind an interim one.
+    pub(super) body: Option<Body>,
+}
+
+/// The text can't be sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unsendable;
+
+/// Takes the head at the front of `text`; `None` where it is not whole yet.
+///
+/// # Errors
+/// Where it is none.
+pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) -> Result<Option<Head>, Unsendable> {
+    let limits = Limits { head: Limits::MAX_HEAD, headers: Limits::MAX_HEADERS, uri: 0 };
+    let asked = Asked { method, upgrade: None };
+    match response::parse(text, &limits, asked, fields) {
+        Ok(Parse::Partial) => Ok(None),
+        Ok(Parse::Complete { head, len }) => {
+            let body = (!head.is_interim()).then(|| Body::new(head.body, Output::Parts));
+            let response = translate(&head)?;
+            text.drain(..len);
+            Ok(Some(Head { response, body }))
+        }
+        Err(_) => Err(Unsendable),
+    }
+}
+
+fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsendable> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Unsendable)?;
+    let fields = response.headers_mut();
+    fields.reserve(16);
+    for field in head.fields.iter() {
+        // What is about one connection HTTP/2 has not (RFC 9113 section 8.2.2).
+        if !matches!(field.name, Name::Connection | Name::Hop | Name::TransferEncoding | Name::Upgrade) {
+            append(fields, field.label, field.value)?;
+        }
+    }
+    Ok(response)
+}
+
+fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Result<(), Unsendable> {
+    let name = HeaderName::from_bytes(name).map_err(|_| Unsendable)?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| Unsendable)?;
+    fields.try_append(name, value).map(drop).map_err(|_| Unsendable)
+}
+
+/// What came of a body.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) data: Bytes,
+    /// Where there are any, the body has ended.
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+/// Takes what `text` holds of the body, and leaves there what is not whole yet. `trailers` gathers those lines.
+///
+/// # Errors
+/// Where it is no body, or its trailers can't be sent on.
+pub(super) fn part(text: &mut Vec<u8>, body: &mut Body, trailers: &mut Vec<u8>) -> Result<Part, Unsendable> {
+    let Piece { send, trailing, consumed } = body.take(text, u64::MAX).map_err(|_: BadBody| Unsendable)?;
+    let rest = text.split_off(consumed);
+    let mut taken = std::mem::replace(text, rest);
+    trailers.extend_from_slice(&taken[send..send + trailing]);
+    taken.truncate(send);
+    let trailers = if body.is_done() { fields(trailers)? } else { HeaderMap::new() };
+    Ok(Part { data: taken.into(), trailers: (!trailers.is_empty()).then_some(trailers) })
+}
+
+/// Trailer lines as fields.
+fn fields(lines: &[u8]) -> Result<HeaderMap, Unsendable> {
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(at) = memchr::memchr(b':', line) else { continue };
+        append(&mut fields, &line[..at], line[at + 1..].trim_ascii())?;
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent of a response that comes in pieces of this size: status, fields, data, trailers, and whether that is all.
+    fn sent(text: &str, method: Method, size: usize) -> Result<(u16, String, String, String, bool), Unsendable> {
+        let mut pieces = text.as_bytes().chunks(size);
+        let (mut held, mut index) = (Vec::new(), FieldIndex::default());
+        let Head { response, body } = loop {
+            match head(&mut held, method, &mut index) {
+                Ok(Some(found)) if found.body.is_some() => break found,
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(Unsendable) if held.is_empty() => {}
+                Ok(None) => {}
+                Err(unsendable) => return Err(unsendable),
+            }
+            held.extend_from_slice(pieces.next().expect("a head in the text"));
+        };
+        let (mut body, mut lines, mut data, mut told) = (body.unwrap(), Vec::new(), Vec::new(), HeaderMap::new());
+        loop {
+            let Part { data: more, trailers } = part(&mut held, &mut body, &mut lines)?;
+            data.extend_from_slice(&more);
+            told = trailers.unwrap_or(told);
+            match pieces.next() {
+                Some(piece) if !body.is_done() => held.extend_from_slice(piece),
+                _ => break,
+            }
+        }
+        let shown = |fields: &HeaderMap| {
+            let lines: Vec<_> =
+                fields.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+            lines.join(" ")
+        };
+        let data = String::from_utf8(data).unwrap();
+        Ok((response.status().as_u16(), shown(response.headers()), data, shown(&told), body.is_done()))
+    }
+
+    #[test]
+    fn text_becomes_fields_data_and_trailers_however_it_is_cut() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nGrpc-Status: 0\r\nx: \
+                       y z \r\nHost: evil\r\n\r\n";
+        let cases = [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: b\r\nConnection: close\r\n\r\nabc",
+                Method::Get,
+                (200, "content-length=3 x-a=b", "abc", "", true),
+            ),
+            (chunked, Method::Get, (200, "", "abcde", "grpc-status=0 x=y z", true)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", Method::Head, (200, "content-length=3", "", "", true)),
+            ("HTTP/1.1 204 No Content\r\nKeep-Alive: x\r\n\r\n", Method::Get, (204, "", "", "", true)),
+            ("HTTP/1.1 200 OK\r\n\r\nall of it", Method::Get, (200, "", "all of it", "", false)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+                Method::Get,
+                (200, "content-length=9", "abc", "", false),
+            ),
+        ];
+        for (text, method, (status, fields, data, trailers, done)) in cases {
+            for size in [1, 3, 10, 1_000] {
+                let expected = (status, fields.to_owned(), data.to_owned(), trailers.to_owned(), done);
+                assert_eq!(sent(text, method, size), Ok(expected), "{text:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_response_is_not_sent() {
+        for text in [
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        ] {
+            assert_eq!(sent(text, Method::Get, 1_000), Err(Unsendable), "{text:?}");
+        }
+    }
+}

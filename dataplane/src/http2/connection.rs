@@ -1,0 +1,173 @@
+//! A client's connection: its settings, its streams, and its end.
+
+use super::{
+    flood::Flood,
+    stream::{self, Common},
+    wire::{End, Wire},
+};
+use crate::{
+    io::{Buffer, Carried},
+    tls::Accepted,
+    worker::{Deadline, Ends, Worker},
+};
+use bytes::Bytes;
+use control::{
+    counters::Dataplane,
+    spec::{Listener, Span},
+};
+use h2::{Reason, server};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+/// Bytes of a request's body that may be on their way without having been asked for again.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// The same of all requests of a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of a response that wait to be sent.
+const SEND_BUFFER: usize = 32 << 10;
+/// How long a client may take to read the last of what it was sent.
+const LINGER: Span = Span::from_secs(2);
+
+/// A connection, as its streams know it.
+struct Connection {
+    worker: Rc<Worker>,
+    common: Common,
+    idle: Span,
+    /// Requests that are served at once.
+    most: usize,
+    /// Requests that are being served. A stream that its client has taken back counts until nothing is left of it, so that
+    /// nobody gets more done than by waiting for the answers.
+    live: Cell<usize>,
+    task: RefCell<Option<Waker>>,
+}
+
+/// Serves a client's connection to its end. `read` is what was read of it already.
+pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, accepted: Accepted, read: Buffer, peer: SocketAddr) {
+    let Accepted { stream, subject } = accepted;
+    let carried = Carried { is_tls: stream.is_tls(), local_address: stream.local_address() };
+    let Some(settings) = worker.listener_at(listener).map(|at| worker.table.borrow().listeners[at].settings.clone())
+    else {
+        return;
+    };
+    worker.board().count(Dataplane::Http2Connections);
+    let common = Common { listener, peer, subject, carried, body_timeout: settings.timeouts.body };
+    let connection = Rc::new(Connection {
+        worker: Rc::clone(&worker),
+        common,
+        idle: settings.timeouts.idle,
+        most: settings.limits.streams as usize,
+        live: Cell::new(0),
+        task: RefCell::default(),
+    });
+    let deadline = worker.deadline(stream.handle());
+    let wire = Wire::new(Flood::new(worker.clock.millis()));
+    {
+        let mut session = pin!(connection.session(&settings, &wire, &deadline));
+        let mut reading = pin!(wire.read(&worker, &stream, read));
+        let mut writing = pin!(wire.write(&stream));
+        let (mut read, mut over, mut written) = (false, false, false);
+        poll_fn(|context| {
+            read = read || reading.as_mut().poll(context).is_ready();
+            if !over && session.as_mut().poll(context).is_ready() {
+                over = true;
+                deadline.set(worker.after(LINGER), Ends::Both);
+            }
+            written = written || writing.as_mut().poll(context).is_ready();
+            if over && written { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    stream.finish().await;
+    stream.read_out(&worker.buffers).await;
+    drop(deadline);
+    drop(stream);
+    connection.without_streams().await;
+}
+
+impl Connection {
+    /// Takes requests until there are to be no more of them.
+    async fn session(self: &Rc<Self>, settings: &Listener, wire: &Rc<Wire>, deadline: &Deadline) {
+        let board = self.worker.board();
+        deadline.set(self.worker.after(settings.timeouts.head), Ends::Both);
+        let Ok(mut connection) = builder(settings).handshake::<_, Bytes>(End(Rc::clone(wire))).await else {
+            return board.count(Dataplane::Http2Failed);
+        };
+        let watch = self.worker.drain.watch();
+        let (mut leaving, mut idle) = (false, false);
+        loop {
+            let accepted = poll_fn(|context| {
+                *self.task.borrow_mut() = Some(context.waker().clone());
+                if self.live.get() == 0 && !idle {
+                    deadline.set(self.worker.after(self.idle), Ends::Idle);
+                }
+                idle = self.live.get() == 0;
+                if !leaving && wire.flood.borrow().is_over() {
+                    leaving = true;
+                    board.count(Dataplane::Http2Floods);
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                } else if !leaving && idle && deadline.has_passed() {
+                    leaving = true;
+                    board.count(Dataplane::IdleClosed);
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
+                } else if !leaving && watch.has_begun(context) {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+                match self.live.get() < self.most {
+                    true => connection.poll_accept(context),
+                    false => connection.poll_closed(context).map(|closed| closed.err().map(Err)),
+                }
+            })
+            .await;
+            match accepted {
+                Some(Ok((request, respond))) => {
+                    deadline.clear();
+                    self.begin(request, respond);
+                }
+                Some(Err(error)) if error.is_library() => {
+                    tracing::debug!(%error, "connection refused");
+                    return board.count(Dataplane::Http2Failed);
+                }
+                Some(Err(_)) | None => return,
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Self>, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Bytes>) {
+        self.live.set(self.live.get() + 1);
+        let connection = Rc::clone(self);
+        monoio::spawn(async move {
+            stream::serve(&connection.worker, &connection.common, request, respond).await;
+            connection.live.set(connection.live.get() - 1);
+            if let Some(task) = connection.task.take() {
+                task.wake();
+            }
+        });
+    }
+
+    /// Waits for the end of the requests that are still being served.
+    async fn without_streams(&self) {
+        poll_fn(|context| {
+            *self.task.borrow_mut() = Some(context.waker().clone());
+            if self.live.get() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+fn builder(settings: &Listener) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(settings.limits.streams)
+        .max_header_list_size(settings.limits.head_bytes)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}

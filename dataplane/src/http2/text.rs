@@ -1,0 +1,262 @@
+//! The head of an HTTP/2 request as HTTP/1.1 text.
+//!
+//! What could mean something else as text is refused here (RFC 9113 sections 8.2 and 8.3); all else is written in one way
+//! alone, and judged by the parser that reads every other request.
+
+/// A request's head as its HEADERS frames bring it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) authority: Option<&'a [u8]>,
+    pub(super) path: &'a [u8],
+    /// Names in small letters, with their values, in order.
+    pub(super) fields: &'a [(&'a [u8], &'a [u8])],
+    /// Nothing follows it: neither DATA nor trailers.
+    pub(super) ends: bool,
+}
+
+/// Why a head is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Malformed {
+    Method,
+    /// No proxy is made of us.
+    Connect,
+    Path,
+    /// There is none, there are several, or `:authority` and `Host` differ.
+    Host,
+    Name,
+    Value,
+    /// A field that is about one connection, which HTTP/2 has not.
+    Connection,
+    /// Not a number, two numbers, or one that the stream does not hold to.
+    Length,
+}
+
+/// How the text tells where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyText {
+    None,
+    /// So many bytes, as they are.
+    Raw(u64),
+    Chunked,
+}
+
+/// Appends the head to `out`, and says what has to follow it.
+///
+/// # Errors
+/// Where it is malformed; `out` then holds a part of it, which must not be used.
+pub(super) fn request(head: &Head<'_>, out: &mut Vec<u8>) -> Result<BodyText, Malformed> {
+    if head.method.is_empty() || !head.method.iter().copied().all(is_token) {
+        return Err(Malformed::Method);
+    }
+    if head.method == b"CONNECT" {
+        return Err(Malformed::Connect);
+    }
+    let is_asterisk = head.method == b"OPTIONS" && head.path == b"*";
+    if !(is_asterisk || head.path.starts_with(b"/")) || !head.path.iter().all(u8::is_ascii_graphic) {
+        return Err(Malformed::Path);
+    }
+    let host = host(head)?;
+    let body = body(head)?;
+    for part in [head.method, b" ", head.path, b" HTTP/1.1\r\nhost: ", host, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    fields(head, out)?;
+    match body {
+        BodyText::None => {}
+        BodyText::Raw(length) => line(b"content-length", length.to_string().as_bytes(), out),
+        BodyText::Chunked => line(b"transfer-encoding", b"chunked", out),
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(body)
+}
+
+/// Appends the trailers behind the last chunk, and the empty line that ends them.
+///
+/// # Errors
+/// Where they are malformed; `out` then holds a part of them, which must not be used.
+pub(super) fn trailers(fields: &[(&[u8], &[u8])], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    for (name, value) in fields {
+        check(name, value)?;
+        line(name, value, out);
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn host<'a>(head: &Head<'a>) -> Result<&'a [u8], Malformed> {
+    let mut told = head.authority;
+    let mut seen = false;
+    for (_, value) in head.fields.iter().filter(|(name, _)| *name == b"host") {
+        let differs = told.is_some_and(|told| !told.eq_ignore_ascii_case(value));
+        if seen || differs {
+            return Err(Malformed::Host);
+        }
+        seen = true;
+        told = told.or(Some(value));
+    }
+    told.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii_graphic)).ok_or(Malformed::Host)
+}
+
+fn body(head: &Head<'_>) -> Result<BodyText, Malformed> {
+    let mut length = None;
+    for (_, value) in head.fields.iter().filter(|(name, _)| *name == b"content-length") {
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse::<u64>().ok());
+        let number = number.ok_or(Malformed::Length)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(Malformed::Length);
+        }
+        length = Some(number);
+    }
+    match (head.ends, length) {
+        (true, None) => Ok(BodyText::None),
+        (true, Some(0)) => Ok(BodyText::Raw(0)),
+        (true, Some(_)) => Err(Malformed::Length),
+        (false, Some(length)) => Ok(BodyText::Raw(length)),
+        (false, None) => Ok(BodyText::Chunked),
+    }
+}
+
+fn fields(head: &Head<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut cookies = head.fields.iter().filter(|(name, _)| *name == b"cookie").peekable();
+    if cookies.peek().is_some() {
+        // Each crumb came in a line of its own (RFC 9113 section 8.2.3).
+        let crumbs: Vec<&[u8]> = cookies.map(|(_, value)| *value).collect();
+        line(b"cookie", &crumbs.join(&b"; "[..]), out);
+    }
+    for (name, value) in head.fields {
+        check(name, value)?;
+        if !matches!(*name, b"host" | b"content-length" | b"cookie") {
+            line(name, value, out);
+        }
+    }
+    Ok(())
+}
+
+fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn check(name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+            return Err(Malformed::Connection);
+        }
+        b"te" if !value.eq_ignore_ascii_case(b"trailers") => return Err(Malformed::Connection),
+        _ => {}
+    }
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()) {
+        return Err(Malformed::Name);
+    }
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    if is_space(value.first()) || is_space(value.last()) || value.iter().any(is_control) {
+        return Err(Malformed::Value);
+    }
+    Ok(())
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Case<'a> = (Fields<'a>, bool, Result<(BodyText, &'a str), Malformed>);
+    type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
+
+    fn head<'a>(fields: Fields<'a>) -> Head<'a> {
+        Head { method: b"GET", authority: Some(b"a.example"), path: b"/", fields, ends: true }
+    }
+
+    fn text(head: &Head<'_>) -> Result<(BodyText, String), Malformed> {
+        let mut out = Vec::new();
+        request(head, &mut out).map(|body| (body, String::from_utf8(out).expect("these are text")))
+    }
+
+    #[test]
+    fn a_head_is_written_in_one_way() {
+        let fields: Fields<'_> =
+            &[(b"cookie", b"a=1"), (b"host", b"A.example"), (b"te", b"trailers"), (b"x", b""), (b"cookie", b"b=2")];
+        let written = "GET / HTTP/1.1\r\nhost: a.example\r\ncookie: a=1; b=2\r\nte: trailers\r\nx: \r\n\r\n";
+        assert_eq!(text(&head(fields)), Ok((BodyText::None, written.to_owned())));
+        let only_host = Head { authority: None, ..head(&[(b"host", b"b.example")]) };
+        assert_eq!(text(&only_host), Ok((BodyText::None, "GET / HTTP/1.1\r\nhost: b.example\r\n\r\n".to_owned())));
+        let all = Head { method: b"OPTIONS", path: b"*", ..head(&[]) };
+        assert_eq!(text(&all), Ok((BodyText::None, "OPTIONS * HTTP/1.1\r\nhost: a.example\r\n\r\n".to_owned())));
+    }
+
+    #[test]
+    fn the_body_follows_from_the_length_and_the_end_of_the_stream() {
+        let start = "GET / HTTP/1.1\r\nhost: a.example\r\n";
+        let length = |text: &'static [u8]| [(&b"content-length"[..], text)];
+        let twice: Fields<'_> = &[(b"content-length", b"7"), (b"content-length", b"7")];
+        let cases: [Case<'_>; 9] = [
+            (&[], false, Ok((BodyText::Chunked, "transfer-encoding: chunked\r\n"))),
+            (&length(b"7"), false, Ok((BodyText::Raw(7), "content-length: 7\r\n"))),
+            (twice, false, Ok((BodyText::Raw(7), "content-length: 7\r\n"))),
+            (&length(b"0"), true, Ok((BodyText::Raw(0), "content-length: 0\r\n"))),
+            (&length(b"7"), true, Err(Malformed::Length)),
+            (&length(b"+7"), false, Err(Malformed::Length)),
+            (&length(b""), false, Err(Malformed::Length)),
+            (&length(b"99999999999999999999"), false, Err(Malformed::Length)),
+            (&[(b"content-length", b"7"), (b"content-length", b"8")], false, Err(Malformed::Length)),
+        ];
+        for (fields, ends, expected) in cases {
+            let expected = expected.map(|(body, line)| (body, format!("{start}{line}\r\n")));
+            assert_eq!(text(&Head { ends, ..head(fields) }), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_mean_something_else_as_text_is_refused() {
+        let plain = head(&[]);
+        let cases = [
+            (Head { method: b"", ..plain }, Malformed::Method),
+            (Head { method: b"GET / HTTP/1.1\r\nx:", ..plain }, Malformed::Method),
+            (Head { method: b"CONNECT", ..plain }, Malformed::Connect),
+            (Head { path: b"", ..plain }, Malformed::Path),
+            (Head { path: b"*", ..plain }, Malformed::Path),
+            (Head { path: b"http://b/", ..plain }, Malformed::Path),
+            (Head { path: b"/ HTTP/1.1\r\n", ..plain }, Malformed::Path),
+            (Head { path: b"/\xc3\xa4", ..plain }, Malformed::Path),
+            (Head { authority: None, ..plain }, Malformed::Host),
+            (Head { authority: Some(b""), ..plain }, Malformed::Host),
+            (Head { authority: Some(b"a\r\nx: y"), ..plain }, Malformed::Host),
+            (head(&[(b"host", b"b.example")]), Malformed::Host),
+            (head(&[(b"host", b"a.example"), (b"host", b"a.example")]), Malformed::Host),
+            (head(&[(b"connection", b"close")]), Malformed::Connection),
+            (head(&[(b"keep-alive", b"")]), Malformed::Connection),
+            (head(&[(b"proxy-connection", b"")]), Malformed::Connection),
+            (head(&[(b"transfer-encoding", b"chunked")]), Malformed::Connection),
+            (head(&[(b"upgrade", b"websocket")]), Malformed::Connection),
+            (head(&[(b"te", b"gzip")]), Malformed::Connection),
+            (head(&[(b"", b"")]), Malformed::Name),
+            (head(&[(b"X", b"")]), Malformed::Name),
+            (head(&[(b"x:y", b"")]), Malformed::Name),
+            (head(&[(b":status", b"200")]), Malformed::Name),
+            (head(&[(b"x", b"a\r\ny: z")]), Malformed::Value),
+            (head(&[(b"x", b"a\0")]), Malformed::Value),
+            (head(&[(b"x", b" a")]), Malformed::Value),
+            (head(&[(b"x", b"a\t")]), Malformed::Value),
+            (head(&[(b"cookie", b"a=1\n")]), Malformed::Value),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(text(&head), Err(expected), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_held_to_the_same() {
+        let mut out = Vec::new();
+        assert_eq!(trailers(&[(b"grpc-status", b"0")], &mut out), Ok(()));
+        assert_eq!(out, b"grpc-status: 0\r\n\r\n");
+        assert_eq!(trailers(&[(b"x", b"a\r\n")], &mut out), Err(Malformed::Value));
+        assert_eq!(trailers(&[(b":path", b"/")], &mut out), Err(Malformed::Name));
+    }
+}

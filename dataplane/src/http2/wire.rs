@@ -1,0 +1,102 @@
+//! What `h2` reads from and writes to, and the two waits that move it over a connection. The only place that knows the
+//! traits which `h2` asks for.
+
+use super::flood::Flood;
+use crate::{
+    io::{Stream, Way},
+    worker::Worker,
+};
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The bytes of a connection, on their way between it and `h2`.
+#[derive(Debug)]
+pub(super) struct Wire {
+    inward: Way,
+    outward: Way,
+    pub(super) flood: RefCell<Flood>,
+}
+
+/// So many bytes at most lie ready to be sent: a few of the largest records.
+const SENDING: usize = 64 << 10;
+/// And so many have been read and not been looked at.
+const READ: usize = 16 << 10;
+
+impl Wire {
+    pub(super) fn new(flood: Flood) -> Rc<Self> {
+        Rc::new(Self { inward: Way::new(READ), outward: Way::new(SENDING), flood: RefCell::new(flood) })
+    }
+
+    /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
+    pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
+        loop {
+            self.flood.borrow_mut().came(read.bytes(), worker.clock.millis());
+            if self.inward.write(read.bytes()).await.is_err() {
+                break;
+            }
+            read.clear();
+            let result;
+            (result, read) = stream.read(read).await;
+            if !result.is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        worker.buffers.give_back(read);
+        self.inward.end();
+    }
+
+    /// Moves what is to be sent until there is no more of it.
+    pub(super) async fn write(&self, stream: &Stream) {
+        let mut bytes = Vec::new();
+        while self.outward.take(&mut bytes).await {
+            self.flood.borrow_mut().went(bytes.len());
+            let (result, sent) = stream.write_vector(bytes).await;
+            if result.is_err() {
+                break;
+            }
+            bytes = sent;
+            bytes.clear();
+        }
+        self.outward.close();
+    }
+}
+
+/// The end of `h2`.
+pub(super) struct End(pub(super) Rc<Wire>);
+
+impl AsyncRead for End {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = ready!(self.0.inward.poll_read(context, room.initialize_unfilled()));
+        room.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.outward.poll_write(context, bytes)
+    }
+
+    /// What was taken goes as soon as the connection lets it.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.outward.end();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.outward.end();
+        self.0.inward.close();
+    }
+}
