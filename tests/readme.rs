@@ -81,6 +81,7 @@ fn filled() -> Config {
         slow_start: Some(Span::from_secs(1)),
         upgrades: vec!["x".to_owned()],
         tls: Some(PoolTls { verify: false, ca: path_buf(), server_name: name(), chain: path_buf(), key: path_buf() }),
+        http2: true,
         send_proxy: Some(ProxyVersion::V1),
         affinity: affinity(cookie),
         health: filled_health(),

@@ -169,7 +169,7 @@ pub fn config(config: &Config) -> Vec<Problem> {
 pub fn pool_of<'l>(pool: &Pool, listeners: impl IntoIterator<Item = &'l Listener>) -> Vec<Problem> {
     let mut checker = Checker { problems: Vec::new() };
     if let Some(listener) = listeners.into_iter().find(|listener| tcp::passes_on(listener, pool)) {
-        tcp::affinity(&mut checker, Path::default().key("affinity").key("mode"), pool, &listener.name);
+        tcp::suits(&mut checker, &Path::default(), pool, &listener.name);
     }
     checker.problems
 }
@@ -338,6 +338,9 @@ fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Spa
 fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
     affinity(checker, path, pool);
     upgrades::upgrades(checker, path, pool);
+    let at = path.key("send_proxy");
+    let shared = !pool.http2 || pool.send_proxy.is_none();
+    checker.require(shared, at, "is about connections of one client, and http2 shares them", "leave one of them out");
     tls::pool(checker, path, pool);
     load(checker, path, pool);
     health(checker, path, pool);

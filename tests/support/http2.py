@@ -138,3 +138,46 @@ class Client:
 
 def say(**facts):
     print(json.dumps(facts, default=lambda value: value.decode("latin-1")), flush=True)
+
+
+# A backend: each request is told to `answer`, which sends what it likes by the state of its connection.
+class Server:
+    def __init__(self, answer, **settings):
+        self.answer, self.settings = answer, settings
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.connections = 0
+        self.seen = []
+        self.lock = threading.Lock()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with self.lock: self.connections += 1
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, **LAX))
+        if self.settings: state.local_settings.update(self.settings)
+        state.initiate_connection()
+        connection.sendall(state.data_to_send())
+        requests = {}
+        while data := connection.recv(65536):
+            for event in state.receive_data(data):
+                kind = type(event).__name__
+                if kind == "RequestReceived":
+                    requests[event.stream_id] = dict(fields=list(event.headers), data=b"", trailers=None, reset=None)
+                    with self.lock: self.seen.append(requests[event.stream_id])
+                elif kind == "DataReceived":
+                    requests[event.stream_id]["data"] += event.data
+                    state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif kind == "TrailersReceived":
+                    requests[event.stream_id]["trailers"] = list(event.headers)
+                elif kind == "StreamReset" and event.stream_id in requests:
+                    requests[event.stream_id]["reset"] = int(event.error_code)
+                elif kind == "StreamEnded":
+                    if self.answer(state, event.stream_id, requests[event.stream_id]) == "close":
+                        connection.sendall(state.data_to_send())
+                        return connection.close()
+            connection.sendall(state.data_to_send())

@@ -57,6 +57,8 @@ pub(super) struct PoolBody {
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
     tls: Option<PoolTls>,
+    /// Whether backends are spoken to in HTTP/2.
+    http2: bool,
     /// In which version of the PROXY protocol backends are told whose each connection is; not at all where it is left out.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
@@ -109,6 +111,7 @@ pub(super) async fn put(
         slow_start,
         upgrades,
         tls,
+        http2,
         send_proxy,
         mut affinity,
         health,
@@ -130,6 +133,7 @@ pub(super) async fn put(
         slow_start,
         upgrades: upgrades.unwrap_or_else(|| Pool::default().upgrades),
         tls,
+        http2,
         send_proxy,
         affinity,
         health,

@@ -31,6 +31,8 @@ pub(crate) struct PoolView {
     upgrades: Vec<String>,
     /// How its backends are spoken to over TLS.
     tls: Option<PoolTls>,
+    /// Whether its backends are spoken to in HTTP/2.
+    http2: bool,
     /// In which version of the PROXY protocol backends are told whose each connection is.
     send_proxy: Option<ProxyVersion>,
     /// Tunnels that are open, those to removed backends too.
@@ -141,6 +143,7 @@ impl View {
             retry: settings.retry,
             upgrades: settings.upgrades.clone(),
             tls: settings.tls.clone(),
+            http2: settings.http2,
             send_proxy: settings.send_proxy,
             tunnels: tunnels(&self.peers, name),
             backends: self.backends(name, pool),

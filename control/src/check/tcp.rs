@@ -48,8 +48,7 @@ pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) 
 pub(super) fn pools(checker: &mut Checker, config: &Config) {
     for (index, pool) in config.pools.iter().enumerate() {
         if let Some(listener) = config.listeners.iter().find(|listener| passes_on(listener, pool)) {
-            let at = Path::default().key("pool").index(index).key("affinity").key("mode");
-            affinity(checker, at, pool, &listener.name);
+            suits(checker, &Path::default().key("pool").index(index), pool, &listener.name);
         }
     }
 }
@@ -60,8 +59,11 @@ pub(super) fn passes_on(listener: &Listener, pool: &Pool) -> bool {
     listener.protocol == Protocol::Tcp && pools.any(|name| *name == pool.name)
 }
 
-pub(super) fn affinity(checker: &mut Checker, at: Path, pool: &Pool, listener: &str) {
+/// That the pool serves a listener which passes bytes on unread.
+pub(super) fn suits(checker: &mut Checker, path: &Path, pool: &Pool, listener: &str) {
     let holds = matches!(pool.affinity.mode, Mode::None | Mode::SourceIp);
     let wrong = format!("takes HTTP, and listener `{listener}` passes bytes on unread");
-    checker.require(holds, at, wrong, "set mode = \"source-ip\" or \"none\"");
+    checker.require(holds, path.key("affinity").key("mode"), wrong, "set mode = \"source-ip\" or \"none\"");
+    let wrong = format!("is of no use where bytes are passed on unread, as listener `{listener}` does");
+    checker.require(!pool.http2, path.key("http2"), wrong, "leave it out");
 }

@@ -25,6 +25,8 @@ pub struct Pool {
     /// Absent where backends are spoken to in clear text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
+    /// Whether backends are spoken to in HTTP/2: by prior knowledge in clear text, by agreement over TLS.
+    pub http2: bool,
     /// In which version of the PROXY protocol backends are told whose each connection is; not at all unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_proxy: Option<ProxyVersion>,
@@ -46,6 +48,7 @@ impl Default for Pool {
             slow_start: None,
             upgrades: websocket_alone(),
             tls: None,
+            http2: false,
             send_proxy: None,
             affinity: Affinity::default(),
             health: HealthCheck::default(),

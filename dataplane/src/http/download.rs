@@ -14,7 +14,7 @@ use crate::{
 };
 use affinity::sessions::Touch;
 use control::counters::{BackendCount, Dataplane};
-use std::{future::poll_fn, pin::pin};
+use std::{future::poll_fn, io::ErrorKind, pin::pin};
 
 /// Interim responses that a backend may send before the final one.
 const MAX_INTERIM: usize = 100;
@@ -300,6 +300,9 @@ impl Download<'_> {
             Ok(_) | Err(_) if self.backend.deadline.is_closed() => Err(Failure::backend(Kind::Drained, self.reused)),
             Ok(_) | Err(_) if self.backend.deadline.has_passed() => Err(Failure::backend(Kind::Timeout, self.reused)),
             Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && !began => {
+                Err(Failure::backend(Kind::Refused, self.reused))
+            }
             Err(_) => Err(self.broken_off(began)),
         }
     }

@@ -256,7 +256,8 @@ async fn both(
 }
 
 fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
-    if !worker.is_draining() && request.claim.announced.is_none() {
+    // What a stream was for is done; the connection that it was of is another's to keep.
+    if !worker.is_draining() && request.claim.announced.is_none() && !connection.stream.is_http2() {
         let until = worker.after(request.claim.pool.timeouts.idle);
         worker.backends.keep(slot, connection, until, request.claim.pool.limits.idle_connections);
     }

@@ -8,7 +8,10 @@ use crate::{
 /// `None` where nobody is there to be told.
 pub(super) fn status_of(failure: Failure) -> Option<Status> {
     match (failure.side, failure.kind) {
-        (Side::Client, Kind::Closed | Kind::CutShort | Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => None,
+        (
+            Side::Client,
+            Kind::Closed | Kind::Refused | Kind::CutShort | Kind::Connect | Kind::Handshake | Kind::ConnectTimeout,
+        ) => None,
         (Side::Client | Side::Backend, Kind::Exhausted | Kind::Drained) => Some(Status::ServiceUnavailable),
         (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
         (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
@@ -16,7 +19,13 @@ pub(super) fn status_of(failure: Failure) -> Option<Status> {
         (Side::Backend, Kind::Timeout | Kind::ConnectTimeout) => Some(Status::GatewayTimeout),
         (
             Side::Backend,
-            Kind::Connect | Kind::Handshake | Kind::Closed | Kind::CutShort | Kind::Malformed | Kind::TooLarge,
+            Kind::Connect
+            | Kind::Handshake
+            | Kind::Closed
+            | Kind::Refused
+            | Kind::CutShort
+            | Kind::Malformed
+            | Kind::TooLarge,
         ) => Some(Status::BadGateway),
     }
 }

@@ -1,11 +1,11 @@
-//! A response as text, sent over a stream.
+//! A response as text, sent over a stream; its body is [`super::body`]'s.
 
+use super::body::{Unsent, append};
 use crate::{
-    http::{BadBody, Body, Piece},
+    http::Body,
     http1::{Asked, FieldIndex, Limits, Method, Name, Output, Parse, ResponseHead, response},
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 
 /// A head that was read from the text.
 pub(super) struct Head {
@@ -14,15 +14,11 @@ pub(super) struct Head {
     pub(super) body: Option<Body>,
 }
 
-/// The text can't be sent on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unsendable;
-
 /// Takes the head at the front of `text`; `None` where it is not whole yet.
 ///
 /// # Errors
 /// Where it is none.
-pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) -> Result<Option<Head>, Unsendable> {
+pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) -> Result<Option<Head>, Unsent> {
     let limits = Limits { head: Limits::MAX_HEAD, headers: Limits::MAX_HEADERS, uri: 0 };
     let asked = Asked { method, upgrade: None };
     match response::parse(text, &limits, asked, fields) {
@@ -33,13 +29,13 @@ pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) 
             text.drain(..len);
             Ok(Some(Head { response, body }))
         }
-        Err(_) => Err(Unsendable),
+        Err(_) => Err(Unsent::Broken),
     }
 }
 
-fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsendable> {
+fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsent> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Unsendable)?;
+    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Unsent::Broken)?;
     let fields = response.headers_mut();
     fields.reserve(16);
     for field in head.fields.iter() {
@@ -51,59 +47,25 @@ fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsendable> {
     Ok(response)
 }
 
-fn append(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> Result<(), Unsendable> {
-    let name = HeaderName::from_bytes(name).map_err(|_| Unsendable)?;
-    let value = HeaderValue::from_bytes(value).map_err(|_| Unsendable)?;
-    fields.try_append(name, value).map(drop).map_err(|_| Unsendable)
-}
-
-/// What came of a body.
-#[derive(Debug, Default)]
-pub(super) struct Part {
-    pub(super) data: Bytes,
-    /// Where there are any, the body has ended.
-    pub(super) trailers: Option<HeaderMap>,
-}
-
-/// Takes what `text` holds of the body, and leaves there what is not whole yet. `trailers` gathers those lines.
-///
-/// # Errors
-/// Where it is no body, or its trailers can't be sent on.
-pub(super) fn part(text: &mut Vec<u8>, body: &mut Body, trailers: &mut Vec<u8>) -> Result<Part, Unsendable> {
-    let Piece { send, trailing, consumed } = body.take(text, u64::MAX).map_err(|_: BadBody| Unsendable)?;
-    let rest = text.split_off(consumed);
-    let mut taken = std::mem::replace(text, rest);
-    trailers.extend_from_slice(&taken[send..send + trailing]);
-    taken.truncate(send);
-    let trailers = if body.is_done() { fields(trailers)? } else { HeaderMap::new() };
-    Ok(Part { data: taken.into(), trailers: (!trailers.is_empty()).then_some(trailers) })
-}
-
-/// Trailer lines as fields.
-fn fields(lines: &[u8]) -> Result<HeaderMap, Unsendable> {
-    let mut fields = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Some(at) = memchr::memchr(b':', line) else { continue };
-        append(&mut fields, &line[..at], line[at + 1..].trim_ascii())?;
-    }
-    Ok(fields)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::body::{Part, part},
+        *,
+    };
+    use http::HeaderMap;
 
     /// What is sent of a response that comes in pieces of this size: status, fields, data, trailers, and whether that is all.
-    fn sent(text: &str, method: Method, size: usize) -> Result<(u16, String, String, String, bool), Unsendable> {
+    fn sent(text: &str, method: Method, size: usize) -> Result<(u16, String, String, String, bool), Unsent> {
         let mut pieces = text.as_bytes().chunks(size);
         let (mut held, mut index) = (Vec::new(), FieldIndex::default());
         let Head { response, body } = loop {
             match head(&mut held, method, &mut index) {
                 Ok(Some(found)) if found.body.is_some() => break found,
                 Ok(Some(_)) => continue,
-                Ok(None) | Err(Unsendable) if held.is_empty() => {}
                 Ok(None) => {}
-                Err(unsendable) => return Err(unsendable),
+                Err(_) if held.is_empty() => {}
+                Err(unsent) => return Err(unsent),
             }
             held.extend_from_slice(pieces.next().expect("a head in the text"));
         };
@@ -161,7 +123,7 @@ mod tests {
             "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         ] {
-            assert_eq!(sent(text, Method::Get, 1_000), Err(Unsendable), "{text:?}");
+            assert_eq!(sent(text, Method::Get, 1_000), Err(Unsent::Broken), "{text:?}");
         }
     }
 }

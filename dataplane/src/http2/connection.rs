@@ -1,6 +1,7 @@
 //! A client's connection: its settings, its streams, and its end.
 
 use super::{
+    SEND_BUFFER, STREAM_WINDOW, connection_window,
     flood::Flood,
     stream::{self, Common},
     wire::{End, Wire},
@@ -25,12 +26,6 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// Bytes of a request's body that may be on their way without having been asked for again.
-const STREAM_WINDOW: u32 = 64 << 10;
-/// The same of all requests of a connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of a response that wait to be sent.
-const SEND_BUFFER: usize = 32 << 10;
 /// How long a client may take to read the last of what it was sent.
 const LINGER: Span = Span::from_secs(2);
 
@@ -66,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, accepted: Accepte
         task: RefCell::default(),
     });
     let deadline = worker.deadline(stream.handle());
-    let wire = Wire::new(Flood::new(worker.clock.millis()));
+    let wire = Wire::new(Some(Flood::new(worker.clock.millis())));
     {
         let mut session = pin!(connection.session(&settings, &wire, &deadline));
         let mut reading = pin!(wire.read(&worker, &stream, read));
@@ -107,7 +102,7 @@ impl Connection {
                     deadline.set(self.worker.after(self.idle), Ends::Idle);
                 }
                 idle = self.live.get() == 0;
-                if !leaving && wire.flood.borrow().is_over() {
+                if !leaving && wire.is_flooded() {
                     leaving = true;
                     board.count(Dataplane::Http2Floods);
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -165,7 +160,7 @@ fn builder(settings: &Listener) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(connection_window(settings.limits.streams))
         .max_concurrent_streams(settings.limits.streams)
         .max_header_list_size(settings.limits.head_bytes)
         .max_send_buffer_size(SEND_BUFFER);

@@ -1,28 +1,22 @@
 //! One stream of a client's connection: its request as text to an exchange, and the response back.
 
 use super::{
-    answer::{self, Head, Part, Unsendable},
+    answer::{self, Head},
+    body::{self, Unread, Unsent, pairs},
     text::{self, BodyText, Malformed},
 };
 use crate::{
-    http,
-    http::Body,
+    http::{self, Body},
     http1::Method,
-    io::{Carried, FarEnd, Way, pipe, within},
+    io::{Carried, FarEnd, pipe, within},
     tls::Accepted,
     worker::Worker,
 };
-use ::http::{HeaderMap, Request, Response, StatusCode, request::Parts};
+use ::http::{Request, Response, StatusCode, request::Parts};
 use bytes::Bytes;
 use control::{counters::Dataplane, spec::Span};
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use std::{
-    cell::Cell,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::pin,
-    task::{Context, Poll},
-};
+use h2::{Reason, RecvStream, server::SendResponse};
+use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::pin, task::Poll};
 
 /// What all streams of a connection have in common.
 pub(super) struct Common {
@@ -94,10 +88,6 @@ fn begin(parts: &Parts, ends: bool, out: &mut Vec<u8>) -> Result<BodyText, Malfo
     text::request(&head, out)
 }
 
-fn pairs(fields: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
-}
-
 /// What is no request is no stream either (RFC 9113 section 8.1.1).
 fn refuse(worker: &Worker, malformed: Malformed, mut respond: SendResponse<Bytes>) {
     worker.board().count(Dataplane::BadRequests);
@@ -110,52 +100,20 @@ fn refuse(worker: &Worker, malformed: Malformed, mut respond: SendResponse<Bytes
     let _ = respond.send_response(response, true);
 }
 
-/// Moves the request. Given back to the client's window is what the exchange has room for.
-async fn upload(far: &FarEnd, head: &[u8], follows: BodyText, mut body: RecvStream) {
+/// Moves the request.
+async fn upload(far: &FarEnd, head: &[u8], follows: BodyText, mut request: RecvStream) {
     let way = far.inward();
     if way.write(head).await.is_err() {
         return;
     }
     if follows != BodyText::None {
-        match upload_body(way, follows == BodyText::Chunked, &mut body).await {
+        match body::read(way, follows == BodyText::Chunked, &mut request).await {
             Ok(()) => {}
-            Err(Stopped::ByClient) => return far.leave(),
-            Err(Stopped::ByExchange) => return,
+            Err(Unread::Broken) => return far.leave(),
+            Err(Unread::Unwanted) => return,
         }
     }
     way.end();
-}
-
-enum Stopped {
-    /// It took the request back, or is gone.
-    ByClient,
-    ByExchange,
-}
-
-async fn upload_body(way: &Way, chunked: bool, body: &mut RecvStream) -> Result<(), Stopped> {
-    let write = async |bytes: &[u8]| way.write(bytes).await.map_err(|_| Stopped::ByExchange);
-    while let Some(data) = body.data().await {
-        let data = data.map_err(|_| Stopped::ByClient)?;
-        // An empty chunk would be the last one.
-        if !data.is_empty() {
-            if chunked {
-                write(format!("{:x}\r\n", data.len()).as_bytes()).await?;
-            }
-            write(&data).await?;
-            if chunked {
-                write(b"\r\n").await?;
-            }
-            let _ = body.flow_control().release_capacity(data.len());
-        }
-    }
-    let trailers = body.trailers().await.map_err(|_| Stopped::ByClient)?;
-    if chunked {
-        let mut end = b"0\r\n".to_vec();
-        let fields = trailers.unwrap_or_default();
-        text::trailers(&pairs(&fields).collect::<Vec<_>>(), &mut end).map_err(|_| Stopped::ByClient)?;
-        write(&end).await?;
-    }
-    Ok(())
 }
 
 /// What moves a response.
@@ -164,26 +122,6 @@ struct Download<'a> {
     far: &'a FarEnd,
     /// Bytes that were given to the connection.
     moved: &'a Cell<usize>,
-}
-
-/// Why a response was not sent whole.
-enum Unsent {
-    /// Nobody is there for it.
-    Gone,
-    /// It broke off, or is none.
-    Broken,
-}
-
-impl From<Unsendable> for Unsent {
-    fn from(_: Unsendable) -> Self {
-        Self::Broken
-    }
-}
-
-impl From<h2::Error> for Unsent {
-    fn from(_: h2::Error) -> Self {
-        Self::Gone
-    }
 }
 
 impl Download<'_> {
@@ -200,24 +138,9 @@ impl Download<'_> {
 
     async fn pass(&self, respond: &mut SendResponse<Bytes>, method: Method) -> Result<(), Unsent> {
         let mut text = Vec::new();
-        let (response, mut body) = self.head(respond, method, &mut text).await?;
+        let (response, body) = self.head(respond, method, &mut text).await?;
         let mut stream = respond.send_response(response, body.is_done())?;
-        let mut trailers = Vec::new();
-        while !body.is_done() {
-            let Part { data, trailers } = answer::part(&mut text, &mut body, &mut trailers)?;
-            self.send(&mut stream, data, body.is_done() && trailers.is_none()).await?;
-            if let Some(trailers) = trailers {
-                stream.send_trailers(trailers)?;
-            }
-            if !body.is_done() && !self.more(&mut text, |context| stream.poll_reset(context)).await? {
-                if !matches!(body, Body::UntilClose) || self.far.is_broken() {
-                    return Err(Unsent::Broken);
-                }
-                stream.send_data(Bytes::new(), true)?;
-                break;
-            }
-        }
-        Ok(())
+        body::send(self.far, &mut stream, body, text, self.moved).await
     }
 
     /// The head of the final response; those of interim ones are sent on the way.
@@ -235,49 +158,9 @@ impl Download<'_> {
             match head {
                 Some(Head { response, body: Some(body) }) => return Ok((response, body)),
                 Some(Head { response, body: None }) => respond.send_informational(response)?,
-                None if self.more(text, |context| respond.poll_reset(context)).await? => {}
+                None if body::more(self.far, text, |context| respond.poll_reset(context)).await? => {}
                 None => return Err(Unsent::Broken),
             }
         }
-    }
-
-    /// More text, behind what there is; false at its end.
-    async fn more(
-        &self,
-        text: &mut Vec<u8>,
-        mut reset: impl FnMut(&mut Context<'_>) -> Poll<Result<Reason, h2::Error>>,
-    ) -> Result<bool, Unsent> {
-        let mut take = pin!(self.far.outward().take(text));
-        poll_fn(|context| match reset(context) {
-            Poll::Ready(_) => Poll::Ready(Err(Unsent::Gone)),
-            Poll::Pending => take.as_mut().poll(context).map(Ok),
-        })
-        .await
-    }
-
-    /// Sends as the client's windows let it.
-    async fn send(&self, stream: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> Result<(), Unsent> {
-        while !data.is_empty() {
-            stream.reserve_capacity(data.len());
-            let room = match stream.capacity() {
-                0 => {
-                    poll_fn(|context| match self.far.is_broken() {
-                        true => Poll::Ready(Err(Unsent::Broken)),
-                        false => {
-                            stream.poll_capacity(context).map(|room| room.ok_or(Unsent::Gone)?.map_err(Unsent::from))
-                        }
-                    })
-                    .await?
-                }
-                room => room,
-            };
-            let piece = data.split_to(room.min(data.len()));
-            self.moved.set(self.moved.get() + piece.len());
-            stream.send_data(piece, ends && data.is_empty())?;
-            if data.is_empty() {
-                return Ok(());
-            }
-        }
-        if ends { stream.send_data(data, true).map_err(Unsent::from) } else { Ok(()) }
     }
 }

@@ -1,7 +1,9 @@
-//! The head of an HTTP/2 request as HTTP/1.1 text.
+//! The head of an HTTP/2 message as HTTP/1.1 text.
 //!
 //! What could mean something else as text is refused here (RFC 9113 sections 8.2 and 8.3); all else is written in one way
 //! alone, and judged by the parser that reads every other request.
+
+use crate::http1::Method;
 
 /// A request's head as its HEADERS frames bring it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,12 +64,7 @@ pub(super) fn request(head: &Head<'_>, out: &mut Vec<u8>) -> Result<BodyText, Ma
         out.extend_from_slice(part);
     }
     fields(head, out)?;
-    match body {
-        BodyText::None => {}
-        BodyText::Raw(length) => line(b"content-length", length.to_string().as_bytes(), out),
-        BodyText::Chunked => line(b"transfer-encoding", b"chunked", out),
-    }
-    out.extend_from_slice(b"\r\n");
+    write_framing(body, out);
     Ok(body)
 }
 
@@ -98,9 +95,50 @@ fn host<'a>(head: &Head<'a>) -> Result<&'a [u8], Malformed> {
     told.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii_graphic)).ok_or(Malformed::Host)
 }
 
-fn body(head: &Head<'_>) -> Result<BodyText, Malformed> {
+/// Appends the head of a response to a request with that `method`, and says what has to follow it.
+///
+/// # Errors
+/// Where it is malformed; `out` then holds a part of it, which must not be used.
+pub(super) fn response(
+    status: u16,
+    method: Method,
+    fields: &[(&[u8], &[u8])],
+    ends: bool,
+    out: &mut Vec<u8>,
+) -> Result<BodyText, Malformed> {
+    let told = told_length(fields)?;
+    let (framing, follows) = match (status, method, told) {
+        (100..=199 | 204, _, _) => (BodyText::None, BodyText::None),
+        (304, _, None) | (_, Method::Head, None) => (BodyText::None, BodyText::None),
+        (304, _, Some(length)) | (_, Method::Head, Some(length)) => (BodyText::Raw(length), BodyText::None),
+        (_, _, Some(length)) => (BodyText::Raw(length), BodyText::Raw(length)),
+        (_, _, None) if ends => (BodyText::Raw(0), BodyText::None),
+        (_, _, None) => (BodyText::Chunked, BodyText::Chunked),
+    };
+    out.extend_from_slice(format!("HTTP/1.1 {status} \r\n").as_bytes());
+    for (name, value) in fields {
+        check(name, value)?;
+        if *name != b"content-length" {
+            line(name, value, out);
+        }
+    }
+    write_framing(framing, out);
+    Ok(follows)
+}
+
+fn write_framing(body: BodyText, out: &mut Vec<u8>) {
+    match body {
+        BodyText::None => {}
+        BodyText::Raw(length) => line(b"content-length", length.to_string().as_bytes(), out),
+        BodyText::Chunked => line(b"transfer-encoding", b"chunked", out),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What the fields say that the body measures.
+fn told_length(fields: &[(&[u8], &[u8])]) -> Result<Option<u64>, Malformed> {
     let mut length = None;
-    for (_, value) in head.fields.iter().filter(|(name, _)| *name == b"content-length") {
+    for (_, value) in fields.iter().filter(|(name, _)| *name == b"content-length") {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse::<u64>().ok());
         let number = number.ok_or(Malformed::Length)?;
@@ -109,7 +147,11 @@ fn body(head: &Head<'_>) -> Result<BodyText, Malformed> {
         }
         length = Some(number);
     }
-    match (head.ends, length) {
+    Ok(length)
+}
+
+fn body(head: &Head<'_>) -> Result<BodyText, Malformed> {
+    match (head.ends, told_length(head.fields)?) {
         (true, None) => Ok(BodyText::None),
         (true, Some(0)) => Ok(BodyText::Raw(0)),
         (true, Some(_)) => Err(Malformed::Length),
@@ -248,6 +290,34 @@ mod tests {
         ];
         for (head, expected) in cases {
             assert_eq!(text(&head), Err(expected), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn responses_are_framed_as_their_status_and_their_request_have_it() {
+        let five: Fields<'_> = &[(b"content-length", b"5"), (b"x", b"y")];
+        let (told, zero, chunked) =
+            ("x: y\r\ncontent-length: 5\r\n", "content-length: 0\r\n", "transfer-encoding: chunked\r\n");
+        let cases: [(u16, Method, Fields<'_>, bool, BodyText, &str); 9] = [
+            (200, Method::Get, five, false, BodyText::Raw(5), told),
+            (200, Method::Get, &[], false, BodyText::Chunked, chunked),
+            (200, Method::Get, &[], true, BodyText::None, zero),
+            (200, Method::Head, five, true, BodyText::None, told),
+            (200, Method::Head, &[], true, BodyText::None, ""),
+            (304, Method::Get, five, true, BodyText::None, told),
+            (204, Method::Get, &[], true, BodyText::None, ""),
+            (103, Method::Get, &[], false, BodyText::None, ""),
+            (503, Method::Other, &[], true, BodyText::None, zero),
+        ];
+        for (status, method, fields, ends, follows, lines) in cases {
+            let mut out = Vec::new();
+            assert_eq!(response(status, method, fields, ends, &mut out), Ok(follows), "{status} {method:?}");
+            assert_eq!(String::from_utf8(out).unwrap(), format!("HTTP/1.1 {status} \r\n{lines}\r\n"), "{method:?}");
+        }
+        for (name, value) in
+            [(&b"connection"[..], &b"close"[..]), (b"x", b"a\r\nb"), (b"content-length", b"x"), (b":x", b"")]
+        {
+            assert!(response(200, Method::Get, &[(name, value)], false, &mut Vec::new()).is_err());
         }
     }
 

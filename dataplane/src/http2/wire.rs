@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Wire {
     inward: Way,
     outward: Way,
-    pub(super) flood: RefCell<Flood>,
+    /// What is held against the peer, where that is not one of ours.
+    flood: Option<RefCell<Flood>>,
 }
 
 /// So many bytes at most lie ready to be sent: a few of the largest records.
@@ -29,14 +30,21 @@ const SENDING: usize = 64 << 10;
 const READ: usize = 16 << 10;
 
 impl Wire {
-    pub(super) fn new(flood: Flood) -> Rc<Self> {
-        Rc::new(Self { inward: Way::new(READ), outward: Way::new(SENDING), flood: RefCell::new(flood) })
+    pub(super) fn new(flood: Option<Flood>) -> Rc<Self> {
+        Rc::new(Self { inward: Way::new(READ), outward: Way::new(SENDING), flood: flood.map(RefCell::new) })
+    }
+
+    /// Whether the peer has sent too much of what is of no use.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flood.as_ref().is_some_and(|flood| flood.borrow().is_over())
     }
 
     /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
     pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
         loop {
-            self.flood.borrow_mut().came(read.bytes(), worker.clock.millis());
+            if let Some(flood) = &self.flood {
+                flood.borrow_mut().came(read.bytes(), worker.clock.millis());
+            }
             if self.inward.write(read.bytes()).await.is_err() {
                 break;
             }
@@ -55,7 +63,9 @@ impl Wire {
     pub(super) async fn write(&self, stream: &Stream) {
         let mut bytes = Vec::new();
         while self.outward.take(&mut bytes).await {
-            self.flood.borrow_mut().went(bytes.len());
+            if let Some(flood) = &self.flood {
+                flood.borrow_mut().went(bytes.len());
+            }
             let (result, sent) = stream.write_vector(bytes).await;
             if result.is_err() {
                 break;

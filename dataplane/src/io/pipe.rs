@@ -144,6 +144,8 @@ pub(crate) struct Shared {
     outward: Way,
     /// The other end is there no more.
     gone: Cell<bool>,
+    /// The other end did so before it had done anything.
+    refused: Cell<bool>,
     /// What went out must not be taken for the whole.
     broken: Cell<bool>,
     carried: Carried,
@@ -169,6 +171,7 @@ pub(crate) fn pipe(carried: Carried) -> (super::Stream, FarEnd) {
         inward: Way::new(ROOM),
         outward: Way::new(ROOM),
         gone: Cell::new(false),
+        refused: Cell::new(false),
         broken: Cell::new(false),
         carried,
     });
@@ -207,7 +210,8 @@ impl Pipe {
         buffer.make_room();
         let count = poll_fn(|context| self.0.inward.poll_read(context, buffer.free_mut())).await;
         buffer.grow(count);
-        (Ok(count), buffer)
+        let refused = count == 0 && self.0.refused.get();
+        (if refused { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(count) }, buffer)
     }
 
     pub(super) async fn readable(&self) {
@@ -260,6 +264,25 @@ impl FarEnd {
     /// Whether what has come must not be taken for the whole, whatever it says.
     pub(crate) fn is_broken(&self) -> bool {
         self.0.broken.get()
+    }
+
+    /// Waits until the exchange wants nothing more of the pipe, and is there no more or has been ended. Only for who takes
+    /// nothing meanwhile.
+    pub(crate) async fn given_up(&self) {
+        poll_fn(|context| match self.0.outward.ended.get() {
+            true => Poll::Ready(()),
+            false => {
+                wait(&self.0.outward.reader, context);
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Says that nothing has come of what the exchange has sent, and nothing will: it may be done elsewhere.
+    pub(crate) fn refuse(&self) {
+        self.0.refused.set(true);
+        self.leave();
     }
 
     /// Says that nobody is there any more for whom the exchange could be.
@@ -356,6 +379,13 @@ mod tests {
             assert_eq!(handle.is_gone(), name == "left", "{name}");
             assert!(taken(&far).is_none() && now(far.inward().write(b"x")).unwrap().is_err(), "{name}");
         }
+        let (near, far) = pipe(Carried::default());
+        assert!(now(far.given_up()).is_none());
+        far.refuse();
+        let (refused, _) = now(near.read(holding(&[0; 64]).emptied())).unwrap();
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(near);
+        assert!(now(far.given_up()).is_some());
         let (near, far) = pipe(Carried { is_tls: true, ..Carried::default() });
         drop(far);
         assert!(near.handle().is_gone() && near.is_tls() && read(&near).unwrap().is_empty());

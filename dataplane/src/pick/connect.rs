@@ -1,5 +1,6 @@
 use super::{Claim, Failure, Kind, Target};
 use crate::{
+    http2,
     io::{Stream, within},
     worker::{Connection, Worker},
 };
@@ -17,6 +18,10 @@ pub(crate) async fn connect(
     target: &Target,
     fresh: bool,
 ) -> Result<(Connection, bool), Failure> {
+    if target.is_http2 {
+        // On the heap, so that requests to other pools have no room for it.
+        return Box::pin(http2::connect(worker, claim, target, fresh)).await;
+    }
     // A connection that was announced as one client's is no other's.
     if !fresh
         && claim.announced.is_none()
@@ -24,6 +29,16 @@ pub(crate) async fn connect(
     {
         return Ok((connection, true));
     }
+    let stream = open(worker, claim, target).await?;
+    let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
+    Ok((Connection { deadline, stream, address: target.address }, false))
+}
+
+/// A connection to the backend that has just been opened.
+///
+/// # Errors
+/// Where none can be.
+pub(crate) async fn open(worker: &Worker, claim: &Claim, target: &Target) -> Result<Stream, Failure> {
     let opened = async {
         let stream = Stream::connect(target.address, claim.pool.timeouts.connect.to_std()).await.map_err(kind_of)?;
         if let Some(header) = &claim.announced {
@@ -38,8 +53,7 @@ pub(crate) async fn connect(
     match opened.await {
         Ok(stream) => {
             worker.board().count_backend(target.slot, BackendCount::Connects);
-            let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
-            Ok((Connection { deadline, stream, address: target.address }, false))
+            Ok(stream)
         }
         Err(kind) => {
             let count = if kind == Kind::Handshake { BackendCount::TlsFailures } else { BackendCount::ConnectFailures };

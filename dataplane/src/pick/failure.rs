@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Handshake,
     /// Closed or reset before anything was answered.
     Closed,
+    /// Given back before anything was done of it.
+    Refused,
     /// Closed or reset within a message.
     CutShort,
     Timeout,
@@ -51,9 +53,12 @@ impl Failure {
             (Side::Backend, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => Repeat::Elsewhere,
             // The backend closed an idle connection as we picked it: it is there, and its session with it.
             (Side::Backend, Kind::Closed) if self.reused && idempotent && whole => Repeat::There,
+            // As a backend does that is about to stop, or has as many streams as it can serve.
+            (Side::Backend, Kind::Refused) if whole => Repeat::There,
             (
                 Side::Client | Side::Backend,
                 Kind::Closed
+                | Kind::Refused
                 | Kind::CutShort
                 | Kind::Timeout
                 | Kind::Drained
@@ -82,6 +87,7 @@ impl Failure {
             Kind::Exhausted => "out of descriptors or memory",
             Kind::ConnectTimeout => "connect timed out",
             Kind::Closed => "closed without a response",
+            Kind::Refused => "refused before anything was done",
             Kind::CutShort => "closed within a response",
             Kind::Timeout => "timed out",
             Kind::Drained => "closed at the end of its drain",
@@ -117,6 +123,8 @@ mod tests {
             (stale, false, true, Repeat::No),
             (stale, true, false, Repeat::No),
             (Failure::backend(Kind::Closed, false), true, true, Repeat::No),
+            (Failure::backend(Kind::Refused, true), false, true, Repeat::There),
+            (Failure::backend(Kind::Refused, true), true, false, Repeat::No),
             (Failure::backend(Kind::Timeout, true), true, true, Repeat::No),
             (Failure::backend(Kind::CutShort, true), true, true, Repeat::No),
             (Failure::backend(Kind::Drained, true), true, true, Repeat::No),

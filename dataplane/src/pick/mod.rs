@@ -10,7 +10,7 @@ mod target;
 mod under_way;
 
 pub(crate) use claim::Claim;
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, open};
 pub(crate) use failure::{Failure, Kind, Repeat, Side};
 pub(crate) use queue::{Line, Waited};
 pub(crate) use retry::{begin, count_sent, may_retry, note};

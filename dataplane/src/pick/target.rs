@@ -27,7 +27,9 @@ pub(crate) struct Target {
     pub(crate) slot: u32,
     pub(crate) address: SocketAddr,
     /// It is spoken to over TLS.
-    pub(super) is_tls: bool,
+    pub(crate) is_tls: bool,
+    /// And in HTTP/2.
+    pub(super) is_http2: bool,
     generation: u64,
     /// Where its pool stands in that table.
     pool_index: usize,
@@ -112,6 +114,7 @@ impl Target {
             slot: backend.slot,
             address: backend.address?,
             is_tls: backend.server_name.is_some(),
+            is_http2: pool.settings.http2,
             generation: worker.generation.get(),
             pool_index,
             outcome: choice.outcome,

@@ -39,6 +39,8 @@ struct Offered {
 
 struct Trusted {
     tls: PoolTls,
+    /// The pool's backends speak HTTP/2.
+    http2: bool,
     made: Followed<Arc<ClientConfig>>,
 }
 
@@ -66,9 +68,10 @@ impl Store {
         }
         for (name, pool) in &desired.pools {
             let Some(tls) = &pool.settings.tls else { continue };
-            if self.pools.get(name).is_none_or(|trusted| trusted.tls != *tls) {
+            let http2 = pool.settings.http2;
+            if self.pools.get(name).is_none_or(|trusted| (&trusted.tls, trusted.http2) != (tls, http2)) {
                 // What was trusted under other settings is not trusted on.
-                let mut trusted = Trusted { tls: tls.clone(), made: Followed::default() };
+                let mut trusted = Trusted { tls: tls.clone(), http2, made: Followed::default() };
                 news.push(trusted.read(name).unwrap_or_else(|| News::Pool(name.clone(), None)));
                 self.pools.insert(name.clone(), trusted);
             }
@@ -160,9 +163,10 @@ impl Offered {
 impl Trusted {
     fn read(&mut self, name: &str) -> Option<News> {
         let tls = &self.tls;
+        let protocol = if self.http2 { HTTP2 } else { HTTP1 };
         let read = self
             .made
-            .read(pool_files(tls), |_| trust(tls, &Path::default(), &[HTTP1]).map_err(|problems| words(&problems)));
+            .read(pool_files(tls), |_| trust(tls, &Path::default(), &[protocol]).map_err(|problems| words(&problems)));
         match read {
             Ok(trusted) => Some(News::Pool(name.to_owned(), Some(Arc::clone(trusted)))),
             Err(reason) => {

@@ -1,9 +1,10 @@
 use crate::{
+    http2::Upstream,
     io::Stream,
     worker::{Deadline, Worker},
 };
 use affinity::{balance::View, table::PoolTable};
-use std::{cell::RefCell, collections::VecDeque, net::SocketAddr};
+use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc};
 
 /// What a worker keeps of backends from table to table, by their slots: idle connections and passive marks.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Backends(RefCell<Vec<Local>>);
 #[derive(Debug, Default)]
 struct Local {
     idle: VecDeque<Idle>,
+    /// Connections that carry several requests at once.
+    shared: Vec<Rc<Upstream>>,
     failures: u32,
     /// Milliseconds of the worker's clock; 0 for no mark.
     marked_until: u64,
@@ -69,6 +72,20 @@ impl Backends {
         });
     }
 
+    /// The first shared connection of which that holds.
+    pub(crate) fn shared(&self, slot: u32, holds: impl Fn(&Upstream) -> bool) -> Option<Rc<Upstream>> {
+        self.with(slot, |local| local.shared.iter().find(|upstream| holds(upstream)).cloned())
+    }
+
+    pub(crate) fn share(&self, slot: u32, upstream: &Rc<Upstream>) {
+        self.with(slot, |local| local.shared.push(Rc::clone(upstream)));
+    }
+
+    /// Forgets one that is closed.
+    pub(crate) fn unshare(&self, slot: u32, upstream: &Rc<Upstream>) {
+        self.with(slot, |local| local.shared.retain(|each| !Rc::ptr_eq(each, upstream)));
+    }
+
     /// Closes what has been idle for too long.
     pub(crate) fn sweep(&self, now: u64) {
         for local in self.0.borrow_mut().iter_mut() {
@@ -78,10 +95,16 @@ impl Backends {
         }
     }
 
-    /// Closes the idle connections of the backends for which `holds` is false of slot and address.
+    /// Closes the idle connections of the backends for which `holds` is false of slot and address, and has shared ones
+    /// begin no more requests.
     pub(crate) fn retain(&self, holds: impl Fn(u32, SocketAddr) -> bool) {
         for (slot, local) in (0..).zip(self.0.borrow_mut().iter_mut()) {
             local.idle.retain(|idle| holds(slot, idle.connection.address));
+            local
+                .shared
+                .iter()
+                .filter(|upstream| !holds(slot, upstream.address()))
+                .for_each(|upstream| upstream.close());
         }
     }
 
@@ -98,6 +121,7 @@ impl Backends {
                 local.failures = 0;
                 local.marked_until = until;
                 local.idle.clear();
+                local.shared.iter().for_each(|upstream| upstream.close());
             }
             reached
         })

@@ -46,13 +46,13 @@ use mailbox::{Commands, Touches};
 use room::Seats;
 use rustls::{ClientConfig, ServerConfig};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     io,
     net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixStream},
     pin::pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -72,6 +72,8 @@ const COMPLETIONS: u32 = 8 * ENTRIES;
 /// All that one worker has. Everything it awaits runs on its own thread, so that cells suffice.
 pub(crate) struct Worker {
     pub(crate) id: usize,
+    /// For tasks of its own.
+    own: OnceCell<Weak<Self>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) table: RefCell<Box<Table>>,
     pub(crate) generation: Cell<u64>,
@@ -172,6 +174,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
     let (names, sockets): (Vec<_>, Vec<_>) = start.sockets.into_iter().unzip();
     let worker = Worker {
         id: start.id,
+        own: OnceCell::new(),
         shared: start.shared,
         table: RefCell::default(),
         generation: Cell::new(0),
@@ -206,6 +209,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
 async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
     let (worker, sockets, wakeup) = begin(start)?;
     let worker = Rc::new(worker);
+    let _ = worker.own.set(Rc::downgrade(&worker));
     monoio::spawn(mailbox::read(Rc::clone(&worker), Wakeup::new(wakeup)?));
     for (index, socket) in sockets.into_iter().enumerate() {
         monoio::spawn(accept::run(Rc::clone(&worker), index, Listener::new(socket)?, serve));
@@ -232,6 +236,11 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
 impl Worker {
     pub(crate) fn board(&self) -> &Board {
         &self.shared.boards[self.id]
+    }
+
+    /// For a task that lives by itself.
+    pub(crate) fn own(&self) -> Rc<Self> {
+        self.own.get().and_then(Weak::upgrade).expect("set as the worker begins, and it is there")
     }
 
     /// Hands the control thread what is still to be reported.

@@ -1,0 +1,160 @@
+//! One request to a backend, over a connection that it shares with others: text to frames, and the response to text.
+
+use super::{
+    ask::{self, Head},
+    body::{self, Unread, Unsent, pairs},
+    text::{self, BodyText, Malformed},
+    upstream::Upstream,
+};
+use crate::{
+    http::Body,
+    http1::Method,
+    io::{FarEnd, Way},
+    worker::Worker,
+};
+use ::http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{ResponseFuture, SendRequest},
+};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+};
+
+/// Serves the exchange at the other end of the pipe. Whatever fails, the exchange hears of it as of a connection that ends.
+pub(super) async fn serve(worker: &Worker, upstream: &Upstream, far: FarEnd) {
+    let mut text = Vec::new();
+    let Some(Head { request, method, body }) = ask(worker, upstream, &far, &mut text).await else { return };
+    let Some(sender) = upstream.sender() else { return far.refuse() };
+    let started = {
+        let (mut starting, mut given_up) = (pin!(start(sender, request, body.is_done())), pin!(far.given_up()));
+        poll_fn(|context| match given_up.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => starting.as_mut().poll(context).map(Some),
+        })
+        .await
+    };
+    match started {
+        None => {}
+        // Nothing of it was sent.
+        Some(Err(_)) => far.refuse(),
+        Some(Ok((response, stream))) => {
+            let mut upload = pin!(upload(&far, stream, body, text));
+            let mut download = pin!(download(upstream, &far, response, method));
+            poll_fn(|context| match upload.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => download.as_mut().poll(context),
+            })
+            .await;
+        }
+    }
+}
+
+/// The head of the request; `None` where none comes that can be sent.
+async fn ask(worker: &Worker, upstream: &Upstream, far: &FarEnd, text: &mut Vec<u8>) -> Option<Head> {
+    while far.outward().take(text).await {
+        match ask::head(text, upstream.scheme(), &mut worker.fields.borrow_mut()) {
+            Ok(Some(head)) => return Some(head),
+            Ok(None) => {}
+            Err(_) => {
+                tracing::debug!("a request that can't be one of HTTP/2");
+                return None;
+            }
+        }
+    }
+    None
+}
+
+/// Begins a stream, once the backend takes another one.
+async fn start(
+    sender: SendRequest<Bytes>,
+    request: Request<()>,
+    ends: bool,
+) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    sender.ready().await?.send_request(request, ends)
+}
+
+/// Moves the request's body, and then waits until the exchange is over: whoever drops the stream by then cancels what is
+/// left of it.
+async fn upload(far: &FarEnd, mut stream: SendStream<Bytes>, body: Body, text: Vec<u8>) {
+    match body::send(far, &mut stream, body, text, &Cell::new(0)).await {
+        // A backend that wants no more of it has answered, or will.
+        Ok(()) | Err(Unsent::Gone) => far.given_up().await,
+        // It must not take what came for the whole.
+        Err(Unsent::Broken) => stream.send_reset(Reason::CANCEL),
+    }
+}
+
+enum Came {
+    Interim(Response<()>),
+    Final(Response<RecvStream>),
+}
+
+/// Moves the response.
+async fn download(upstream: &Upstream, far: &FarEnd, mut response: ResponseFuture, method: Method) {
+    let way = far.inward();
+    loop {
+        let found = match next(&mut response).await {
+            Ok(Came::Final(found)) => {
+                upstream.has_answered();
+                let (head, mut body) = found.into_parts();
+                pass(way, (head.status.as_u16(), &head.headers), method, Some(&mut body)).await
+            }
+            Ok(Came::Interim(interim)) => {
+                match pass(way, (interim.status().as_u16(), interim.headers()), method, None).await {
+                    Ok(()) => continue,
+                    failed => failed,
+                }
+            }
+            Err(error) if is_unprocessed(&error) => return far.refuse(),
+            Err(_) => Err(Unread::Broken),
+        };
+        match found {
+            Ok(()) => way.end(),
+            Err(Unread::Broken) => far.leave(),
+            Err(Unread::Unwanted) => {}
+        }
+        return far.given_up().await;
+    }
+}
+
+async fn next(response: &mut ResponseFuture) -> Result<Came, h2::Error> {
+    poll_fn(|context| {
+        if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
+            return Poll::Ready(interim.map(Came::Interim));
+        }
+        Pin::new(&mut *response).poll(context).map(|found| found.map(Came::Final))
+    })
+    .await
+}
+
+/// Whether the backend has surely done nothing of the request (RFC 9113 section 8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || (error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)))
+}
+
+/// Moves a head and what follows it.
+async fn pass(
+    way: &Way,
+    (status, fields): (u16, &HeaderMap),
+    method: Method,
+    body: Option<&mut RecvStream>,
+) -> Result<(), Unread> {
+    let mut out = Vec::new();
+    let ends = body.as_ref().is_none_or(|body| body.is_end_stream());
+    let fields: Vec<_> = pairs(fields).collect();
+    let follows = text::response(status, method, &fields, ends, &mut out).map_err(|malformed: Malformed| {
+        tracing::debug!(?malformed, "response refused");
+        Unread::Broken
+    })?;
+    way.write(&out).await.map_err(|_| Unread::Unwanted)?;
+    match body {
+        Some(body) if follows != BodyText::None => body::read(way, follows == BodyText::Chunked, body).await,
+        _ => Ok(()),
+    }
+}
