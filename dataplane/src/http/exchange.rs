@@ -9,7 +9,7 @@ use super::{
     watch,
 };
 use crate::{
-    http1::{Method, Output, Reply, Status},
+    http1::{Output, Reply, Status},
     pick::{
         Failure, Kind, Line, Repeat, Side, Target, Unchosen, UnderWay, Waited, begin, connect, count_sent, may_retry,
         note,
@@ -267,9 +267,9 @@ async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, bo
     tracing::debug!(?unserved, "request not served");
     let reply = match unserved {
         Unserved::NoBackend | Unserved::PinnedDown(_) | Unserved::Full { .. } => {
-            Reply { retry_after: Some(request.claim.pool.retry_after), ..Reply::closing(Status::ServiceUnavailable) }
+            Reply { retry_after: Some(request.claim.pool.retry_after), ..request.reply(Status::ServiceUnavailable) }
         }
-        Unserved::Ended(_) => Reply::closing(gone(request.claim.pool.gone_status)),
+        Unserved::Ended(_) => request.reply(gone(request.claim.pool.gone_status)),
     };
     answer(worker, client, request, body, reply).await
 }
@@ -278,14 +278,13 @@ async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &
     match status_of(failure) {
         None => false,
         Some(status) if failure.side == Side::Client => {
-            let reply = Reply { to_head: request.method == Method::Head, ..Reply::closing(status) };
-            client.reply_and_close(worker, &reply).await;
+            client.reply_and_close(worker, &request.reply(status)).await;
             false
         }
         Some(status) => {
             // Elsewhere the next one is served at once.
             let retry_after = (failure.kind == Kind::Drained).then_some(1);
-            answer(worker, client, request, body, Reply { retry_after, ..Reply::closing(status) }).await
+            answer(worker, client, request, body, Reply { retry_after, ..request.reply(status) }).await
         }
     }
 }
@@ -295,8 +294,7 @@ async fn answer(worker: &Worker, client: &mut Client, request: &Request, body: &
     watch::failed(worker, request, reply.status.code());
     // An upload that was given up has left no buffer, even if all of the body had been read by then.
     let keep_alive = request.keep_alive && body.is_done() && client.buffer.is_held() && !worker.is_draining();
-    let reply = Reply { version: request.version, to_head: request.method == Method::Head, keep_alive, ..reply };
-    if !client.reply(worker, &reply).await {
+    if !client.reply(worker, &Reply { keep_alive, ..reply }).await {
         client.linger(worker).await;
         return false;
     }

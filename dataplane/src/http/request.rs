@@ -1,7 +1,8 @@
 use super::{carried, client::Client, follow, marked, watch::Watched};
 use crate::{
     http1::{
-        BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, rewrite, text, upgrade,
+        BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, is_grpc, rewrite, text,
+        upgrade,
     },
     pick::Claim,
     worker::{Worker, is_sampled},
@@ -57,6 +58,20 @@ pub(super) struct Request {
     pub(super) watched: Option<Watched>,
     /// The protocols to which the backend may upgrade the connection.
     pub(super) upgrade: Option<Box<[u8]>>,
+}
+
+impl Request {
+    /// A reply to it. Whether it is a call of gRPC its head says, which is looked at only now.
+    pub(super) fn reply(&self, status: Status) -> Reply {
+        let label = b"\r\ncontent-type: ";
+        // What of the body went in behind it is not asked.
+        let end = memchr::memmem::find(&self.head, b"\r\n\r\n").unwrap_or(self.head.len());
+        let at = memchr::memmem::find(&self.head[..end], label).map(|at| at + label.len());
+        let rest = at.and_then(|at| self.head.get(at..end)).unwrap_or_default();
+        let value = rest.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let to_head = self.method == Method::Head;
+        Reply { version: self.version, to_head, to_grpc: is_grpc(value), ..Reply::closing(status) }
+    }
 }
 
 #[expect(clippy::large_enum_variant, reason = "taken apart at once; a box would cost an allocation per request")]
@@ -158,7 +173,8 @@ fn redirect(worker: &Worker, head: &RequestHead<'_>, port: u16) -> Reply {
 }
 
 fn refusal(head: &RequestHead<'_>, status: Status) -> Reply {
-    Reply { version: head.version, to_head: head.method == Method::Head, ..Reply::closing(status) }
+    let to_grpc = head.fields.called(b"content-type").any(is_grpc);
+    Reply { version: head.version, to_head: head.method == Method::Head, to_grpc, ..Reply::closing(status) }
 }
 
 /// Reads the pin. Whose a token is that this pool did not seal is asked of the others.

@@ -36,7 +36,7 @@ pub use framing::BodyLength;
 pub use head::{Method, RequestHead};
 pub use names::Name;
 pub use refusal::{BadFields, BadFraming, BadResponse, Refusal};
-pub use reply::{Reply, Status};
+pub use reply::{Reply, Status, UNAVAILABLE, is_grpc};
 pub use response::{Asked, ResponseHead};
 pub use rewrite::{ToBackend, ToClient};
 pub use scan::HeadScan;

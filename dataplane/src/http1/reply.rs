@@ -48,6 +48,32 @@ impl Status {
     }
 }
 
+/// gRPC's code for a backend that can't be reached, or went.
+pub const UNAVAILABLE: u64 = 14;
+
+impl Status {
+    /// The code that tells a client of gRPC the same: whether to try again, and where the fault is
+    /// (`doc/statuscodes.md` of grpc/grpc).
+    fn grpc(self) -> u64 {
+        match self {
+            Self::GatewayTimeout => 4,
+            // Of a session that is no more.
+            Self::NotFound | Self::Gone => 5,
+            Self::ContentTooLarge | Self::UriTooLong | Self::HeadTooLarge => 8,
+            Self::RequestTimeout => 10,
+            Self::NotImplemented => 12,
+            Self::BadRequest | Self::VersionNotSupported | Self::TlsExpected | Self::PermanentRedirect => 13,
+            Self::BadGateway | Self::ServiceUnavailable => UNAVAILABLE,
+        }
+    }
+}
+
+/// Whether a message with this `Content-Type` is of gRPC.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
+}
+
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: Status,
@@ -56,6 +82,8 @@ pub struct Reply {
     pub keep_alive: bool,
     /// An answer to HEAD, which has no body.
     pub to_head: bool,
+    /// An answer to a call of gRPC, which reads a status of its own.
+    pub to_grpc: bool,
     /// Seconds.
     pub retry_after: Option<u32>,
     /// Where a redirect leads.
@@ -65,10 +93,21 @@ pub struct Reply {
 impl Reply {
     /// The reply after which the connection is closed, as it must be where the framing is in doubt.
     pub fn closing(status: Status) -> Self {
-        Self { status, version: Version::Http11, keep_alive: false, to_head: false, retry_after: None, location: None }
+        Self {
+            status,
+            version: Version::Http11,
+            keep_alive: false,
+            to_head: false,
+            to_grpc: false,
+            retry_after: None,
+            location: None,
+        }
     }
 
     pub fn write(&self, out: &mut Vec<u8>) {
+        if self.to_grpc {
+            return self.write_grpc(out);
+        }
         let (code, reason) = (u64::from(self.status.code()), self.status.reason().as_bytes());
         out.extend_from_slice(b"HTTP/1.1 ");
         text::decimal(code, out);
@@ -97,6 +136,16 @@ impl Reply {
             out.push(b'\n');
         }
     }
+    /// Trailers alone, as gRPC has it: over HTTP/2 a head without a body.
+    fn write_grpc(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: ");
+        text::decimal(self.status.grpc(), out);
+        out.extend_from_slice(b"\r\nGrpc-Message: ");
+        out.extend_from_slice(self.status.reason().as_bytes());
+        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nContent-Length: 0\r\n");
+        out.extend_from_slice(connection(self.version, self.keep_alive));
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// The `Connection` line that a client of that version needs to be told what becomes of its connection.
@@ -110,7 +159,7 @@ pub(super) fn connection(client: Version, keep_alive: bool) -> &'static [u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::answer;
+    use super::super::testing::{GET, answer};
     use super::super::{Asked, BodyLength, Method};
     use super::*;
 
@@ -147,6 +196,28 @@ mod tests {
                     false => assert_eq!(head.body, BodyLength::Length(body)),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn calls_of_grpc_are_told_in_their_own_words() {
+        let mut out = Vec::new();
+        Reply { to_grpc: true, keep_alive: true, ..Reply::closing(Status::ServiceUnavailable) }.write(&mut out);
+        let head = answer(&out, GET);
+        assert_eq!((head.status, head.body), (200, BodyLength::Length(0)));
+        for (name, value) in
+            [("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-message", "Service Unavailable")]
+        {
+            assert_eq!(head.fields.called(name.as_bytes()).collect::<Vec<_>>(), [value.as_bytes()]);
+        }
+        for (content_type, is) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; x=y", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), is, "{content_type}");
         }
     }
 

@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{
     http::{self, Body},
-    http1::Method,
+    http1::{self, Method},
     io::{Carried, FarEnd, pipe, within},
     tls::Accepted,
     worker::Worker,
 };
-use ::http::{Request, Response, StatusCode, request::Parts};
+use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use bytes::Bytes;
 use control::{counters::Dataplane, spec::Span};
 use h2::{Reason, RecvStream, server::SendResponse};
@@ -139,8 +139,22 @@ impl Download<'_> {
     async fn pass(&self, respond: &mut SendResponse<Bytes>, method: Method) -> Result<(), Unsent> {
         let mut text = Vec::new();
         let (response, body) = self.head(respond, method, &mut text).await?;
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let is_grpc = content_type.is_some_and(|content_type| http1::is_grpc(content_type.as_bytes()));
         let mut stream = respond.send_response(response, body.is_done())?;
-        body::send(self.far, &mut stream, body, text, self.moved).await
+        match body::send(self.far, &mut stream, body, text, self.moved).await {
+            Err(Unsent::Broken) if is_grpc => {
+                // What its client understands better than a reset; that it is not all, it says too.
+                self.worker.board().count(Dataplane::Http2Broken);
+                let fields = [
+                    ("grpc-status", HeaderValue::from(http1::UNAVAILABLE)),
+                    ("grpc-message", HeaderValue::from_static("the backend broke off")),
+                ];
+                let fields = fields.into_iter().map(|(name, value)| (HeaderName::from_static(name), value));
+                stream.send_trailers(fields.collect()).map_err(Unsent::from)
+            }
+            sent => sent,
+        }
     }
 
     /// The head of the final response; those of interim ones are sent on the way.
