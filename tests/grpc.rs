@@ -284,3 +284,48 @@ say(answer=call(channel, "unary_unary", "Unary")(b"hello"))
     );
     assert_eq!(said, json!({"answer": "a:hello"}));
 }
+
+#[test]
+fn a_grpc_check_asks_the_health_service() {
+    let backend = Program::start(
+        r#"
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+servicer = health.HealthServicer()
+def prepare(server): health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+Serving = health_pb2.HealthCheckResponse
+servicer.set("shop.Carts", Serving.SERVING)
+signal.signal(signal.SIGUSR1, lambda *_: servicer.set("shop.Carts", Serving.NOT_SERVING))
+signal.signal(signal.SIGUSR2, lambda *_: servicer.set("shop.Carts", Serving.SERVING))
+serve("a", prepare=prepare)
+"#,
+        &[],
+    );
+    let address = backend.says(0)["address"].as_str().unwrap().to_owned();
+    let (_plain, without) = Program::backend("b");
+    let check = |service: &str| {
+        format!(
+            "http2 = true\n[pool.health]\ncheck = \"grpc\"\ninterval = \"100ms\"\nrise = 1\nfall = 1\nservice = \"{service}\"\n"
+        )
+    };
+    let health = |instance: &Instance| {
+        let backend = instance.backend("shop", "a");
+        (backend["health"].clone(), backend["health_reason"].as_str().unwrap_or_default().to_owned())
+    };
+    for (service, address, reason) in
+        [("shop.Other", &address, "the service is not known there"), ("", &without, "it has no grpc.health.v1.Health")]
+    {
+        let instance = Setup::shop(&check(service), [("a", address)]).start();
+        eventually("it is down", || {
+            let (health, why) = health(&instance);
+            (health == "down" && why.contains(reason)).then_some(())
+        });
+    }
+    let instance = Setup::shop(&check("shop.Carts"), [("a", &address)]).start();
+    let is = |expected: &str| eventually(expected, || (health(&instance).0 == expected).then_some(()));
+    is("up");
+    backend.0.signal(Signal::USR1);
+    is("down");
+    assert!(health(&instance).1.contains("not serving"));
+    backend.0.signal(Signal::USR2);
+    is("up");
+}

@@ -58,8 +58,10 @@ fn requests_of_all_clients_share_connections_and_keep_their_backends() {
     let nginx = Nginx::start_with(&["a", "b", "c"], " http2", "", "");
     let big: Vec<u8> = (0..2_000_000u32).map(|at| (at / 3) as u8).collect();
     nginx.file("big", &big);
-    let instance = Setup::shop(HTTP2, nginx.backends.iter().map(|(name, address)| (name, address))).start();
+    let pool = "http2 = true\n[pool.health]\ncheck = \"http\"\ninterval = \"100ms\"\nexpect = \"200\"\n";
+    let instance = Setup::shop(pool, nginx.backends.iter().map(|(name, address)| (name, address))).start();
     let address = instance.listener("web");
+    eventually("checks find it up", || (instance.backend("shop", "a")["health"] == "up").then_some(()));
     let mut homes = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let first = get(&address, "/", &[]);

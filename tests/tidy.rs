@@ -145,7 +145,7 @@ fn layers_hold() {
 #[test]
 fn runtimes_stay_where_they_live() {
     for (home, crates) in
-        [("dataplane", ["monoio", "io-uring", "h2"].as_slice()), ("admin", &["axum", "tokio", "redb", "utoipa-axum"])]
+        [("dataplane", ["monoio", "io-uring"].as_slice()), ("admin", &["axum", "tokio", "redb", "utoipa-axum"])]
     {
         for package in ["", "control", "affinity", "certificates", "dataplane", "admin"] {
             let known = dependencies(package);

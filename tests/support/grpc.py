@@ -59,9 +59,10 @@ class Shop(grpc.GenericRpcHandler):
         yield self.name + b":end"
 
 
-def serve(name, credentials=None):
+def serve(name, credentials=None, prepare=lambda server: None):
     server = grpc.server(futures.ThreadPoolExecutor(64), options=SIZES)
     server.add_generic_rpc_handlers([Shop(name)])
+    prepare(server)
     if credentials:
         port = server.add_secure_port("127.0.0.1:0", credentials)
     else:

@@ -39,6 +39,7 @@ pub(crate) struct Probing {
     pub(crate) health: HealthCheck,
     /// Absent where they are spoken to in clear text.
     pub(crate) tls: Option<PoolTls>,
+    pub(crate) http2: bool,
     pub(crate) send_proxy: Option<ProxyVersion>,
 }
 
@@ -128,6 +129,7 @@ impl Board {
         let settings = Probing {
             health: pool.settings.health.clone(),
             tls: pool.settings.tls.clone(),
+            http2: pool.settings.http2,
             send_proxy: pool.settings.send_proxy,
         };
         let Some(members) = self.pools.get_mut(name) else {

@@ -1,6 +1,7 @@
 //! What is seen of the backends: active checks, marks from real traffic, and where names lead.
 
 pub(crate) mod board;
+mod http2;
 mod machine;
 pub(crate) mod probe;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::{board::Probing, trusts::Trusts};
+use super::{board::Probing, http2, trusts::Trusts};
 use control::spec::{Check, HealthCheck, PoolTls};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -6,7 +6,11 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
 
 /// A response's head that is longer than this is no answer to a check.
 const MAX_HEAD: usize = 16 << 10;
@@ -24,7 +28,8 @@ pub(super) async fn check(
     settings: &Probing,
     trusts: &Trusts,
 ) -> Result<Option<String>, Arc<str>> {
-    let Probing { health, tls, send_proxy } = settings;
+    let Probing { health, tls, http2, send_proxy } = settings;
+    let http2 = *http2 || health.check == Check::Grpc;
     let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
     let probe = async {
         let mut stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
@@ -32,8 +37,11 @@ pub(super) async fn check(
             stream.write_all(version.of_nobody()).await.map_err(|error| reason(&error))?;
         }
         match tls {
-            None => asked(stream, address, health).await,
-            Some(tls) => asked(secure(stream, address, tls, trusts).await?, address, health).await,
+            None => asked(stream, address, health, http2.then_some("http")).await,
+            Some(tls) => {
+                let stream = secure(stream, address, tls, trusts.of(tls, http2)?).await?;
+                asked(stream, address, health, http2.then_some("https")).await
+            }
         }
     };
     match timeout(health.timeout.to_std(), probe).await {
@@ -42,14 +50,32 @@ pub(super) async fn check(
     }
 }
 
+/// `http2` is the scheme by which it is asked over HTTP/2, where it is.
 async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     address: &str,
     settings: &HealthCheck,
+    http2: Option<&str>,
 ) -> Result<Option<String>, String> {
-    match settings.check {
-        Check::Tcp | Check::Off => Ok(None),
-        Check::Http => ask(stream, address, settings).await,
+    let host = settings.host.as_deref().unwrap_or(address);
+    match (settings.check, http2) {
+        (Check::Tcp | Check::Off, _) => Ok(None),
+        (Check::Http, None) => ask(stream, host, settings).await,
+        (Check::Http, Some(scheme)) => {
+            let request = http2::request(scheme, host, &settings.path)?;
+            let head = http2::ask(stream, request, false).await?.head;
+            let status = head.status().as_u16();
+            if !settings.expect.contains(status) {
+                return Err(format!("status {status}"));
+            }
+            let value = settings.instance_header.as_ref().and_then(|field| head.headers().get(field));
+            Ok(value.and_then(|value| named(value.as_bytes())))
+        }
+        (Check::Grpc, scheme) => {
+            let question = http2::grpc_question(scheme.unwrap_or("http"), host, &settings.service)?;
+            http2::grpc_verdict(&http2::ask(stream, question, true).await?)?;
+            Ok(None)
+        }
     }
 }
 
@@ -58,20 +84,18 @@ async fn secure(
     stream: TcpStream,
     address: &str,
     tls: &PoolTls,
-    trusts: &Trusts,
+    trusted: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, String> {
     let name = tls.name_for(address);
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name for TLS"))?;
-    let connector = TlsConnector::from(trusts.of(tls)?);
-    connector.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
+    TlsConnector::from(trusted).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    address: &str,
+    host: &str,
     settings: &HealthCheck,
 ) -> Result<Option<String>, String> {
-    let host = settings.host.as_deref().unwrap_or(address);
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: steadfast-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         settings.path
@@ -118,8 +142,13 @@ fn instance(head: &[u8], field: &str) -> Option<String> {
         let colon = line.iter().position(|byte| *byte == b':')?;
         line[..colon].eq_ignore_ascii_case(field.as_bytes()).then(|| line[colon + 1..].trim_ascii())
     });
-    let value = values.next().filter(|value| !value.is_empty())?;
-    Some(String::from_utf8_lossy(&value[..value.len().min(MAX_INSTANCE)]).into_owned())
+    named(values.next()?)
+}
+
+/// The instance that a field names, if it does.
+fn named(value: &[u8]) -> Option<String> {
+    let cut = &value[..value.len().min(MAX_INSTANCE)];
+    (!cut.is_empty()).then(|| String::from_utf8_lossy(cut).into_owned())
 }
 
 /// The status of the first response in `head` that is no interim one; `None` where more bytes are needed.
@@ -195,7 +224,7 @@ mod tests {
         address: &str,
         settings: &HealthCheck,
     ) -> Result<Option<String>, Arc<str>> {
-        let settings = Probing { health: settings.clone(), tls: None, send_proxy: None };
+        let settings = Probing { health: settings.clone(), tls: None, http2: false, send_proxy: None };
         check(target, address, &settings, &Trusts::default()).await
     }
 

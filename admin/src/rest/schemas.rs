@@ -59,8 +59,11 @@ fn upgrades() -> Value {
     json!({ "items": { "pattern": pattern, "maxLength": MAX_NAME, "not": { "pattern": carriers } } })
 }
 
-/// A chain with its key, and no authorities where nobody is verified.
+/// Files, a chain with its key, and no authorities where nobody is verified.
 fn tls(pool: &mut Value) {
+    for file in ["ca", "chain", "key"] {
+        merge(&mut pool["properties"][file], json!({ "minLength": 1 }));
+    }
     let beside = |one: &str, other: &str| {
         json!({
             "if": { "properties": { one: { "type": "string" } }, "required": [one] },
@@ -76,7 +79,6 @@ fn tls(pool: &mut Value) {
 
 /// Adds to the schemas of a description what it lacks.
 pub(super) fn refine(schemas: &mut Value) {
-    let file = || json!({ "minLength": 1 });
     let name = || json!({ "pattern": NAME, "maxLength": MAX_NAME });
     let address = || json!({ "pattern": address(), "maxLength": 255, "example": "10.0.0.7:8080" });
     let token = json!({ "pattern": TOKEN, "maxLength": MAX_NAME });
@@ -109,9 +111,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "path", json!({ "pattern": PATH })),
         ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
-        ("PoolTls", "ca", file()),
-        ("PoolTls", "chain", file()),
-        ("PoolTls", "key", file()),
+        ("HealthCheck", "service", json!({ "pattern": "^[!-~]*$" })),
         ("PoolTls", "server_name", json!({ "pattern": SERVER_NAME })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
         ("DrainQuestion", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE })),
@@ -129,7 +129,7 @@ pub(super) fn refine(schemas: &mut Value) {
         merge(&mut schemas[named], json!({ "required": ["name"] }));
     }
     merge(&mut schemas["Affinity"], cookie_rules());
-    merge(&mut schemas["PoolBody"], overload_rules());
+    merge(&mut schemas["PoolBody"], pool_rules());
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
     tls(&mut schemas["PoolTls"]);
     modes::refine(schemas);
@@ -194,14 +194,19 @@ fn health_rules() -> Value {
             "then": wants("check", json!({ "const": "http" })),
         },
         {
+            "if": wants("service", json!({ "minLength": 1 })),
+            "then": wants("check", json!({ "const": "grpc" })),
+        },
+        {
             "if": wants("fail_open_below", json!({ "exclusiveMinimum": 0 })),
             "then": wants("fail_open", json!({ "const": true })),
         },
     ] })
 }
 
-/// Waiting for room and going elsewhere for want of it take a limit; see `control::check`.
-fn overload_rules() -> Value {
+/// Waiting for room and going elsewhere for want of it take a limit, and what requests share is announced as nobody's; see
+/// `control::check`.
+fn pool_rules() -> Value {
     let on_overload = |value: &str| {
         let affinity = json!({ "properties": { "on_overload": { "const": value } }, "required": ["on_overload"] });
         json!({ "properties": { "affinity": affinity }, "required": ["affinity"] })
@@ -210,6 +215,10 @@ fn overload_rules() -> Value {
     let limited = limits(json!({ "requests": { "minimum": 1 } }), &["requests"]);
     let queued = limits(json!({ "requests": { "minimum": 1 }, "queue": { "minimum": 1 } }), &["requests"]);
     json!({ "allOf": [
+        {
+            "if": { "properties": { "http2": { "const": true } }, "required": ["http2"] },
+            "then": { "properties": { "send_proxy": { "type": "null" } } },
+        },
         { "if": on_overload("queue"), "then": queued },
         { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },
     ] })

@@ -139,6 +139,9 @@ pub struct HealthCheck {
     /// The `Host` of an `http` check; the backend's address unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The service that a `grpc` check asks after, at most 127 bytes; the whole server where it is empty.
+    #[cfg_attr(feature = "openapi", schema(max_length = 127))]
+    pub service: String,
     /// The status that an `http` check wants.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "200-399"))]
     pub expect: StatusRange,
@@ -165,6 +168,7 @@ impl Default for HealthCheck {
             fall: 3,
             path: "/".to_owned(),
             host: None,
+            service: String::new(),
             expect: StatusRange { first: 200, last: 399 },
             instance_header: None,
             fail_open: false,
@@ -181,6 +185,8 @@ pub enum Check {
     #[default]
     Tcp,
     Http,
+    /// Asks `grpc.health.v1.Health`, over HTTP/2.
+    Grpc,
     Off,
 }
 
