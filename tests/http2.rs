@@ -368,7 +368,7 @@ say(most=max(sent), all=sum(sent), other=other["status"])
     );
     let (most, all) = (said["most"].as_u64().unwrap(), said["all"].as_u64().unwrap());
     // What the kernel takes for the backend comes on top of what we hold.
-    assert!(said["other"] == 200 && all < 40 * (8 << 20), "{most} {all}");
+    assert!(said["other"] == 200 && all < 40 * (8 << 20), "{said}");
     let held = resident(pid).saturating_sub(before);
     assert!(held < reading + (24 << 20), "{} MiB after {}", held >> 20, reading >> 20);
 }

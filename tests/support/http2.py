@@ -24,6 +24,7 @@ class Client:
         self.flush()
 
     def flush(self):
+        self.socket.settimeout(PATIENCE)
         try:
             self.socket.sendall(self.state.data_to_send())
         except OSError:

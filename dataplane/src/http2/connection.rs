@@ -2,7 +2,7 @@
 
 use super::{
     SEND_BUFFER, STREAM_WINDOW, connection_window,
-    flood::Flood,
+    frames::Frames,
     stream::{self, Common},
     wire::{End, Wire},
 };
@@ -61,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, accepted: Accepte
         task: RefCell::default(),
     });
     let deadline = worker.deadline(stream.handle());
-    let wire = Wire::new(Some(Flood::new(worker.clock.millis())));
+    let wire = Wire::new(Some(Frames::new(worker.clock.millis())));
     {
         let mut session = pin!(connection.session(&settings, &wire, &deadline));
         let mut reading = pin!(wire.read(&worker, &stream, read));
@@ -94,7 +94,7 @@ impl Connection {
             return board.count(Dataplane::Http2Failed);
         };
         let watch = self.worker.drain.watch();
-        let (mut leaving, mut idle) = (false, false);
+        let (mut leaving, mut condemned, mut idle) = (false, false, false);
         loop {
             let accepted = poll_fn(|context| {
                 *self.task.borrow_mut() = Some(context.waker().clone());
@@ -102,10 +102,11 @@ impl Connection {
                     deadline.set(self.worker.after(self.idle), Ends::Idle);
                 }
                 idle = self.live.get() == 0;
-                if !leaving && wire.is_flooded() {
-                    leaving = true;
-                    board.count(Dataplane::Http2Floods);
-                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                if let Some(reason) = wire.verdict().filter(|_| !condemned) {
+                    (leaving, condemned) = (true, true);
+                    let is_flood = reason == Reason::ENHANCE_YOUR_CALM;
+                    board.count(if is_flood { Dataplane::Http2Floods } else { Dataplane::Http2Failed });
+                    connection.abrupt_shutdown(reason);
                 } else if !leaving && idle && deadline.has_passed() {
                     leaving = true;
                     board.count(Dataplane::IdleClosed);

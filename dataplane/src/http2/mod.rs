@@ -9,7 +9,7 @@ mod ask;
 mod body;
 mod call;
 mod connection;
-mod flood;
+mod frames;
 #[cfg(test)]
 mod properties;
 mod stream;

@@ -40,7 +40,7 @@ pub(super) async fn serve(
     let mut head = worker.buffers.vector();
     let follows = match begin(&parts, body.is_end_stream(), &mut head) {
         Ok(follows) => follows,
-        Err(malformed) => return refuse(worker, malformed, respond),
+        Err(malformed) => return refuse(worker, malformed, parts.uri.authority().is_some(), respond),
     };
     let (stream, far) = pipe(common.carried);
     let accepted = Accepted { stream, subject: common.subject.clone() };
@@ -89,10 +89,10 @@ fn begin(parts: &Parts, ends: bool, out: &mut Vec<u8>) -> Result<BodyText, Malfo
 }
 
 /// What is no request is no stream either (RFC 9113 section 8.1.1).
-fn refuse(worker: &Worker, malformed: Malformed, mut respond: SendResponse<Bytes>) {
+fn refuse(worker: &Worker, malformed: Malformed, has_authority: bool, mut respond: SendResponse<Bytes>) {
     worker.board().count(Dataplane::BadRequests);
     tracing::debug!(?malformed, "request refused");
-    if malformed != Malformed::Connect {
+    if malformed != Malformed::Connect || !has_authority {
         return respond.send_reset(Reason::PROTOCOL_ERROR);
     }
     let mut response = Response::new(());

@@ -1,13 +1,14 @@
 //! What `h2` reads from and writes to, and the two waits that move it over a connection. The only place that knows the
 //! traits which `h2` asks for.
 
-use super::flood::Flood;
+use super::frames::Frames;
 use crate::{
     io::{Stream, Way},
     worker::Worker,
 };
+use h2::Reason;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     rc::Rc,
@@ -20,8 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Wire {
     inward: Way,
     outward: Way,
-    /// What is held against the peer, where that is not one of ours.
-    flood: Option<RefCell<Flood>>,
+    /// What the peer's frames are judged by, where it is not one of ours.
+    frames: Option<RefCell<Frames>>,
+    verdict: Cell<Option<Reason>>,
 }
 
 /// So many bytes at most lie ready to be sent: a few of the largest records.
@@ -30,20 +32,29 @@ const SENDING: usize = 64 << 10;
 const READ: usize = 16 << 10;
 
 impl Wire {
-    pub(super) fn new(flood: Option<Flood>) -> Rc<Self> {
-        Rc::new(Self { inward: Way::new(READ), outward: Way::new(SENDING), flood: flood.map(RefCell::new) })
+    pub(super) fn new(frames: Option<Frames>) -> Rc<Self> {
+        Rc::new(Self {
+            inward: Way::new(READ),
+            outward: Way::new(SENDING),
+            frames: frames.map(RefCell::new),
+            verdict: Cell::new(None),
+        })
     }
 
-    /// Whether the peer has sent too much of what is of no use.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.flood.as_ref().is_some_and(|flood| flood.borrow().is_over())
+    /// Why the connection is to end, where the peer's frames say so.
+    pub(super) fn verdict(&self) -> Option<Reason> {
+        self.verdict.get()
     }
 
     /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
     pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
         loop {
-            if let Some(flood) = &self.flood {
-                flood.borrow_mut().came(read.bytes(), worker.clock.millis());
+            if let Some(frames) = &self.frames {
+                self.verdict.set(frames.borrow_mut().came(read.bytes(), worker.clock.millis()));
+            }
+            if self.verdict.get().is_some() {
+                // Nothing more is read; what ends it waits for no more either.
+                return std::future::pending().await;
             }
             if self.inward.write(read.bytes()).await.is_err() {
                 break;
@@ -63,8 +74,8 @@ impl Wire {
     pub(super) async fn write(&self, stream: &Stream) {
         let mut bytes = Vec::new();
         while self.outward.take(&mut bytes).await {
-            if let Some(flood) = &self.flood {
-                flood.borrow_mut().went(bytes.len());
+            if let Some(frames) = &self.frames {
+                frames.borrow_mut().went(bytes.len());
             }
             let (result, sent) = stream.write_vector(bytes).await;
             if result.is_err() {
