@@ -303,24 +303,23 @@ serve("a", prepare=prepare)
     let address = backend.says(0)["address"].as_str().unwrap().to_owned();
     let (_plain, without) = Program::backend("b");
     let check = |service: &str| {
-        format!(
-            "http2 = true\n[pool.health]\ncheck = \"grpc\"\ninterval = \"100ms\"\nrise = 1\nfall = 1\nservice = \"{service}\"\n"
-        )
+        format!("http2 = true\n[pool.health]\ncheck = \"grpc\"\ninterval = \"100ms\"\nrise = 1\nfall = 1\n{service}\n")
     };
     let health = |instance: &Instance| {
         let backend = instance.backend("shop", "a");
         (backend["health"].clone(), backend["health_reason"].as_str().unwrap_or_default().to_owned())
     };
-    for (service, address, reason) in
-        [("shop.Other", &address, "the service is not known there"), ("", &without, "it has no grpc.health.v1.Health")]
-    {
+    for (service, address, reason) in [
+        ("service = \"shop.Other\"", &address, "the service is not known there"),
+        ("", &without, "it has no grpc.health.v1.Health"),
+    ] {
         let instance = Setup::shop(&check(service), [("a", address)]).start();
         eventually("it is down", || {
             let (health, why) = health(&instance);
             (health == "down" && why.contains(reason)).then_some(())
         });
     }
-    let instance = Setup::shop(&check("shop.Carts"), [("a", &address)]).start();
+    let instance = Setup::shop(&check("service = \"shop.Carts\""), [("a", &address)]).start();
     let is = |expected: &str| eventually(expected, || (health(&instance).0 == expected).then_some(()));
     is("up");
     backend.0.signal(Signal::USR1);

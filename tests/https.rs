@@ -22,7 +22,8 @@ fn backends_are_told_of_tls_and_browsers_to_come_back_by_it() {
     let recorder = Recorder::start();
     let instance = setup("hsts = \"365d\"", &[&shop], "", [("a", recorder.address())]).start();
     let outcome = curl(&instance.listener("web"), "shop.test", "/", &pki.ca(), &["-i"]);
-    assert!(outcome.stdout.contains("\r\nStrict-Transport-Security: max-age=31536000\r\n"), "{}", outcome.stdout);
+    let told = outcome.stdout.to_ascii_lowercase();
+    assert!(told.contains("\r\nstrict-transport-security: max-age=31536000\r\n"), "{told}");
     let seen = recorder.take();
     assert!(seen.contains("\r\nX-Forwarded-Proto: https\r\n"), "{seen}");
 

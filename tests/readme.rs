@@ -47,7 +47,7 @@ fn filled_health() -> HealthCheck {
         fall: 1,
         path: "/".to_owned(),
         host: Some("x".to_owned()),
-        service: "x".to_owned(),
+        service: Some("x".to_owned()),
         expect: StatusRange { first: 200, last: 200 },
         instance_header: Some("x".to_owned()),
         fail_open: true,

@@ -517,17 +517,14 @@ fn health(checker: &mut Checker, path: &Path, pool: &Pool) {
             "write \"shop.example.com\"",
         );
     }
-    let service = at.key("service");
-    let holds = health.service.len() <= 127 && health.service.bytes().all(|byte| byte.is_ascii_graphic());
-    let wrong = format!("`{}` is not the name of a service", health.service.escape_debug());
-    checker.require(holds, service.clone(), wrong, "write one such as \"shop.v1.Carts\", of at most 127 bytes");
-    let asked = health.service.is_empty() || health.check == Check::Grpc;
-    checker.require(
-        asked,
-        service,
-        "only a `grpc` check asks after a service",
-        "set check = \"grpc\", or leave it out",
-    );
+    if let Some(service) = &health.service {
+        let at = at.key("service");
+        let holds = (1..=127).contains(&service.len()) && service.bytes().all(|byte| byte.is_ascii_graphic());
+        let wrong = format!("`{}` is not the name of a service", service.escape_debug());
+        checker.require(holds, at.clone(), wrong, "write one such as \"shop.v1.Carts\", of at most 127 bytes");
+        let right = "set check = \"grpc\", or leave it out";
+        checker.require(health.check == Check::Grpc, at, "only a `grpc` check asks after a service", right);
+    }
     if let Some(field) = &health.instance_header {
         let at = at.key("instance_header");
         let wrong = format!("`{}` is not a field's name", field.escape_debug());

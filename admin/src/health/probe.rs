@@ -72,7 +72,8 @@ async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(value.and_then(|value| named(value.as_bytes())))
         }
         (Check::Grpc, scheme) => {
-            let question = http2::grpc_question(scheme.unwrap_or("http"), host, &settings.service)?;
+            let question =
+                http2::grpc_question(scheme.unwrap_or("http"), host, settings.service.as_deref().unwrap_or_default())?;
             http2::grpc_verdict(&http2::ask(stream, question, true).await?)?;
             Ok(None)
         }

@@ -111,7 +111,7 @@ pub(super) fn refine(schemas: &mut Value) {
         ("HealthCheck", "path", json!({ "pattern": PATH })),
         ("HealthCheck", "instance_header", json!({ "pattern": TOKEN, "maxLength": MAX_NAME })),
         ("HealthCheck", "host", json!({ "pattern": VISIBLE })),
-        ("HealthCheck", "service", json!({ "pattern": "^[!-~]*$" })),
+        ("HealthCheck", "service", json!({ "pattern": VISIBLE })),
         ("PoolTls", "server_name", json!({ "pattern": SERVER_NAME })),
         ("DrainBody", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE, "example": "30m" })),
         ("DrainQuestion", "deadline", json!({ "$ref": null, "type": "string", "pattern": DEADLINE })),
@@ -194,7 +194,7 @@ fn health_rules() -> Value {
             "then": wants("check", json!({ "const": "http" })),
         },
         {
-            "if": wants("service", json!({ "minLength": 1 })),
+            "if": wants("service", json!({ "type": "string" })),
             "then": wants("check", json!({ "const": "grpc" })),
         },
         {

@@ -139,9 +139,10 @@ pub struct HealthCheck {
     /// The `Host` of an `http` check; the backend's address unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The service that a `grpc` check asks after, at most 127 bytes; the whole server where it is empty.
-    #[cfg_attr(feature = "openapi", schema(max_length = 127))]
-    pub service: String,
+    /// The service that a `grpc` check asks after, at most 127 bytes; the whole server unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 127))]
+    pub service: Option<String>,
     /// The status that an `http` check wants.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "200-399"))]
     pub expect: StatusRange,
@@ -168,7 +169,7 @@ impl Default for HealthCheck {
             fall: 3,
             path: "/".to_owned(),
             host: None,
-            service: String::new(),
+            service: None,
             expect: StatusRange { first: 200, last: 399 },
             instance_header: None,
             fail_open: false,

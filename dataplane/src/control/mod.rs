@@ -1,5 +1,6 @@
 //! The control thread: hears the admin process, builds tables, hands them to the workers, reports what they count.
 
+mod changes;
 mod hot;
 mod ledger;
 mod link;

@@ -1,4 +1,5 @@
 use super::{
+    changes::{just_closed, new_lives},
     hot::Hottest,
     ledger::Ledger,
     releases::Releases,
@@ -37,6 +38,8 @@ pub(super) struct Plane {
     draining: bool,
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
+    /// Backends whose drain is over and was to close what is open, by slot, and the generation that says so.
+    closing: Option<(u64, AHashSet<u32>)>,
     pub(super) sessions: Sessions,
     pub(super) releases: Releases,
     pub(super) ledger: Ledger,
@@ -65,6 +68,7 @@ impl Plane {
             reporter: Reporter::default(),
             draining: false,
             acknowledged: 0,
+            closing: None,
             sessions: Sessions::new(unix_seconds()),
             releases: Releases::default(),
             ledger: Ledger::default(),
@@ -146,7 +150,7 @@ impl Plane {
         // Before the table that knows the listener: nobody is served in clear text who should not be.
         let news = self.tls.follow(&self.snapshot.desired, u64::from(unix_seconds()));
         self.hand_out(news);
-        let (mut first, mut ended): (Option<Table>, _) = (None, AHashSet::new());
+        let (mut first, mut ended, mut closed) = (None::<Table>, AHashSet::new(), AHashSet::new());
         for index in 0..self.workers.len() {
             let before = self.workers[index].table.as_ref();
             let table = match &first {
@@ -155,6 +159,7 @@ impl Plane {
             };
             if first.is_none() {
                 ended = new_lives(before, &table, &self.sessions);
+                closed = just_closed(before, &table);
             }
             if self.slots.is_full_for(&table) {
                 return Err(
@@ -172,6 +177,11 @@ impl Plane {
         }
         if let Some(table) = &first {
             self.releases.follow(&self.snapshot, table);
+        }
+        if !closed.is_empty() {
+            let (at, closing) = self.closing.get_or_insert_default();
+            *at = self.snapshot.generation;
+            closing.extend(closed);
         }
         self.dirty = Dirty::Pools(BTreeSet::new());
         // After the mailboxes are filled: who sees the number finds the table.
@@ -199,7 +209,19 @@ impl Plane {
         let all = self.applied_by_all();
         let news = all > self.acknowledged;
         self.acknowledged = all;
+        self.close_drained(all);
         news.then_some(all)
+    }
+
+    /// Has the workers close what is open at backends whose drain is over, once none of them sends there any more: room
+    /// that is left by what one of them closes would be taken by a request of another that is about to be closed as well.
+    fn close_drained(&mut self, applied: u64) {
+        if let Some((_, slots)) = self.closing.take_if(|(generation, _)| *generation <= applied) {
+            let slots: Arc<[u32]> = slots.into_iter().collect();
+            for seat in self.workers.iter().filter(|seat| !seat.ended) {
+                seat.mailbox.send(Command::Close(Arc::clone(&slots)));
+            }
+        }
     }
 
     pub(super) fn applied_by_all(&self) -> u64 {
@@ -283,24 +305,6 @@ impl Plane {
     }
 }
 
-/// The slots of backends that have begun another life and still have sessions of the one before, which ended with it.
-fn new_lives(before: Option<&Table>, table: &Table, sessions: &Sessions) -> AHashSet<u32> {
-    let mut found = AHashSet::new();
-    for pool in &table.pools {
-        let old = before.and_then(|before| before.pool(&pool.name));
-        if old.is_some_and(|old| Arc::ptr_eq(old, pool)) {
-            continue;
-        }
-        for backend in pool.backends.iter().filter(|backend| sessions.live(backend.slot) > 0) {
-            let was = old.and_then(|old| Some(&old.backends[usize::from(old.by_name(backend.name.as_bytes())?)]));
-            if was.is_none_or(|was| was.incarnation != backend.incarnation) {
-                found.insert(backend.slot);
-            }
-        }
-    }
-    found
-}
-
 fn unix_seconds() -> u32 {
     u32::try_from(unix_millis() / 1_000).unwrap_or(u32::MAX)
 }
@@ -356,5 +360,51 @@ mod tests {
         assert_eq!(plane.applied(1, 5), None);
         plane.tell_anew();
         assert_eq!(plane.applied(0, 5), Some(5), "the same snapshot again, applied again");
+    }
+
+    /// Fixed: a worker that had the table first closed what was open, and the room that this left went to a request of
+    /// another worker, which did not have it yet and sent it to the backend that was about to be closed.
+    #[test]
+    fn what_is_open_at_a_drained_backend_is_closed_once_no_worker_sends_there() {
+        use control::{
+            desired::{AdminState, Drain, DrainMode, Member, PoolState, SEED_INCARNATION, Then},
+            spec::{Backend, Pool},
+        };
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Mailbox::new().unwrap()).unzip();
+        let boards = vec![Board::new(), Board::new()];
+        let shared = Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(Vec::new()) };
+        let mut plane = Plane::new(mailboxes.into_iter().map(Arc::new).collect(), Arc::new(shared));
+        let backend = Backend { name: "a".into(), address: "127.0.0.1:1".into(), ..Backend::default() };
+        let pool =
+            PoolState::seed(Pool { name: "shop".into(), backends: vec![backend], ..Pool::default() }, SEED_INCARNATION);
+        let mut member: Member = pool.members["a"].clone();
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(&Change::PutPool { name: "shop".into(), pool: Box::new(pool) });
+        snapshot.generation = 1;
+        plane.replace(snapshot);
+        plane.publish().unwrap();
+        let told = |worker: usize| -> Vec<String> {
+            let name = |command| {
+                if let Command::Apply(table) = command {
+                    format!("apply {}", table.generation)
+                } else {
+                    format!("{command:?}")
+                }
+            };
+            inboxes[worker].commands.waiting().map(name).collect()
+        };
+        assert_eq!((told(0), told(1)), (vec!["apply 1".to_owned()], vec!["apply 1".to_owned()]));
+        let then = Some(Then::Close);
+        member.admin_state = AdminState::Maintenance;
+        member.drain = Some(Drain { mode: DrainMode::Persist, since: 1, deadline: Some(2), share: None, then });
+        plane.change(1, 2, &[Change::PutMember { pool: "shop".into(), name: "a".into(), member }]).unwrap();
+        plane.publish().unwrap();
+        assert_eq!((told(0), told(1)), (vec!["apply 2".to_owned()], vec!["apply 2".to_owned()]));
+        plane.applied(0, 2);
+        assert!(told(0).is_empty() && told(1).is_empty(), "the other one may still send there");
+        plane.applied(1, 2);
+        assert_eq!((told(0), told(1)), (vec!["Close([0])".to_owned()], vec!["Close([0])".to_owned()]));
+        plane.applied(1, 2);
+        assert!(told(0).is_empty(), "once");
     }
 }

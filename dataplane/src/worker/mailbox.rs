@@ -34,6 +34,8 @@ pub(crate) enum Command {
         ticket: u64,
         slot: u32,
     },
+    /// Close what is open at these backends, by slot: no worker sends there any more.
+    Close(Arc<[u32]>),
     /// Accept nobody any more, close idle connections, and end when the last exchange and the last tunnel have.
     Drain,
     /// Close the tunnels, one after the other within so long.
@@ -82,12 +84,12 @@ pub(crate) struct Mailbox {
 
 /// The worker's end, to be opened on its own thread.
 pub(crate) struct Inbox {
-    pub(super) commands: Commands,
+    pub(crate) commands: Commands,
     pub(super) wakeup: UnixStream,
 }
 
 /// What the control thread has put in.
-pub(super) struct Commands {
+pub(crate) struct Commands {
     received: Receiver<Command>,
     pending: Arc<AtomicBool>,
 }
@@ -114,7 +116,7 @@ impl Mailbox {
 
 impl Commands {
     /// All that wait, to be taken to the last.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Command> {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Command> {
         // Reading the mark as it is cleared makes visible what was put in before it was set: a mere store could still be
         // on its way when the channel is found empty and the next sender finds the mark.
         self.pending.swap(false, Ordering::AcqRel);
@@ -149,6 +151,7 @@ impl Worker {
                     self.tell(FromWorker::Flushed { worker: self.id });
                 }
                 Command::Room { ticket, slot } => self.room_for(ticket, slot),
+                Command::Close(slots) => self.close(&slots),
                 Command::Drain => self.begin_drain(),
                 Command::StopTunnels(over) => self.stop_tunnels(over),
             }
@@ -201,14 +204,20 @@ impl Worker {
                 }
             }
         }
-        let closed = just_closed(before, &table);
-        self.backends.retain(|slot, address| {
-            !closed.contains(&slot) && addresses.get(&slot).is_some_and(|current| *current == Some(address))
-        });
-        // What connects by now finds another table, and goes elsewhere.
-        if !closed.is_empty() {
-            self.deadlines.close(|slot| closed.contains(&slot));
-        }
+        self.backends.retain(|slot, address| addresses.get(&slot).is_some_and(|current| *current == Some(address)));
+    }
+
+    /// Closes what is open at those of these backends that have not been taken back meanwhile. What connects by now finds
+    /// another table, and goes elsewhere.
+    fn close(&self, slots: &[u32]) {
+        let table = self.table.borrow();
+        let backends = table.pools.iter().flat_map(|pool| &pool.backends);
+        let closed: ahash::AHashSet<u32> = backends
+            .filter(|backend| slots.contains(&backend.slot) && drain::closes(backend))
+            .map(|backend| backend.slot)
+            .collect();
+        self.backends.retain(|slot, _| !closed.contains(&slot));
+        self.deadlines.close(|slot| closed.contains(&slot));
     }
 
     /// A check that finds a backend up again takes back the mark that this worker set by itself.
@@ -220,25 +229,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// The slots of backends whose drain has just ended, and was to close what is open.
-fn just_closed(before: &Table, table: &Table) -> ahash::AHashSet<u32> {
-    let mut closed = ahash::AHashSet::new();
-    for pool in &table.pools {
-        let old = before.pool(&pool.name);
-        if old.is_some_and(|old| Arc::ptr_eq(old, pool)) {
-            continue;
-        }
-        for backend in pool.backends.iter().filter(|backend| drain::closes(backend)) {
-            let was = old.and_then(|old| Some(&old.backends[usize::from(old.by_name(backend.name.as_bytes())?)]));
-            // What a rule sends there later on is not cut by every change of the pool.
-            if was.is_none_or(|was| (was.admin_state, was.drain) != (backend.admin_state, backend.drain)) {
-                closed.insert(backend.slot);
-            }
-        }
-    }
-    closed
 }
 
 /// Sessions seen and not yet reported.
