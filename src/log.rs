@@ -11,7 +11,7 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter,
+    filter::{LevelFilter, Targets},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::Writer,
@@ -48,7 +48,9 @@ pub(crate) struct LogOptions {
 
 /// Called once, by the process that plays `role`.
 pub(crate) fn start(role: &'static str, options: &LogOptions) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&options.level));
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse::<Targets>().ok());
+    let told = || Targets::new().with_default(options.level.parse().unwrap_or(LevelFilter::INFO));
+    let filter = wanted.unwrap_or_else(told);
     // A log that can't be written must not end a role: the default answer to it writes to standard error again.
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)

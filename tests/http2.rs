@@ -15,14 +15,14 @@ use std::{
     },
 };
 use support::{
-    Outcome, Recorder, Scripted, Setup,
+    Outcome, PATIENCE, Recorder, Scripted, Setup,
     backend::read_head,
     eventually,
     http::get,
     http2::{self, ask},
     peers::Nginx,
     pki::{Pki, curl, setup},
-    resident,
+    resident, within,
 };
 
 /// No check talks to the backends.
@@ -352,7 +352,7 @@ clients[0].until_closed()
 "#,
         &[&instance.listener("web")],
     );
-    eventually("all readers have begun", || readers.stdout().contains("1000").then_some(()));
+    within(4 * PATIENCE, "all readers have begun", || readers.stdout().contains("1000").then_some(()));
     let reading = resident(pid) - before;
     assert!(reading / 1_000 < 128 << 10, "{} KiB for a stream whose reader does not read", reading >> 20);
     // A body that nobody takes stops at the windows.

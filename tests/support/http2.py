@@ -11,6 +11,7 @@ class Client:
     def __init__(self, address, window=None):
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, **LAX))
         self.state.initiate_connection()
         if window is not None:
@@ -48,6 +49,7 @@ class Client:
     # Sends a body as the windows let it; false when they stay shut.
     def push(self, stream, body, end=True, patience=PATIENCE):
         self.flush()
+        body = memoryview(body)
         while body:
             room = min(self.state.local_flow_control_window(stream), self.state.max_outbound_frame_size, len(body))
             if room == 0:
@@ -55,7 +57,7 @@ class Client:
                     return body
                 continue
             piece, body = body[:room], body[room:]
-            self.state.send_data(stream, piece, end_stream=end and not body)
+            self.state.send_data(stream, bytes(piece), end_stream=end and not body)
             self.flush()
         return b""
 

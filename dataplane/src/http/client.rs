@@ -166,7 +166,7 @@ impl Client {
         let mut out = worker.buffers.vector();
         reply.write(&mut out);
         self.link.deadline.set(worker.after(LINGER), Ends::Both);
-        let (result, out) = self.link.stream.write_vector(out).await;
+        let (result, out) = self.link.stream.give_vector(out).await;
         worker.buffers.give_back_vector(out);
         result.is_ok() && reply.keep_alive
     }

@@ -317,7 +317,7 @@ impl Download<'_> {
 
     async fn send(&self, out: Vec<u8>) -> Result<(), Failure> {
         self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
-        let (result, out) = self.client.stream.write_vector(out).await;
+        let (result, out) = self.client.stream.give_vector(out).await;
         self.worker.buffers.give_back_vector(out);
         result.map_err(|_| self.client_gone())
     }

@@ -37,7 +37,7 @@ fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsent> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Unsent::Broken)?;
     let fields = response.headers_mut();
-    fields.reserve(16);
+    fields.reserve(head.fields.iter().count());
     for field in head.fields.iter() {
         // What is about one connection HTTP/2 has not (RFC 9113 section 8.2.2).
         if !matches!(field.name, Name::Connection | Name::Hop | Name::TransferEncoding | Name::Upgrade) {

@@ -152,7 +152,7 @@ async fn pass(
         tracing::debug!(?malformed, "response refused");
         Unread::Broken
     })?;
-    way.write(&out).await.map_err(|_| Unread::Unwanted)?;
+    way.give(out).await.0.map_err(|_| Unread::Unwanted)?;
     match body {
         Some(body) if follows != BodyText::None => body::read(way, follows == BodyText::Chunked, body).await,
         _ => Ok(()),

@@ -3,7 +3,8 @@
 use super::{
     SEND_BUFFER, STREAM_WINDOW, connection_window,
     frames::Frames,
-    stream::{self, Common},
+    lanes,
+    stream::{Common, Stream},
     wire::{End, Wire},
 };
 use crate::{
@@ -30,9 +31,9 @@ use std::{
 const LINGER: Span = Span::from_secs(2);
 
 /// A connection, as its streams know it.
-struct Connection {
-    worker: Rc<Worker>,
-    common: Common,
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) common: Common,
     idle: Span,
     /// Requests that are served at once.
     most: usize,
@@ -137,14 +138,15 @@ impl Connection {
 
     fn begin(self: &Rc<Self>, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Bytes>) {
         self.live.set(self.live.get() + 1);
-        let connection = Rc::clone(self);
-        monoio::spawn(async move {
-            stream::serve(&connection.worker, &connection.common, request, respond).await;
-            connection.live.set(connection.live.get() - 1);
-            if let Some(task) = connection.task.take() {
-                task.wake();
-            }
-        });
+        lanes::serve(Stream { connection: Rc::clone(self), request, respond });
+    }
+
+    /// One of its streams has been served.
+    pub(super) fn served(&self) {
+        self.live.set(self.live.get() - 1);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
     }
 
     /// Waits for the end of the requests that are still being served.

@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod connection;
 mod frames;
+mod lanes;
 #[cfg(test)]
 mod properties;
 mod stream;

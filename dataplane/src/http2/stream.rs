@@ -3,6 +3,7 @@
 use super::{
     answer::{self, Head},
     body::{self, Unread, Unsent, pairs},
+    connection::Connection,
     text::{self, BodyText, Malformed},
 };
 use crate::{
@@ -16,7 +17,7 @@ use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::CON
 use bytes::Bytes;
 use control::{counters::Dataplane, spec::Span};
 use h2::{Reason, RecvStream, server::SendResponse};
-use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::pin, task::Poll};
+use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
 
 /// What all streams of a connection have in common.
 pub(super) struct Common {
@@ -28,16 +29,27 @@ pub(super) struct Common {
     pub(super) body_timeout: Span,
 }
 
-/// Serves a request to its end.
-pub(super) async fn serve(
-    worker: &Worker,
-    common: &Common,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) {
+/// Bytes of an ordinary head as text.
+const HEAD: usize = 1 << 10;
+
+/// A stream as its client opened it.
+pub(super) struct Stream {
+    pub(super) connection: Rc<Connection>,
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+}
+
+/// Serves a stream to its end.
+pub(super) async fn serve(stream: Stream) {
+    let Stream { connection, request, respond } = stream;
+    exchange(&connection.worker, &connection.common, request, respond).await;
+    connection.served();
+}
+
+async fn exchange(worker: &Worker, common: &Common, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     worker.board().count(Dataplane::Http2Streams);
     let (parts, body) = request.into_parts();
-    let mut head = worker.buffers.vector();
+    let mut head = Vec::with_capacity(HEAD);
     let follows = match begin(&parts, body.is_end_stream(), &mut head) {
         Ok(follows) => follows,
         Err(malformed) => return refuse(worker, malformed, parts.uri.authority().is_some(), respond),
@@ -47,7 +59,7 @@ pub(super) async fn serve(
     let moved = Cell::new(0);
     {
         let mut exchange = pin!(http::serve(worker, common.listener, accepted, common.peer));
-        let mut upload = pin!(upload(&far, &head, follows, body));
+        let mut upload = pin!(upload(&far, head, follows, body));
         let download = Download { worker, far: &far, moved: &moved };
         let mut download = pin!(download.run(&mut respond, Method::of(parts.method.as_str().as_bytes())));
         let (mut uploading, mut sent) = (true, false);
@@ -72,7 +84,6 @@ pub(super) async fn serve(
             }
         }
     }
-    worker.buffers.give_back_vector(head);
 }
 
 /// The head as text, and what follows it.
@@ -101,9 +112,9 @@ fn refuse(worker: &Worker, malformed: Malformed, has_authority: bool, mut respon
 }
 
 /// Moves the request.
-async fn upload(far: &FarEnd, head: &[u8], follows: BodyText, mut request: RecvStream) {
+async fn upload(far: &FarEnd, head: Vec<u8>, follows: BodyText, mut request: RecvStream) {
     let way = far.inward();
-    if way.write(head).await.is_err() {
+    if way.give(head).await.0.is_err() {
         return;
     }
     if follows != BodyText::None {

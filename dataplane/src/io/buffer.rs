@@ -134,6 +134,8 @@ pub(crate) struct Buffers {
 
 /// How many spare pieces of each kind are kept; the rest goes back to the allocator.
 const MAX_SPARE: usize = 1_024;
+/// Bytes of a new vector. It grows with the first head that is larger, and stays so.
+const ORDINARY: usize = 2 << 10;
 /// A vector that has grown past this is not kept.
 const MAX_KEPT: usize = 128 << 10;
 
@@ -161,7 +163,7 @@ impl Buffers {
 
     /// An empty vector with room for an ordinary head and a little body.
     pub(crate) fn vector(&self) -> Vec<u8> {
-        self.vectors.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(self.size))
+        self.vectors.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(ORDINARY.min(self.size)))
     }
 
     pub(crate) fn give_back_vector(&self, mut vector: Vec<u8>) {

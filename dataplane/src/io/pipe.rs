@@ -77,6 +77,17 @@ impl Way {
         Ok(())
     }
 
+    /// Writes a vector and takes its memory over where it can, which saves copying it. What comes back is room for another.
+    pub(crate) async fn give(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let takes_over = !self.closed.get() && !self.ended.get() && bytes.len() <= self.room;
+        if takes_over && self.bytes.borrow().is_empty() {
+            let before = self.bytes.replace(bytes.into());
+            wake(&self.reader);
+            return (Ok(()), before.into());
+        }
+        (self.write(&bytes).await, bytes)
+    }
+
     /// Bytes into `room`, of which there must be some; 0 at the end.
     pub(crate) fn poll_read(&self, context: &Context<'_>, room: &mut [u8]) -> Poll<usize> {
         let count = self.read(room);
@@ -227,6 +238,10 @@ impl Pipe {
 
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         self.0.outward.write(bytes).await
+    }
+
+    pub(super) async fn give(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        self.0.outward.give(bytes).await
     }
 
     /// Whether nothing has come, and not the end either.

@@ -195,6 +195,16 @@ impl Stream {
         }
     }
 
+    /// Writes the whole vector, of which nothing but room for another comes back.
+    pub(crate) async fn give_vector(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let (result, mut room) = match self {
+            Self::Tcp(_) | Self::Tls(_) => self.write_vector(bytes).await,
+            Self::Pipe(pipe) => pipe.give(bytes).await,
+        };
+        room.clear();
+        (result, room)
+    }
+
     /// Whether the peer has neither sent anything nor closed.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
