@@ -10,7 +10,7 @@ use std::{path::Path, process::Command};
 use support::{
     Instance, PATIENCE, Running, Setup, eventually,
     http::get,
-    websockets::{Peer, Server},
+    websockets::{Peer, Server, at, closed, counted, hold, tunnels},
 };
 
 /// A pool of servers that are WebSockets' alone, so that nothing checks them.
@@ -25,41 +25,6 @@ fn setup(pool: &str, servers: &[(&str, &Server)]) -> Setup {
 
 fn url(instance: &Instance) -> String {
     format!("ws://{}", instance.listener("web"))
-}
-
-/// Holds so many WebSockets open, and waits until they are.
-#[track_caller]
-fn hold(instance: &Instance, count: usize) -> (Peer, Value) {
-    let mut peer = Peer::start(&["hold", &url(instance), "/name", &count.to_string()]);
-    let open = peer.tells("open");
-    (peer, open)
-}
-
-/// How many of them are at that backend: each worker takes turns for itself.
-fn at(open: &Value, name: &str) -> usize {
-    open["open"].as_array().unwrap().iter().filter(|each| **each == name).count()
-}
-
-#[track_caller]
-fn tunnels(instance: &Instance, name: &str, count: usize) -> Value {
-    eventually(&format!("{count} tunnels are open at `{name}`"), || {
-        let backend = instance.backend("shop", name);
-        (backend["tunnels"] == count).then_some(backend)
-    })
-}
-
-#[track_caller]
-fn counted(instance: &Instance, backend: &str, name: &str, count: usize) {
-    eventually(&format!("{name} is {count}"), || {
-        (instance.backend("shop", backend)["counts"][name] == count).then_some(())
-    });
-}
-
-/// Waits until so many have been closed, and all of them with this code.
-#[track_caller]
-fn closed(peer: &Peer, code: u64, count: usize) {
-    eventually(&format!("{count} are closed"), || (peer.closes().len() == count).then_some(()));
-    assert_eq!(peer.closes(), vec![code; count]);
 }
 
 #[track_caller]
@@ -97,7 +62,7 @@ fn a_drain_waits_for_tunnels_whose_sessions_live_as_long_as_they() {
     let (a, b) = (Server::start("a"), Server::start("b"));
     let setup = setup("[pool.affinity.cookie]\nidle_timeout = \"1s\"\n", &[("a", &a), ("b", &b)]);
     let instance = setup.global("workers = 1").start();
-    let (client, open) = hold(&instance, 2);
+    let (client, open) = hold(&url(&instance), 2);
     assert_eq!((at(&open, "a"), at(&open, "b")), (1, 1));
     drain(&instance, &json!({}));
     let (_, answer) = instance.api("POST", "/v1/pools/shop/backends/a/drain?wait=empty&timeout=4s", Some(json!({})));
@@ -119,7 +84,7 @@ fn at_the_deadline_both_sides_are_told_one_after_the_other() {
     for then in [json!(null), json!("close"), json!("remove")] {
         let (a, b) = (Server::start("a"), Server::start("b"));
         let instance = start("[pool.affinity]\nmode = \"cookie\"\n", &[("a", &a), ("b", &b)]);
-        let (client, open) = hold(&instance, 80);
+        let (client, open) = hold(&url(&instance), 80);
         let (at_a, at_b) = (at(&open, "a"), at(&open, "b"));
         let mut body = json!({ "deadline": "1s" });
         if !then.is_null() {
@@ -145,7 +110,7 @@ fn at_the_deadline_both_sides_are_told_one_after_the_other() {
 fn a_drain_that_leaves_what_is_left_leaves_tunnels() {
     let a = Server::start("a");
     let instance = start("", &[("a", &a)]);
-    let (client, _) = hold(&instance, 1);
+    let (client, _) = hold(&url(&instance), 1);
     drain(&instance, &json!({ "deadline": "100ms", "then": "leave" }));
     drain(&instance, &json!({ "deadline": "1ms", "then": "leave" }));
     // Longer than all would have been closed within.
@@ -157,7 +122,7 @@ fn a_drain_that_leaves_what_is_left_leaves_tunnels() {
 fn maintenance_and_removal_close_tunnels_unless_they_are_taken_back() {
     let (a, b) = (Server::start("a"), Server::start("b"));
     let instance = start("", &[("a", &a), ("b", &b)]);
-    let (client, open) = hold(&instance, 40);
+    let (client, open) = hold(&url(&instance), 40);
     assert_eq!(instance.api("POST", "/v1/pools/shop/backends/a/maintenance", None).0, 200);
     closed(&client, 1001, at(&open, "a"));
     counted(&instance, "a", "tunnels_drained", at(&open, "a"));
@@ -166,7 +131,7 @@ fn maintenance_and_removal_close_tunnels_unless_they_are_taken_back() {
     eventually("none is left", || (instance.metric("steadfast_pool_tunnels{pool=\"shop\"}") == 0).then_some(()));
 
     assert_eq!(instance.api("POST", "/v1/pools/shop/backends/a/activate", None).0, 200);
-    let (client, _) = hold(&instance, 40);
+    let (client, _) = hold(&url(&instance), 40);
     for state in ["maintenance", "activate"] {
         assert_eq!(instance.api("POST", &format!("/v1/pools/shop/backends/a/{state}"), None).0, 200);
     }
@@ -181,7 +146,7 @@ fn maintenance_and_removal_close_tunnels_unless_they_are_taken_back() {
 fn a_backend_that_is_down_keeps_its_tunnels_and_one_that_dies_closes_them_at_once() {
     let (mut a, b) = (Server::start("a"), Server::start("b"));
     let instance = start("", &[("a", &a), ("b", &b)]);
-    let (client, open) = hold(&instance, 20);
+    let (client, open) = hold(&url(&instance), 20);
     let put = |health: &str| {
         let body = Some(json!({ "health": health }));
         assert_eq!(instance.api("PUT", "/v1/pools/shop/backends/a/health", body).0, 200);
@@ -208,7 +173,7 @@ fn a_backend_that_is_down_keeps_its_tunnels_and_one_that_dies_closes_them_at_onc
 fn a_client_that_dies_is_gone_at_its_backend_too() {
     let a = Server::start("a");
     let instance = start("", &[("a", &a)]);
-    let (mut client, _) = hold(&instance, 5);
+    let (mut client, _) = hold(&url(&instance), 5);
     client.0.signal(Signal::KILL);
     eventually("it is dead", || client.0.has_ended().then_some(()));
     eventually("its backend knows", || (a.peer.closes().len() == 5).then_some(()));
@@ -220,7 +185,7 @@ fn a_client_that_dies_is_gone_at_its_backend_too() {
 fn a_data_plane_that_is_to_stop_lets_tunnels_be_and_then_tells_them() {
     let a = Server::start("a");
     let mut instance = setup("", &[("a", &a)]).global("workers = 2\ndrain_timeout = \"12s\"").start();
-    let (client, _) = hold(&instance, 40);
+    let (client, _) = hold(&url(&instance), 40);
     instance.process.signal(Signal::TERM);
     let status = instance.process.ended();
     assert!(status.success(), "all had ended by then: {status:?}");
@@ -248,7 +213,7 @@ fn one_that_floods_is_told_at_the_end_of_a_frame() {
 fn a_rolling_restart_waits_until_tunnels_are_closed() {
     let (a, b) = (Server::start("a"), Server::start("b"));
     let instance = start("", &[("a", &a), ("b", &b)]);
-    let (client, _) = hold(&instance, 20);
+    let (client, _) = hold(&url(&instance), 20);
     let seen = instance.folder.path("seen");
     let command = format!(
         "curl -s http://{}/metrics | grep '^steadfast_backend_tunnels{{.*\"'$STEADFAST_BACKEND'\"' >>{seen:?}",

@@ -1,6 +1,6 @@
 //! WebSockets of the Python package `websockets`, in both roles, and bare ones.
 
-use super::{PATIENCE, eventually, peers, process::Running};
+use super::{Instance, PATIENCE, eventually, http2, peers, process::Running};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -119,5 +119,60 @@ impl Raw {
 
     pub fn ends(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// Holds so many WebSockets open, and waits until they are.
+#[track_caller]
+pub fn hold(url: &str, count: usize) -> (Peer, Value) {
+    let mut peer = Peer::start(&["hold", url, "/name", &count.to_string()]);
+    let open = peer.tells("open");
+    (peer, open)
+}
+
+/// How many of them are at that backend: each worker takes turns for itself.
+pub fn at(open: &Value, name: &str) -> usize {
+    open["open"].as_array().unwrap().iter().filter(|each| **each == name).count()
+}
+
+#[track_caller]
+pub fn tunnels(instance: &Instance, name: &str, count: usize) -> Value {
+    eventually(&format!("{count} tunnels are open at `{name}`"), || {
+        let backend = instance.backend("shop", name);
+        (backend["tunnels"] == count).then_some(backend)
+    })
+}
+
+#[track_caller]
+pub fn counted(instance: &Instance, backend: &str, name: &str, count: usize) {
+    eventually(&format!("{name} is {count}"), || {
+        (instance.backend("shop", backend)["counts"][name] == count).then_some(())
+    });
+}
+
+/// Waits until so many have been closed, and all of them with this code.
+#[track_caller]
+pub fn closed(peer: &Peer, code: u64, count: usize) {
+    eventually(&format!("{count} are closed"), || (peer.closes().len() == count).then_some(()));
+    assert_eq!(peer.closes(), vec![code; count]);
+}
+
+/// Speaks for WebSockets of HTTP/1.1 over HTTP/2.
+#[derive(Debug)]
+pub struct Bridge {
+    _program: Running,
+    pub url: String,
+}
+
+impl Bridge {
+    /// To one of the instance's listeners.
+    #[track_caller]
+    pub fn start(address: &str) -> Self {
+        let program = http2::start(include_str!("bridge.py"), &[address]);
+        let port = eventually("its port is told", || {
+            let told: Value = serde_json::from_str(program.stdout().lines().next()?).ok()?;
+            told["port"].as_u64()
+        });
+        Self { _program: program, url: format!("ws://127.0.0.1:{port}") }
     }
 }

@@ -1,9 +1,12 @@
 //! A response as text, sent over a stream; its body is [`super::body`]'s.
 
-use super::body::{Unsent, append};
+use super::{
+    body::{Unsent, append},
+    websocket,
+};
 use crate::{
     http::Body,
-    http1::{Asked, FieldIndex, Limits, Method, Name, Output, Parse, ResponseHead, response},
+    http1::{Asked, BodyLength, FieldIndex, Limits, Name, Output, Parse, ResponseHead, response},
 };
 use http::{Response, StatusCode};
 
@@ -12,22 +15,26 @@ pub(super) struct Head {
     pub(super) response: Response<()>,
     /// What follows it; absent behind an interim one.
     pub(super) body: Option<Body>,
+    /// Where it agrees to a WebSocket, its answer to the key.
+    pub(super) accept: Option<Vec<u8>>,
 }
 
 /// Takes the head at the front of `text`; `None` where it is not whole yet.
 ///
 /// # Errors
 /// Where it is none.
-pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) -> Result<Option<Head>, Unsent> {
+pub(super) fn head(text: &mut Vec<u8>, asked: Asked<'_>, fields: &mut FieldIndex) -> Result<Option<Head>, Unsent> {
     let limits = Limits { head: Limits::MAX_HEAD, headers: Limits::MAX_HEADERS, uri: 0 };
-    let asked = Asked { method, upgrade: None };
     match response::parse(text, &limits, asked, fields) {
         Ok(Parse::Partial) => Ok(None),
         Ok(Parse::Complete { head, len }) => {
-            let body = (!head.is_interim()).then(|| Body::new(head.body, Output::Parts));
+            let length = if head.upgrade.is_some() { BodyLength::UntilClose } else { head.body };
+            let body = (!head.is_interim()).then(|| Body::new(length, Output::Parts));
             let response = translate(&head)?;
+            let accept =
+                head.upgrade.map(|_| head.fields.called(websocket::ACCEPT).next().unwrap_or_default().to_vec());
             text.drain(..len);
-            Ok(Some(Head { response, body }))
+            Ok(Some(Head { response, body, accept }))
         }
         Err(_) => Err(Unsent::Broken),
     }
@@ -35,12 +42,16 @@ pub(super) fn head(text: &mut Vec<u8>, method: Method, fields: &mut FieldIndex) 
 
 fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsent> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Unsent::Broken)?;
+    // What is agreed to is told as any success is (RFC 8441 section 5).
+    let status = if head.upgrade.is_some() { 200 } else { head.status };
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Unsent::Broken)?;
     let fields = response.headers_mut();
     fields.reserve(head.fields.iter().count());
     for field in head.fields.iter() {
         // What is about one connection HTTP/2 has not (RFC 9113 section 8.2.2).
-        if !matches!(field.name, Name::Connection | Name::Hop | Name::TransferEncoding | Name::Upgrade) {
+        let is_hop = matches!(field.name, Name::Connection | Name::Hop | Name::TransferEncoding | Name::Upgrade);
+        let is_answer = head.upgrade.is_some() && field.label.eq_ignore_ascii_case(websocket::ACCEPT);
+        if !is_hop && !is_answer {
             append(fields, field.label, field.value)?;
         }
     }
@@ -53,14 +64,15 @@ mod tests {
         super::body::{Part, part},
         *,
     };
+    use crate::http1::Method;
     use http::HeaderMap;
 
     /// What is sent of a response that comes in pieces of this size: status, fields, data, trailers, and whether that is all.
     fn sent(text: &str, method: Method, size: usize) -> Result<(u16, String, String, String, bool), Unsent> {
         let mut pieces = text.as_bytes().chunks(size);
         let (mut held, mut index) = (Vec::new(), FieldIndex::default());
-        let Head { response, body } = loop {
-            match head(&mut held, method, &mut index) {
+        let Head { response, body, .. } = loop {
+            match head(&mut held, Asked { method, upgrade: None }, &mut index) {
                 Ok(Some(found)) if found.body.is_some() => break found,
                 Ok(Some(_)) => continue,
                 Ok(None) => {}

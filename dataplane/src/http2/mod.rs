@@ -16,6 +16,7 @@ mod properties;
 mod stream;
 mod text;
 mod upstream;
+mod websocket;
 mod wire;
 
 pub(crate) use connection::serve;

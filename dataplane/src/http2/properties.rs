@@ -35,7 +35,7 @@ proptest! {
     ) {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let authority = authority.as_deref();
-        let came = Head { method: &method, authority, path: &path, fields: &fields, ends };
+        let came = Head { method: &method, authority, path: &path, fields: &fields, ends, key: None };
         let mut out = Vec::new();
         let Ok(body) = request(&came, &mut out) else { return Ok(()) };
         let follows = out.len();

@@ -5,10 +5,11 @@ use super::{
     body::{self, Unread, Unsent, pairs},
     connection::Connection,
     text::{self, BodyText, Malformed},
+    websocket::{self, Handshake},
 };
 use crate::{
     http::{self, Body},
-    http1::{self, Method},
+    http1::{self, Asked, Method},
     io::{Carried, FarEnd, pipe, within},
     tls::Accepted,
     worker::Worker,
@@ -50,7 +51,9 @@ async fn exchange(worker: &Worker, common: &Common, request: Request<RecvStream>
     worker.board().count(Dataplane::Http2Streams);
     let (parts, body) = request.into_parts();
     let mut head = Vec::with_capacity(HEAD);
-    let follows = match begin(&parts, body.is_end_stream(), &mut head) {
+    let handshake = websocket::is_asked_for(&parts).then(|| Handshake::begin(worker));
+    let handshake = handshake.as_ref();
+    let follows = match begin(&parts, body.is_end_stream(), handshake, &mut head) {
         Ok(follows) => follows,
         Err(malformed) => return refuse(worker, malformed, parts.uri.authority().is_some(), respond),
     };
@@ -59,8 +62,8 @@ async fn exchange(worker: &Worker, common: &Common, request: Request<RecvStream>
     let moved = Cell::new(0);
     {
         let mut exchange = pin!(http::serve(worker, common.listener, accepted, common.peer));
-        let mut upload = pin!(upload(&far, head, follows, body));
-        let download = Download { worker, far: &far, moved: &moved };
+        let mut upload = pin!(upload(&far, head, follows, body, handshake));
+        let download = Download { worker, far: &far, moved: &moved, handshake };
         let mut download = pin!(download.run(&mut respond, Method::of(parts.method.as_str().as_bytes())));
         let (mut uploading, mut sent) = (true, false);
         poll_fn(|context| {
@@ -68,8 +71,11 @@ async fn exchange(worker: &Worker, common: &Common, request: Request<RecvStream>
             let served = exchange.as_mut().poll(context).is_ready();
             if !sent && download.as_mut().poll(context).is_ready() {
                 sent = true;
-                // Whatever else would come of the request nobody wants any more.
-                far.leave();
+                // Whatever else would come of the request nobody wants any more, unless both sides of a WebSocket end by
+                // themselves.
+                if !handshake.is_some_and(Handshake::is_open) {
+                    far.leave();
+                }
             }
             if served { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -87,14 +93,15 @@ async fn exchange(worker: &Worker, common: &Common, request: Request<RecvStream>
 }
 
 /// The head as text, and what follows it.
-fn begin(parts: &Parts, ends: bool, out: &mut Vec<u8>) -> Result<BodyText, Malformed> {
+fn begin(parts: &Parts, ends: bool, handshake: Option<&Handshake>, out: &mut Vec<u8>) -> Result<BodyText, Malformed> {
     let fields: Vec<_> = pairs(&parts.headers).collect();
     let head = text::Head {
-        method: parts.method.as_str().as_bytes(),
+        method: if handshake.is_some() { b"GET" } else { parts.method.as_str().as_bytes() },
         authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
         path: parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes()),
         fields: &fields,
         ends,
+        key: handshake.map(Handshake::key),
     };
     text::request(&head, out)
 }
@@ -106,18 +113,31 @@ fn refuse(worker: &Worker, malformed: Malformed, has_authority: bool, mut respon
     if malformed != Malformed::Connect || !has_authority {
         return respond.send_reset(Reason::PROTOCOL_ERROR);
     }
+    let _ = respond.send_response(empty(StatusCode::NOT_IMPLEMENTED), true);
+}
+
+fn empty(status: StatusCode) -> Response<()> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-    let _ = respond.send_response(response, true);
+    *response.status_mut() = status;
+    response
 }
 
 /// Moves the request.
-async fn upload(far: &FarEnd, head: Vec<u8>, follows: BodyText, mut request: RecvStream) {
+async fn upload(
+    far: &FarEnd,
+    head: Vec<u8>,
+    follows: BodyText,
+    mut request: RecvStream,
+    handshake: Option<&Handshake>,
+) {
     let way = far.inward();
     if way.give(head).await.0.is_err() {
         return;
     }
-    if follows != BodyText::None {
+    if let Some(handshake) = handshake {
+        handshake.opened().await;
+    }
+    if follows != BodyText::None || handshake.is_some() {
         match body::read(way, follows == BodyText::Chunked, &mut request).await {
             Ok(()) => {}
             Err(Unread::Broken) => return far.leave(),
@@ -133,6 +153,8 @@ struct Download<'a> {
     far: &'a FarEnd,
     /// Bytes that were given to the connection.
     moved: &'a Cell<usize>,
+    /// Where a WebSocket is asked for.
+    handshake: Option<&'a Handshake>,
 }
 
 impl Download<'_> {
@@ -142,7 +164,9 @@ impl Download<'_> {
             Err(Unsent::Gone) => self.worker.board().count(Dataplane::Http2Cancelled),
             Err(Unsent::Broken) => {
                 self.worker.board().count(Dataplane::Http2Broken);
-                respond.send_reset(Reason::INTERNAL_ERROR);
+                let is_open = self.handshake.is_some_and(Handshake::is_open);
+                // RFC 8441 section 5.
+                respond.send_reset(if is_open { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
             }
         }
     }
@@ -150,6 +174,10 @@ impl Download<'_> {
     async fn pass(&self, respond: &mut SendResponse<Bytes>, method: Method) -> Result<(), Unsent> {
         let mut text = Vec::new();
         let (response, body) = self.head(respond, method, &mut text).await?;
+        if self.handshake.is_some_and(|handshake| !handshake.is_open() && response.status().is_success()) {
+            // It has agreed to nothing, and its success would be taken for that.
+            return respond.send_response(empty(StatusCode::BAD_GATEWAY), true).map(drop).map_err(Unsent::from);
+        }
         let content_type = response.headers().get(CONTENT_TYPE);
         let is_grpc = content_type.is_some_and(|content_type| http1::is_grpc(content_type.as_bytes()));
         let mut stream = respond.send_response(response, body.is_done())?;
@@ -175,14 +203,25 @@ impl Download<'_> {
         method: Method,
         text: &mut Vec<u8>,
     ) -> Result<(Response<()>, Body), Unsent> {
+        let asked = match self.handshake {
+            Some(_) => Asked { method: Method::Get, upgrade: Some(b"websocket") },
+            None => Asked { method, upgrade: None },
+        };
         loop {
             let head = match text.is_empty() {
                 true => None,
-                false => answer::head(text, method, &mut self.worker.fields.borrow_mut())?,
+                false => answer::head(text, asked, &mut self.worker.fields.borrow_mut())?,
             };
             match head {
-                Some(Head { response, body: Some(body) }) => return Ok((response, body)),
-                Some(Head { response, body: None }) => respond.send_informational(response)?,
+                Some(Head { response, body: Some(body), accept }) => {
+                    if let (Some(handshake), Some(accept)) = (self.handshake, accept)
+                        && handshake.is_answered_by(&accept)
+                    {
+                        handshake.open();
+                    }
+                    return Ok((response, body));
+                }
+                Some(Head { response, body: None, .. }) => respond.send_informational(response)?,
                 None if body::more(self.far, text, |context| respond.poll_reset(context)).await? => {}
                 None => return Err(Unsent::Broken),
             }

@@ -3,6 +3,7 @@
 //! What could mean something else as text is refused here (RFC 9113 sections 8.2 and 8.3); all else is written in one way
 //! alone, and judged by the parser that reads every other request.
 
+use super::websocket;
 use crate::http1::Method;
 
 /// A request's head as its HEADERS frames bring it.
@@ -15,6 +16,8 @@ pub(super) struct Head<'a> {
     pub(super) fields: &'a [(&'a [u8], &'a [u8])],
     /// Nothing follows it: neither DATA nor trailers.
     pub(super) ends: bool,
+    /// Where it asks for a WebSocket, the key of the handshake that this becomes.
+    pub(super) key: Option<&'a [u8]>,
 }
 
 /// Why a head is no request.
@@ -59,7 +62,7 @@ pub(super) fn request(head: &Head<'_>, out: &mut Vec<u8>) -> Result<BodyText, Ma
         return Err(Malformed::Path);
     }
     let host = host(head)?;
-    let body = body(head)?;
+    let body = if head.key.is_some() { BodyText::None } else { body(head)? };
     for part in [head.method, b" ", head.path, b" HTTP/1.1\r\nhost: ", host, b"\r\n"] {
         out.extend_from_slice(part);
     }
@@ -169,7 +172,18 @@ fn fields(head: &Head<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
     }
     for (name, value) in head.fields {
         check(name, value)?;
-        if !matches!(*name, b"host" | b"content-length" | b"cookie") {
+        let is_ours = match *name {
+            b"host" | b"content-length" | b"cookie" => true,
+            b"sec-websocket-key" => head.key.is_some(),
+            _ => false,
+        };
+        if !is_ours {
+            line(name, value, out);
+        }
+    }
+    if let Some(key) = head.key {
+        for (name, value) in [(&b"connection"[..], &b"upgrade"[..]), (b"upgrade", b"websocket"), (websocket::KEY, key)]
+        {
             line(name, value, out);
         }
     }
@@ -213,7 +227,7 @@ mod tests {
     type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
 
     fn head<'a>(fields: Fields<'a>) -> Head<'a> {
-        Head { method: b"GET", authority: Some(b"a.example"), path: b"/", fields, ends: true }
+        Head { method: b"GET", authority: Some(b"a.example"), path: b"/", fields, ends: true, key: None }
     }
 
     fn text(head: &Head<'_>) -> Result<(BodyText, String), Malformed> {

@@ -1,0 +1,89 @@
+//! WebSockets over a stream (RFC 8441): a CONNECT with a protocol becomes the handshake of HTTP/1.1, and the stream is open
+//! once that has been agreed to. Key and answer of the handshake (RFC 6455 section 4) are between us and the backend.
+
+use crate::worker::Worker;
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use h2::ext::Protocol;
+use http::{Method, request::Parts};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+
+pub(super) const KEY: &[u8] = b"sec-websocket-key";
+pub(super) const ACCEPT: &[u8] = b"sec-websocket-accept";
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_asked_for(parts: &Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+/// A handshake that is under way.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    key: String,
+    is_open: Cell<bool>,
+    upload: RefCell<Option<Waker>>,
+}
+
+impl Handshake {
+    pub(super) fn begin(worker: &Worker) -> Self {
+        let random = [worker.clock.random(), worker.clock.random()].map(u64::to_be_bytes);
+        Self { key: STANDARD.encode(random.concat()), is_open: Cell::new(false), upload: RefCell::default() }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+
+    /// Whether this is the answer to the key.
+    pub(super) fn is_answered_by(&self, answer: &[u8]) -> bool {
+        let hashed = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[self.key(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat());
+        STANDARD.encode(hashed).as_bytes() == answer
+    }
+
+    /// Says that both sides have agreed.
+    pub(super) fn open(&self) {
+        self.is_open.set(true);
+        if let Some(waker) = self.upload.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
+
+    /// Waits for that. What a client sends before must never be read as its next request.
+    pub(super) async fn opened(&self) {
+        poll_fn(|context| match self.is_open.get() {
+            true => Poll::Ready(()),
+            false => {
+                *self.upload.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_key_is_that_of_the_rfc() {
+        let handshake = Handshake {
+            key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
+            is_open: Cell::new(false),
+            upload: RefCell::default(),
+        };
+        assert!(handshake.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        for wrong in [&b""[..], b"s3pPLMBiTxaQ9kYGzzhZRbK+xOp=", b"dGhlIHNhbXBsZSBub25jZQ=="] {
+            assert!(!handshake.is_answered_by(wrong));
+        }
+    }
+}
