@@ -34,7 +34,7 @@ fn a_valid_file_is_told_in_one_line() {
         assert!(stdout.starts_with(&format!("{file} is valid: ")) && stdout.lines().count() == 1, "{stdout}");
     }
     let everything = check_alone("valid", "everything.toml").stdout;
-    assert_eq!(everything, "everything.toml is valid: 3 listeners, 8 pools, 3 backends\n");
+    assert_eq!(everything, "everything.toml is valid: 3 listeners, 8 pools, 4 backends\n");
     assert_eq!(check_alone("valid", "minimal.toml").stdout, "minimal.toml is valid: 1 listener, 1 pool, 0 backends\n");
 }
 

@@ -15,11 +15,12 @@ use crate::{
 };
 use ahash::AHashMap;
 use control::{
+    Endpoint,
     desired::{AdminState, Drain, PoolState, Snapshot},
     spec::{HealthCheck, Key, Listener, Pool, Route},
     status::Health,
 };
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 #[cfg(test)]
 mod tests;
@@ -114,7 +115,7 @@ pub struct Backend {
     /// Where workers keep what outlives a table: counters, idle connections.
     pub slot: u32,
     /// Absent while the name in the address has not resolved.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Endpoint>,
     /// When it began to take new sessions, in Unix seconds, where it has to start slowly.
     pub warming_since: Option<u32>,
     /// The name that it has to show a certificate for; absent where its pool has no TLS.
@@ -236,7 +237,7 @@ impl PoolTable {
                 let observed = snapshot.observed(name, backend);
                 let cold = Backend {
                     name: backend.clone(),
-                    address: member.address.parse().ok().or(observed.resolved),
+                    address: member.address.parse().ok().or(observed.resolved.map(Endpoint::Inet)),
                     weight: member.weight,
                     backup: member.backup,
                     admin_state: member.admin_state,
@@ -412,7 +413,7 @@ fn foreign(state: &PoolState, backends: &[Backend]) -> Vec<Foreign> {
     let known = known().map(|(member, backend)| Known {
         name: &backend.name,
         configured: &member.address,
-        address: backend.address,
+        address: backend.address.as_ref().and_then(Endpoint::inet),
     });
     let adopt = &state.settings.affinity.adopt;
     let known: Vec<_> = known.filter(|_| !adopt.is_empty()).collect();

@@ -260,7 +260,7 @@ fn adopted(c: &mut Criterion) {
             let cookies: Vec<_> = (0..16_384)
                 .map(|i| {
                     let backend = &pool.backends[mix64(i) as usize % count];
-                    let address = backend.address.map(|address| address.to_string()).unwrap_or_default();
+                    let address = backend.address.as_ref().map(|address| address.to_string()).unwrap_or_default();
                     let md5 = || Md5::digest(&address).iter().map(|byte| format!("{byte:02x}")).collect();
                     let value: String = if from == AdoptFrom::Nginx { md5() } else { backend.name.clone() };
                     format!("theme=dark; SERVERID={value}; cart=17").into_bytes()

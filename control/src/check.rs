@@ -8,6 +8,7 @@ mod upgrades;
 
 use crate::{
     config::{Config, Source},
+    endpoint::Endpoint,
     spec::{Backend, Check, Listener, OnOverload, Pool, SameSite, TokenKind},
 };
 use std::{
@@ -396,7 +397,8 @@ fn load(checker: &mut Checker, path: &Path, pool: &Pool) {
 }
 
 fn backend_at(checker: &mut Checker, path: &Path, backend: &Backend) {
-    let right = "write \"host:port\", as in \"10.0.0.7:8080\", \"[fd00::7]:8080\" or \"app-1.internal:8080\"";
+    let right = "write \"host:port\", as in \"10.0.0.7:8080\", \"[fd00::7]:8080\" or \"app-1.internal:8080\"; or \
+                 \"unix:/run/app.sock\"";
     if backend.address.is_empty() {
         checker.wrong(path.key("address"), "is missing", right);
     } else if !is_address(&backend.address) {
@@ -407,8 +409,11 @@ fn backend_at(checker: &mut Checker, path: &Path, backend: &Backend) {
     checker.require(weight <= MAX_WEIGHT, path.key("weight"), format!("{weight} is out of range"), right);
 }
 
-/// `host:port` with a port above 0; the host an IP address (IPv6 in brackets) or a name.
+/// `host:port` with a port above 0; the host an IP address (IPv6 in brackets) or a name. Or `unix:` with a socket's path.
 fn is_address(address: &str) -> bool {
+    if Endpoint::is_unix(address) {
+        return address.parse::<Endpoint>().is_ok();
+    }
     if let Ok(address) = address.parse::<SocketAddr>() {
         return address.port() != 0;
     }

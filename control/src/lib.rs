@@ -7,6 +7,7 @@ pub mod cost;
 pub mod counters;
 pub mod desired;
 pub mod drain;
+pub mod endpoint;
 pub mod message;
 pub mod rebalance;
 pub mod release;
@@ -15,3 +16,4 @@ pub mod status;
 pub mod token_age;
 
 pub use check::{Path, Problem};
+pub use endpoint::Endpoint;

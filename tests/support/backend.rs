@@ -58,7 +58,7 @@ impl Scripted {
 }
 
 /// Up to the empty line; `None` where the connection ends before.
-pub fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub fn read_head(stream: &mut impl Read) -> Option<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;

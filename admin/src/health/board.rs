@@ -1,5 +1,6 @@
 use super::machine::Machine;
 use control::{
+    Endpoint,
     desired::{Change, PoolState, Snapshot},
     spec::{Check, HealthCheck, PoolTls, ProxyVersion},
     status::Health,
@@ -7,7 +8,6 @@ use control::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
     sync::Arc,
 };
 
@@ -49,7 +49,7 @@ pub(crate) enum Job {
     /// `target` is absent where the backend's name has never resolved.
     Check {
         ticket: Ticket,
-        target: Option<SocketAddr>,
+        target: Option<Endpoint>,
         address: String,
         settings: Arc<Probing>,
     },
@@ -65,7 +65,7 @@ struct Entry {
     address: String,
     incarnation: u32,
     /// Where the address is no name.
-    target: Option<SocketAddr>,
+    target: Option<Endpoint>,
     machine: Machine,
     /// Checks so far, which vary the jitter.
     rounds: u64,
@@ -254,7 +254,8 @@ impl Board {
         Some(match task {
             Task::Check => {
                 let (pool, name) = &ticket.id;
-                let target = entry.target.or_else(|| snapshot.observed(pool, name).resolved);
+                let target =
+                    entry.target.clone().or_else(|| snapshot.observed(pool, name).resolved.map(Endpoint::Inet));
                 Due::Job(Job::Check { target, address, settings: Arc::clone(&members.settings), ticket })
             }
             Task::Lookup => Due::Job(Job::Lookup { ticket, address }),

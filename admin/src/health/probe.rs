@@ -1,9 +1,10 @@
 use super::{board::Probing, http2, trusts::Trusts};
+use control::Endpoint;
 use control::spec::{Check, HealthCheck, PoolTls};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::{
@@ -23,7 +24,7 @@ const MAX_INSTANCE: usize = 256;
 /// # Errors
 /// What is wrong with the backend, in a few words.
 pub(super) async fn check(
-    target: Option<SocketAddr>,
+    target: Option<Endpoint>,
     address: &str,
     settings: &Probing,
     trusts: &Trusts,
@@ -32,7 +33,7 @@ pub(super) async fn check(
     let http2 = *http2 || health.check == Check::Grpc;
     let Some(target) = target else { return Err(Arc::from("its name does not resolve")) };
     let probe = async {
-        let mut stream = TcpStream::connect(target).await.map_err(|error| reason(&error))?;
+        let mut stream = connect(&target).await.map_err(|error| reason(&error))?;
         if let Some(version) = send_proxy {
             stream.write_all(version.of_nobody()).await.map_err(|error| reason(&error))?;
         }
@@ -50,6 +51,18 @@ pub(super) async fn check(
     }
 }
 
+/// A connection of either family.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+async fn connect(target: &Endpoint) -> io::Result<Box<dyn Duplex>> {
+    Ok(match target {
+        Endpoint::Inet(address) => Box::new(TcpStream::connect(address).await?),
+        Endpoint::Unix(path) => Box::new(UnixStream::connect(path.to_path()).await?),
+    })
+}
+
 /// `http2` is the scheme by which it is asked over HTTP/2, where it is.
 async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
@@ -57,7 +70,8 @@ async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
     settings: &HealthCheck,
     http2: Option<&str>,
 ) -> Result<Option<String>, String> {
-    let host = settings.host.as_deref().unwrap_or(address);
+    let told = if Endpoint::is_unix(address) { "localhost" } else { address };
+    let host = settings.host.as_deref().unwrap_or(told);
     match (settings.check, http2) {
         (Check::Tcp | Check::Off, _) => Ok(None),
         (Check::Http, None) => ask(stream, host, settings).await,
@@ -82,11 +96,11 @@ async fn asked<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Shakes hands as traffic does.
 async fn secure(
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     address: &str,
     tls: &PoolTls,
     trusted: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<Box<dyn Duplex>>, String> {
     let name = tls.name_for(address);
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name for TLS"))?;
     TlsConnector::from(trusted).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))
@@ -195,6 +209,7 @@ fn reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::Endpoint;
     use control::spec::{Span, StatusRange};
     use tokio::net::{TcpListener, TcpSocket};
 
@@ -226,7 +241,7 @@ mod tests {
         settings: &HealthCheck,
     ) -> Result<Option<String>, Arc<str>> {
         let settings = Probing { health: settings.clone(), tls: None, http2: false, send_proxy: None };
-        check(target, address, &settings, &Trusts::default()).await
+        check(target.map(Endpoint::Inet), address, &settings, &Trusts::default()).await
     }
 
     /// What a check says of a backend that answers `response` and then closes, or keeps silent.

@@ -206,7 +206,7 @@ fn the_board_follows_membership() {
     }
     let jobs = bench.jobs(far + 60_000);
     let targets = jobs.iter().filter_map(|job| match job {
-        Job::Check { target, .. } => Some(target.unwrap().to_string()),
+        Job::Check { target, .. } => Some(target.as_ref().unwrap().to_string()),
         Job::Lookup { .. } => None,
     });
     let mut targets: Vec<_> = targets.collect();

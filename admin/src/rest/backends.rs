@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use axum::{extract::State, http::StatusCode, response::Response};
+use control::Endpoint;
 use control::{check, spec::Backend};
 use serde::Deserialize;
 use std::{
@@ -185,7 +186,7 @@ impl App {
         let known = &self.state.view().snapshot;
         let same = plan::member(&known.desired, &path.pool, &path.name).is_ok_and(|member| member.address == address);
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        if same || host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+        if same || host.starts_with('[') || host.parse::<IpAddr>().is_ok() || Endpoint::is_unix(address) {
             return (None, None);
         }
         match resolve(address, RESOLVE_TIMEOUT).await {

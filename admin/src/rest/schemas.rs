@@ -23,7 +23,7 @@ const SERVER_NAME: &str = "^([A-Za-z0-9_-]{1,63}[.]){0,3}[A-Za-z0-9_-]{1,61}$";
 /// Above zero and at most a year.
 const DEADLINE: &str = "^([1-9][0-9]{0,8}ms|[1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h([1-9][0-9]?m)?|([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9])d)$";
 
-/// `host:port`: an IPv4 address, an IPv6 address in brackets, or a name whose last label is no number.
+/// `host:port`: an IPv4 address, an IPv6 address in brackets, or a name whose last label is no number; or a Unix socket.
 fn address() -> String {
     let octet = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
     let group = "[0-9A-Fa-f]{1,4}";
@@ -33,7 +33,8 @@ fn address() -> String {
     let ipv6 = ipv6.join("|");
     let name = "([A-Za-z0-9_-]{1,63}[.]){0,8}[A-Za-z0-9_-]{0,31}[A-Za-z_-][A-Za-z0-9_-]{0,31}";
     let port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
-    format!("^(({octet}[.]){{3}}{octet}|\\[({ipv6})\\]|{name}):{port}$")
+    let unix = "unix:[/@]([!-~]{0,104}[!-.0-~])";
+    format!("^((({octet}[.]){{3}}{octet}|\\[({ipv6})\\]|{name}):{port}|{unix})$")
 }
 
 /// Durations in the form in which they are shown, so that one pattern holds for what comes in and what goes out: of at

@@ -146,7 +146,7 @@ fn outcome_of(pool: &mut PoolTable, situation: Situation) -> String {
         "unknown" => Health::Unknown,
         _ => Health::Down,
     };
-    home.address = (address == "resolved").then_some(([192, 0, 2, 1], 80).into());
+    home.address = (address == "resolved").then(|| "192.0.2.1:80".parse().unwrap());
     let mut seen = Seen::default();
     seen.marked.extend((health == "marked").then_some(HOME));
     seen.tried.extend((tried == "tried").then_some(HOME));

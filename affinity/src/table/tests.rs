@@ -202,7 +202,7 @@ fn a_backend_has_what_is_desired_and_what_is_observed() {
     let resolved = Some("192.0.2.9:80".parse().unwrap());
     let observed = Observed { health: Health::Up, resolved };
     step(&mut state, &observe("a", observed));
-    assert_eq!(backend(&state, 0), Backend { address: resolved, health: Health::Up, ..expected });
+    assert_eq!(backend(&state, 0), Backend { address: resolved.map(Endpoint::Inet), health: Health::Up, ..expected });
     // An address that needs no resolving is taken as it is.
     step(&mut state, &observe("b", observed));
     assert_eq!(backend(&state, 1).address, Some("192.0.2.1:80".parse().unwrap()));

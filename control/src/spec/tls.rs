@@ -1,4 +1,5 @@
 use super::Span;
+use crate::Endpoint;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, value::MapAccessDeserializer},
@@ -96,8 +97,11 @@ pub struct PoolTls {
 }
 
 impl PoolTls {
-    /// The name that a backend with this address has to show a certificate for.
+    /// The name that a backend with this address has to show a certificate for; a Unix socket is on this host.
     pub fn name_for<'a>(&'a self, address: &'a str) -> &'a str {
+        if Endpoint::is_unix(address) {
+            return self.server_name.as_deref().unwrap_or("localhost");
+        }
         let host = || address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         self.server_name.as_deref().unwrap_or_else(host)
     }

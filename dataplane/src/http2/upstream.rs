@@ -11,13 +11,13 @@ use crate::{
     worker::{Connection, Deadline, Ends, Worker},
 };
 use bytes::Bytes;
+use control::Endpoint;
 use control::spec::Span;
 use h2::client::{self, SendRequest};
 use std::{
     cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::{Poll, Waker},
@@ -30,7 +30,7 @@ const LINGER: Span = Span::from_secs(2);
 
 /// A connection to a backend, as it is known to those who use it.
 pub(crate) struct Upstream {
-    address: SocketAddr,
+    address: Endpoint,
     is_tls: bool,
     state: RefCell<State>,
     /// Requests under way.
@@ -145,7 +145,7 @@ impl Drop for Opening<'_> {
 impl Upstream {
     fn new(target: &Target) -> Self {
         Self {
-            address: target.address,
+            address: target.address.clone(),
             is_tls: target.is_tls,
             state: RefCell::new(State::Opening),
             live: Cell::new(0),
@@ -154,8 +154,8 @@ impl Upstream {
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn address(&self) -> &Endpoint {
+        &self.address
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -179,7 +179,7 @@ impl Upstream {
             State::Open(sender) => self.live.get() < sender.current_max_send_streams().clamp(1, STREAMS as usize),
             State::Failed(_) | State::Closed => false,
         };
-        (self.address, self.is_tls) == (target.address, target.is_tls) && has_room
+        (&self.address, self.is_tls) == (&target.address, target.is_tls) && has_room
     }
 
     /// Waits until it is open, or will not be.
@@ -220,7 +220,7 @@ impl Upstream {
             upstream.live.set(upstream.live.get() - 1);
             upstream.wake();
         });
-        Connection { deadline, stream, address: target.address }
+        Connection { deadline, stream, address: target.address.clone() }
     }
 
     /// Moves the connection's bytes to its end.

@@ -1,4 +1,5 @@
 use super::{Buffer, Buffers, Handle, Refused, handle, pipe::Pipe, tcp::Tcp, tls::Tls};
+use control::Endpoint;
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
     cell::Cell,
@@ -25,7 +26,7 @@ impl std::fmt::Debug for Stream {
 }
 
 impl Stream {
-    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect(address: &Endpoint, timeout: Duration) -> io::Result<Self> {
         Tcp::connect(address, timeout).await.map(Self::Tcp)
     }
 

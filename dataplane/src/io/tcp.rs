@@ -1,18 +1,27 @@
 use super::buffer::{Buffer, Front, Rest, Tail};
+use control::Endpoint;
 use monoio::{
     io::{AsyncReadRent, AsyncWriteRent},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use std::{
     cell::UnsafeCell,
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd},
     time::Duration,
 };
 
 /// A connection of which one direction may be read while the other is written.
 pub(crate) struct Tcp(UnsafeCell<TcpStream>);
+
+/// A Unix socket in the type of the others: what is done with either is done by its descriptor, and the options that only
+/// one of them has are set in vain.
+fn as_tcp(stream: UnixStream) -> io::Result<TcpStream> {
+    // SAFETY: the descriptor is the stream's own, which gives it up here.
+    let stream = unsafe { std::net::TcpStream::from_raw_fd(stream.into_raw_fd()) };
+    TcpStream::from_std(stream)
+}
 
 impl Tcp {
     pub(super) fn new(stream: TcpStream) -> Self {
@@ -21,8 +30,14 @@ impl Tcp {
         Self(UnsafeCell::new(stream))
     }
 
-    pub(crate) async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        match monoio::time::timeout(timeout, TcpStream::connect_addr(address)).await {
+    pub(crate) async fn connect(address: &Endpoint, timeout: Duration) -> io::Result<Self> {
+        let connected = async {
+            match address {
+                Endpoint::Inet(address) => TcpStream::connect_addr(*address).await,
+                Endpoint::Unix(path) => as_tcp(UnixStream::connect(path.to_path()).await?),
+            }
+        };
+        match monoio::time::timeout(timeout, connected).await {
             Ok(connected) => connected.map(Self::new),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

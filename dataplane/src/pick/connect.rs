@@ -25,13 +25,13 @@ pub(crate) async fn connect(
     // A connection that was announced as one client's is no other's.
     if !fresh
         && claim.announced.is_none()
-        && let Some(connection) = worker.backends.take(target.slot, target.address, target.is_tls)
+        && let Some(connection) = worker.backends.take(target.slot, &target.address, target.is_tls)
     {
         return Ok((connection, true));
     }
     let stream = open(worker, claim, target).await?;
     let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
-    Ok((Connection { deadline, stream, address: target.address }, false))
+    Ok((Connection { deadline, stream, address: target.address.clone() }, false))
 }
 
 /// A connection to the backend that has just been opened.
@@ -40,7 +40,7 @@ pub(crate) async fn connect(
 /// Where none can be.
 pub(crate) async fn open(worker: &Worker, claim: &Claim, target: &Target) -> Result<Stream, Failure> {
     let opened = async {
-        let stream = Stream::connect(target.address, claim.pool.timeouts.connect.to_std()).await.map_err(kind_of)?;
+        let stream = Stream::connect(&target.address, claim.pool.timeouts.connect.to_std()).await.map_err(kind_of)?;
         if let Some(header) = &claim.announced {
             stream.write_vector(header.clone()).await.0.map_err(kind_of)?;
         }

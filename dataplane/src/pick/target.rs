@@ -8,10 +8,10 @@ use affinity::{
     table::PoolTable,
 };
 use control::{
+    Endpoint,
     spec::{Mode, OnOverload},
     status::Health,
 };
-use std::net::SocketAddr;
 
 /// Why there is no target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Unchosen {
 /// Where a request goes, of one generation of the table.
 pub(crate) struct Target {
     pub(crate) slot: u32,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
     /// It is spoken to over TLS.
     pub(crate) is_tls: bool,
     /// And in HTTP/2.
@@ -112,7 +112,7 @@ impl Target {
         };
         Some(Self {
             slot: backend.slot,
-            address: backend.address?,
+            address: backend.address.clone()?,
             is_tls: backend.server_name.is_some(),
             is_http2: pool.settings.http2,
             generation: worker.generation.get(),

@@ -4,7 +4,8 @@ use crate::{
     worker::{Deadline, Worker},
 };
 use affinity::{balance::View, table::PoolTable};
-use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc};
+use control::Endpoint;
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 /// What a worker keeps of backends from table to table, by their slots: idle connections and passive marks.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ struct Local {
 pub(crate) struct Connection {
     pub(crate) deadline: Deadline,
     pub(crate) stream: Stream,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Endpoint,
 }
 
 impl std::fmt::Debug for Connection {
@@ -50,11 +51,11 @@ impl Backends {
 
     /// The connection that was used last and is still good: the backend has neither closed it nor sent anything that
     /// nobody asked for, which would be taken for the answer to the next request.
-    pub(crate) fn take(&self, slot: u32, address: SocketAddr, is_tls: bool) -> Option<Connection> {
+    pub(crate) fn take(&self, slot: u32, address: &Endpoint, is_tls: bool) -> Option<Connection> {
         self.with(slot, |local| {
             while let Some(idle) = local.idle.pop_back() {
                 let Idle { connection, .. } = idle;
-                let is_so = connection.address == address && connection.stream.is_tls() == is_tls;
+                let is_so = connection.address == *address && connection.stream.is_tls() == is_tls;
                 if is_so && connection.stream.is_quiet() {
                     return Some(connection);
                 }
@@ -97,9 +98,9 @@ impl Backends {
 
     /// Closes the idle connections of the backends for which `holds` is false of slot and address, and has shared ones
     /// begin no more requests.
-    pub(crate) fn retain(&self, holds: impl Fn(u32, SocketAddr) -> bool) {
+    pub(crate) fn retain(&self, holds: impl Fn(u32, &Endpoint) -> bool) {
         for (slot, local) in (0..).zip(self.0.borrow_mut().iter_mut()) {
-            local.idle.retain(|idle| holds(slot, idle.connection.address));
+            local.idle.retain(|idle| holds(slot, &idle.connection.address));
             local
                 .shared
                 .iter()

@@ -194,7 +194,7 @@ impl Worker {
         for backend in
             table.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| backend.health != Health::Down)
         {
-            addresses.insert(backend.slot, backend.address);
+            addresses.insert(backend.slot, backend.address.as_ref());
         }
         // What was opened under other settings of TLS is not what is asked for now.
         for pool in &table.pools {
