@@ -49,7 +49,9 @@ pub(crate) struct LogOptions {
 /// Called once, by the process that plays `role`.
 pub(crate) fn start(role: &'static str, options: &LogOptions) {
     let wanted = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse::<Targets>().ok());
-    let told = || Targets::new().with_default(options.level.parse().unwrap_or(LevelFilter::INFO));
+    let level = options.level.parse().unwrap_or(LevelFilter::INFO);
+    // What h2 warns of is what peers do, as often as they like: it is counted, and would fill the log.
+    let told = || Targets::new().with_default(level).with_target("h2", LevelFilter::ERROR.min(level));
     let filter = wanted.unwrap_or_else(told);
     // A log that can't be written must not end a role: the default answer to it writes to standard error again.
     let layer = tracing_subscriber::fmt::layer()

@@ -317,6 +317,23 @@ fn floods_end_their_connection_and_nobody_elses() {
     eventually("floods are counted", || (instance.metric("steadfast_dataplane_http2_floods_total") >= 5).then_some(()));
 }
 
+/// Fixed: h2 warned of each, and whoever sent many filled the log.
+#[test]
+fn what_a_client_does_wrong_is_not_for_the_log() {
+    let nginx = Nginx::start(&["a"]);
+    let instance = Setup::shop(SILENT, nginx.backends.clone()).start();
+    let said = ask(
+        r#"
+client = Client(sys.argv[1])
+for _ in range(20): client.raw(frames.PingFrame(0, opaque_data=b"unasked!", flags=("ACK",)))
+say(status=client.ask(client.fields())["status"])
+"#,
+        &[&instance.listener("web")],
+    );
+    assert_eq!(said["status"], 200);
+    assert!(!instance.process.stderr().contains("PING"), "{}", instance.process.stderr());
+}
+
 #[test]
 fn what_readers_do_not_read_and_backends_do_not_take_is_held_within_bounds() {
     let nginx = Nginx::start(&["a"]);
