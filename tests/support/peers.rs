@@ -65,7 +65,7 @@ fn configuration(folder: &Path, backends: &[(String, String)], [listen, server, 
     for (name, address) in backends {
         let says = if says.is_empty() { name } else { says };
         text += &format!(
-            "server {{ listen {address}{listen}; {server} add_header X-Backend {name};\n\
+            "server {{ listen {address} backlog=4096{listen}; {server} add_header X-Backend {name};\n\
              location / {{ return 200 \"{says}\"; }}\n\
              location /upload/ {{ root {folder}/files; dav_methods PUT; create_full_put_path on; }}\n\
              location /files/ {{ alias {folder}/files/; }} }}\n"
