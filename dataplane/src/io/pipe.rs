@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    io::{self, Read},
+    io,
     net::{Shutdown, SocketAddr},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -27,6 +27,12 @@ pub(crate) struct Way {
 
 /// So many bytes are under way at most in each direction of a pipe.
 const ROOM: usize = 16 << 10;
+
+fn copy(bytes: &[u8], room: &mut [u8]) -> usize {
+    let count = bytes.len().min(room.len());
+    room[..count].copy_from_slice(&bytes[..count]);
+    count
+}
 
 fn wait(place: &RefCell<Option<Waker>>, context: &Context<'_>) {
     let mut place = place.borrow_mut();
@@ -89,8 +95,13 @@ impl Way {
     }
 
     /// Bytes into `room`, of which there must be some; 0 at the end.
-    pub(crate) fn poll_read(&self, context: &Context<'_>, room: &mut [u8]) -> Poll<usize> {
-        let count = self.read(room);
+    fn poll_read(&self, context: &Context<'_>, room: &mut [u8]) -> Poll<usize> {
+        self.poll_pass(context, |bytes| copy(bytes, room))
+    }
+
+    /// Shows some of what is under way to `taker`, who says how many bytes of it are taken; 0 at the end.
+    pub(crate) fn poll_pass(&self, context: &Context<'_>, taker: impl FnOnce(&[u8]) -> usize) -> Poll<usize> {
+        let count = self.pass(taker);
         if count == 0 && !self.ended.get() {
             wait(&self.reader, context);
             return Poll::Pending;
@@ -98,8 +109,10 @@ impl Way {
         Poll::Ready(count)
     }
 
-    fn read(&self, room: &mut [u8]) -> usize {
-        let count = self.bytes.borrow_mut().read(room).unwrap_or(0);
+    fn pass(&self, taker: impl FnOnce(&[u8]) -> usize) -> usize {
+        let mut bytes = self.bytes.borrow_mut();
+        let count = taker(bytes.as_slices().0);
+        bytes.drain(..count);
         if count > 0 {
             wake(&self.writer);
         }
@@ -231,7 +244,7 @@ impl Pipe {
 
     pub(super) fn try_read(&self, buffer: &mut Buffer) -> Option<usize> {
         buffer.make_room();
-        let count = self.0.inward.read(buffer.free_mut());
+        let count = self.0.inward.pass(|bytes| copy(bytes, buffer.free_mut()));
         buffer.grow(count);
         (count > 0 || self.0.inward.ended.get()).then_some(count)
     }
