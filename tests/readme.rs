@@ -9,9 +9,9 @@ use control::{
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
-        Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Forwarding, HeaderStyle, HealthCheck, Limits,
-        Listener, ListenerLimits, ListenerTimeouts, Mode, OnDown, OnOverload, Passive, Pool, PoolTls, Protocol,
-        ProxyVersion, Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls,
+        Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Discover, Forwarding, HeaderStyle, HealthCheck,
+        Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, Names, OnDown, OnOverload, Passive, Pool, PoolTls,
+        Protocol, ProxyVersion, Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls,
         TlsSettings, TlsVersion, TokenKind,
     },
 };
@@ -89,6 +89,8 @@ fn filled() -> Config {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         retry: Retry::default(),
+        names: Names::default(),
+        discover: vec![Discover::default()],
         backends: vec![Backend::default()],
     };
     let listener = Listener {

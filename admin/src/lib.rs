@@ -9,6 +9,7 @@ mod health;
 mod history;
 mod keys;
 mod listen;
+mod names;
 mod rest;
 mod serve;
 mod state;
@@ -88,6 +89,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let app = App::new(Arc::clone(&state), guard, Arc::from(load), version);
     let router = rest::router(Arc::clone(&app));
     tokio::spawn(health::run(Arc::clone(&state)));
+    tokio::spawn(names::run(Arc::clone(&state)));
     tokio::spawn(Arc::clone(&state).keep_reserving());
     tokio::spawn(Arc::clone(&state).keep_deadlines());
     tokio::spawn(Arc::clone(&state).keep_rebalancing());

@@ -237,7 +237,7 @@ impl PoolTable {
                 let observed = snapshot.observed(name, backend);
                 let cold = Backend {
                     name: backend.clone(),
-                    address: member.address.parse().ok().or(observed.resolved.map(Endpoint::Inet)),
+                    address: member.endpoint(observed.resolved),
                     weight: member.weight,
                     backup: member.backup,
                     admin_state: member.admin_state,

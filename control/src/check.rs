@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod modes;
+mod names;
 mod tcp;
 mod tls;
 mod upgrades;
@@ -339,6 +340,7 @@ fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Spa
 fn pool_at(checker: &mut Checker, path: &Path, pool: &Pool) {
     affinity(checker, path, pool);
     upgrades::upgrades(checker, path, pool);
+    names::names(checker, path, pool);
     let at = path.key("send_proxy");
     let shared = !pool.http2 || pool.send_proxy.is_none();
     checker.require(shared, at, "is about connections of one client, and http2 shares them", "leave one of them out");

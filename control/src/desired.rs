@@ -2,9 +2,10 @@
 
 pub use crate::drain::{Drain, DrainMode, Share, Then};
 use crate::{
+    endpoint::Endpoint,
     rebalance::Rebalance,
     release::Release,
-    spec::{Backend, Key, Listener, Pool},
+    spec::{Backend, Discover, Key, Listener, Pool},
     status::Health,
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,21 @@ pub struct Member {
     /// The instance that the last successful check of it named, where its pool has checks ask for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Where it is an address of a name, and no backend that somebody named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+}
+
+/// How a member came to be that a name led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The `name` of its [`Discover`].
+    pub by: String,
+    /// Its own of the name's addresses.
+    pub at: SocketAddr,
+    /// The name's last answer no longer had it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// What the operator commands.
@@ -75,7 +91,30 @@ impl Member {
             drain: None,
             incarnation,
             instance: None,
+            found: None,
         }
+    }
+
+    /// A backend at one of the addresses that a name leads to. It is the same life wherever and whenever it is found, so
+    /// that nodes that look up by themselves decide alike.
+    pub fn found(discover: &Discover, at: SocketAddr) -> Self {
+        let Discover { name, address, weight, backup } = discover.clone();
+        let backend = Backend { name: String::new(), address, weight, backup };
+        Self { found: Some(Found { by: name, at, left: false }), ..Self::new(&backend, SEED_INCARNATION) }
+    }
+
+    /// Where it is connected to, `resolved` being what the name in its address has last led to. None where that is not
+    /// known yet.
+    pub fn endpoint(&self, resolved: Option<SocketAddr>) -> Option<Endpoint> {
+        match &self.found {
+            Some(found) => Some(Endpoint::Inet(found.at)),
+            None => self.address.parse().ok().or(resolved.map(Endpoint::Inet)),
+        }
+    }
+
+    /// Whether its address has a name that is to be looked up for it alone.
+    pub fn is_named(&self) -> bool {
+        self.endpoint(None).is_none()
     }
 }
 

@@ -21,7 +21,8 @@ impl Nginx {
         Self::start_with(names, "", "", "")
     }
 
-    /// The same with what is said behind `listen` and in each server, and what each answers with at `/` in place of its name.
+    /// The same with what is said behind `listen` and in each server (there `PORT` is its port), and what each answers with
+    /// at `/` in place of its name.
     #[track_caller]
     pub fn start_with(names: &[&str], listen: &str, server: &str, says: &str) -> Self {
         // nginx takes no port 0: ports that are free now may be taken a moment later, and it then tries others.
@@ -63,6 +64,7 @@ fn configuration(folder: &Path, backends: &[(String, String)], [listen, server, 
         text += &format!("{kind}_temp_path {folder}/{kind};\n");
     }
     for (name, address) in backends {
+        let server = server.replace("PORT", address.rsplit(':').next().unwrap());
         let says = if says.is_empty() { name } else { says };
         text += &format!(
             "server {{ listen {address} backlog=4096{listen}; {server} add_header X-Backend {name};\n\

@@ -11,9 +11,6 @@ use std::{
     sync::Arc,
 };
 
-/// How often a name is looked up again, in milliseconds.
-const LOOKUP_INTERVAL: u64 = 30_000;
-
 /// A pool and a backend of it.
 pub(crate) type Id = (Arc<str>, Arc<str>);
 
@@ -21,7 +18,6 @@ pub(crate) type Id = (Arc<str>, Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Task {
     Check,
-    Lookup,
     /// The end of a mark.
     Hold,
 }
@@ -43,20 +39,14 @@ pub(crate) struct Probing {
     pub(crate) send_proxy: Option<ProxyVersion>,
 }
 
-/// Work to be done off the lock, its result brought back by the ticket.
+/// A check to be done off the lock, its result brought back by the ticket.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Job {
-    /// `target` is absent where the backend's name has never resolved.
-    Check {
-        ticket: Ticket,
-        target: Option<Endpoint>,
-        address: String,
-        settings: Arc<Probing>,
-    },
-    Lookup {
-        ticket: Ticket,
-        address: String,
-    },
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    /// Absent where the backend's name has never resolved.
+    pub(crate) target: Option<Endpoint>,
+    pub(crate) address: String,
+    pub(crate) settings: Arc<Probing>,
 }
 
 #[derive(Debug)]
@@ -64,7 +54,7 @@ struct Entry {
     serial: u64,
     address: String,
     incarnation: u32,
-    /// Where the address is no name.
+    /// Absent where the address has a name of the backend's own.
     target: Option<Endpoint>,
     machine: Machine,
     /// Checks so far, which vary the jitter.
@@ -79,7 +69,7 @@ struct Members {
     entries: HashMap<Arc<str>, Entry>,
 }
 
-/// The health of every backend, and when which of them is to be checked or looked up. All times are milliseconds of
+/// The health of every backend, and when which of them is to be checked. All times are milliseconds of
 /// one clock that only goes forward.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
@@ -162,7 +152,9 @@ impl Board {
         let serial = self.serials;
         let (pool_id, members) = self.pools.get_key_value(pool_name).expect("settle put it there");
         let known = members.entries.get_key_value(name);
-        if known.is_some_and(|(_, entry)| entry.address == member.address && entry.incarnation == member.incarnation) {
+        let target = member.endpoint(None);
+        let same = |entry: &Entry| entry.address == member.address && entry.target == target;
+        if known.is_some_and(|(_, entry)| same(entry) && entry.incarnation == member.incarnation) {
             return;
         }
         let machine = known.map(|(_, entry)| {
@@ -176,17 +168,13 @@ impl Board {
             serial,
             address: member.address.clone(),
             incarnation: member.incarnation,
-            target: member.address.parse().ok(),
+            target,
             machine: machine.unwrap_or_default(),
             rounds: 0,
             due: BTreeMap::new(),
         };
-        let named = entry.target.is_none();
         let members = self.pools.get_mut(pool_name).expect("settle put it there");
         members.entries.insert(Arc::clone(&id.1), entry);
-        if named {
-            self.schedule(&id, Task::Lookup, Some(now));
-        }
         self.plan_first(&id, now);
     }
 
@@ -256,9 +244,8 @@ impl Board {
                 let (pool, name) = &ticket.id;
                 let target =
                     entry.target.clone().or_else(|| snapshot.observed(pool, name).resolved.map(Endpoint::Inet));
-                Due::Job(Job::Check { target, address, settings: Arc::clone(&members.settings), ticket })
+                Due::Job(Job { target, address, settings: Arc::clone(&members.settings), ticket })
             }
-            Task::Lookup => Due::Job(Job::Lookup { ticket, address }),
             Task::Hold => {
                 let before = entry.machine.health();
                 entry.machine.tick(now);
@@ -289,17 +276,6 @@ impl Board {
     /// Whether the job of this ticket was about the backend as it is now.
     pub(crate) fn is_current(&mut self, ticket: &Ticket) -> bool {
         self.with(&ticket.id, |entry, _| entry.serial == ticket.serial).unwrap_or(false)
-    }
-
-    /// Plans the next lookup; false where the result belongs to a backend that is gone.
-    pub(crate) fn looked_up(&mut self, ticket: &Ticket, now: u64) -> bool {
-        let id = &ticket.id;
-        let Some((true, rounds)) = self.with(id, |entry, _| (entry.serial == ticket.serial, entry.rounds)) else {
-            return false;
-        };
-        let due = now + LOOKUP_INTERVAL + spread(id, rounds) % (LOOKUP_INTERVAL / 10);
-        self.schedule(id, Task::Lookup, Some(due));
-        true
     }
 
     /// A worker marked the backend. The new health, where it changed.

@@ -1,9 +1,9 @@
-//! What is seen of the backends: active checks, marks from real traffic, and where names lead.
+//! What is seen of the backends: active checks, and marks from real traffic.
 
 pub(crate) mod board;
 mod http2;
 mod machine;
-pub(crate) mod probe;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod trusts;
@@ -14,7 +14,7 @@ use control::{
     desired::{Change, Observed, Snapshot},
     status::Health,
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -23,20 +23,15 @@ use trusts::Trusts;
 
 /// Checks at once. With the REST connections this stays below the usual limit of 1024 descriptors.
 const CHECKS: usize = 512;
-const LOOKUPS: usize = 32;
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Results of checks are taken together for so long, so that ten thousand backends that start make hundreds of
 /// generations and not ten thousand.
 const GATHER: Duration = Duration::from_millis(20);
 const GATHERED: usize = 4_096;
 
-enum Outcome {
-    /// Where it succeeded, with the instance that it named.
-    Checked(Ticket, Result<Option<String>, Arc<str>>),
-    LookedUp(Ticket, Option<SocketAddr>),
-}
+/// How a check ended; where it succeeded, with the instance that the backend named.
+type Outcome = (Ticket, Result<Option<String>, Arc<str>>);
 
-/// Checks and looks up what is due, for ever.
+/// Checks what is due, for ever.
 pub(crate) async fn run(state: Arc<State>) {
     let (done, results) = mpsc::channel(GATHERED);
     tokio::join!(start_jobs(&state, done), take_results(&state, results));
@@ -44,19 +39,18 @@ pub(crate) async fn run(state: Arc<State>) {
 
 async fn start_jobs(state: &Arc<State>, done: mpsc::Sender<Outcome>) {
     let checks = Arc::new(Semaphore::new(CHECKS));
-    let lookups = Arc::new(Semaphore::new(LOOKUPS));
     let trusts = Arc::new(Trusts::default());
     loop {
         let next = match take_due(state) {
             Ok(job) => {
-                let places = if matches!(job, Job::Check { .. }) { &checks } else { &lookups };
-                let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
+                let place = Arc::clone(&checks).acquire_owned().await.expect("it is never closed");
                 let (done, trusts) = (done.clone(), Arc::clone(&trusts));
                 tokio::spawn(async move {
-                    let outcome = carry_out(job, &trusts).await;
+                    let Job { ticket, target, address, settings } = job;
+                    let outcome = probe::check(target, &address, &settings, &trusts).await;
                     drop(place);
                     // Nobody takes it only where this process stops.
-                    drop(done.send(outcome).await);
+                    drop(done.send((ticket, outcome)).await);
                 });
                 continue;
             }
@@ -89,19 +83,6 @@ fn take_due(state: &State) -> Result<Job, Instant> {
     }
 }
 
-async fn carry_out(job: Job, trusts: &Trusts) -> Outcome {
-    match job {
-        Job::Check { ticket, target, address, settings } => {
-            let outcome = probe::check(target, &address, &settings, trusts).await;
-            Outcome::Checked(ticket, outcome)
-        }
-        Job::Lookup { ticket, address } => {
-            let resolved = probe::resolve(&address, LOOKUP_TIMEOUT).await;
-            Outcome::LookedUp(ticket, resolved)
-        }
-    }
-}
-
 async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) {
     let mut gathered = Vec::new();
     while results.recv_many(&mut gathered, GATHERED).await > 0 {
@@ -114,7 +95,7 @@ async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) 
             let state = Arc::clone(state);
             // Checks don't wait for the store.
             tokio::spawn(async move {
-                let written = state.write(move |current| Ok(plan::instances(current, &seen))).await;
+                let written = state.note(move |current| Ok(plan::instances(current, &seen))).await;
                 if let Err(error) = written {
                     tracing::error!(?error, "another instance answers a check and that can't be stored");
                 }
@@ -130,39 +111,20 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<(String, 
     let now = state.clock.millis();
     let mut observed: BTreeMap<Id, Observed> = BTreeMap::new();
     let mut instances = Vec::new();
-    let mut seen = |snapshot: &Snapshot, id: Id, change: &dyn Fn(&mut Observed)| {
-        let before = snapshot.observed(&id.0, &id.1);
-        change(observed.entry(id).or_insert(before));
-    };
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Checked(ticket, outcome) => {
-                if let Ok(Some(instance)) = &outcome
-                    && shared_now.board.is_current(&ticket)
-                {
-                    let (pool, name) = &ticket.id;
-                    let known =
-                        shared_now.snapshot.desired.pools.get(&**pool).and_then(|pool| pool.members.get(&**name));
-                    if known.is_some_and(|known| known.instance.as_ref() != Some(instance)) {
-                        instances.push((pool.to_string(), name.to_string(), instance.clone()));
-                    }
-                }
-                let outcome = outcome.map(drop);
-                if let Some(health) = shared_now.board.checked(&ticket, outcome, now) {
-                    seen(&shared_now.snapshot, ticket.id, &|observed| observed.health = health);
-                }
+    for (ticket, outcome) in outcomes {
+        if let Ok(Some(instance)) = &outcome
+            && shared_now.board.is_current(&ticket)
+        {
+            let (pool, name) = &ticket.id;
+            let known = shared_now.snapshot.desired.pools.get(&**pool).and_then(|pool| pool.members.get(&**name));
+            if known.is_some_and(|known| known.instance.as_ref() != Some(instance)) {
+                instances.push((pool.to_string(), name.to_string(), instance.clone()));
             }
-            Outcome::LookedUp(ticket, found) => {
-                let (pool, name) = &ticket.id;
-                if found.is_none() {
-                    tracing::debug!(%pool, backend = %name, "the backend's name does not resolve");
-                }
-                // A name that stops resolving keeps the address that it had.
-                let other = found.is_some() && found != shared_now.snapshot.observed(pool, name).resolved;
-                if shared_now.board.looked_up(&ticket, now) && other {
-                    seen(&shared_now.snapshot, ticket.id, &|observed| observed.resolved = found);
-                }
-            }
+        }
+        if let Some(health) = shared_now.board.checked(&ticket, outcome.map(drop), now) {
+            let (pool, name) = &ticket.id;
+            let before = shared_now.snapshot.observed(pool, name);
+            observed.insert(ticket.id, Observed { health, ..before });
         }
     }
     let changes = observed.into_iter().map(|(id, observed)| observe(&id, observed)).collect();

@@ -1,10 +1,10 @@
 use super::{board::Probing, http2, trusts::Trusts};
 use control::Endpoint;
 use control::spec::{Check, HealthCheck, PoolTls};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 use tokio_rustls::{
@@ -193,13 +193,6 @@ fn status(line: &[u8]) -> Option<u16> {
     (ends && digits.iter().all(u8::is_ascii_digit) && status >= 100).then_some(status)
 }
 
-/// The first address of a `name:port`, IPv4 before IPv6 and each in order, so that every look-up of the same
-/// records has the same result.
-pub(crate) async fn resolve(address: &str, limit: Duration) -> Option<SocketAddr> {
-    let found = timeout(limit, lookup_host(address)).await.ok()?.ok()?;
-    found.min_by_key(|address| (address.is_ipv6(), *address))
-}
-
 fn reason(error: &io::Error) -> String {
     // Without the number that the operating system adds.
     let text = error.to_string().to_ascii_lowercase();
@@ -211,6 +204,7 @@ mod tests {
     use super::*;
     use control::Endpoint;
     use control::spec::{Span, StatusRange};
+    use std::net::SocketAddr;
     use tokio::net::{TcpListener, TcpSocket};
 
     #[test]
@@ -318,12 +312,5 @@ mod tests {
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         assert_eq!(&*check_plainly(silent.local_addr().ok(), "", &settings).await.unwrap_err(), "connection refused");
         assert_eq!(&*check_plainly(None, "no.such:1", &settings).await.unwrap_err(), "its name does not resolve");
-    }
-
-    #[tokio::test]
-    async fn resolves_to_the_first_in_order() {
-        let limit = Duration::from_secs(5);
-        assert_eq!(resolve("127.0.0.1:80", limit).await, Some("127.0.0.1:80".parse().unwrap()));
-        assert_eq!(resolve("localhost:80", limit).await, Some("127.0.0.1:80".parse().unwrap()));
     }
 }

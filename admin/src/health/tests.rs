@@ -167,9 +167,8 @@ fn thousands_of_checks_are_spread_over_the_interval_and_stay_so() {
         let jobs = bench.jobs(now);
         busiest = busiest.max(jobs.len());
         for job in jobs {
-            let Job::Check { ticket, .. } = job else { panic!("{job:?}") };
-            checks.entry(ticket.id.clone()).or_default().push(now);
-            bench.board.checked(&ticket, Ok(()), now);
+            checks.entry(job.ticket.id.clone()).or_default().push(now);
+            bench.board.checked(&job.ticket, Ok(()), now);
         }
     }
     assert_eq!(checks.len(), 4_000);
@@ -185,42 +184,25 @@ fn the_board_follows_membership() {
     let mut bench = Bench::new(pool(settings(Check::Tcp), &[("a", "10.0.0.1:80"), ("b", "app.internal:80")]));
     let far = 1_000_000;
     let jobs = bench.jobs(far);
-    assert_eq!(jobs.len(), 3, "two checks and a look-up");
-    let looked_up = jobs.iter().find_map(|job| match job {
-        Job::Lookup { ticket, address } => Some((ticket.clone(), address.as_str())),
-        Job::Check { .. } => None,
-    });
-    let (lookup, address) = looked_up.unwrap();
-    assert_eq!((address, &lookup.id), ("app.internal:80", &id("b")));
-    assert!(jobs.iter().any(|job| matches!(job, Job::Check { ticket, target: None, .. } if ticket.id == id("b"))));
-    assert!(bench.board.looked_up(&lookup, far));
+    assert_eq!(jobs.len(), 2);
+    assert!(jobs.iter().any(|job| job.target.is_none() && job.ticket.id == id("b")), "its name has not resolved");
 
     let resolved = Observed { resolved: Some("10.0.0.9:80".parse().unwrap()), ..Observed::default() };
     bench.change(Change::Observe { pool: "shop".into(), name: "b".into(), observed: resolved }, far);
-    assert_eq!(bench.board.next_due().map(|due| (due - far) / 3_000), Some(10), "again after 30 s and some jitter");
-
     for job in jobs {
-        if let Job::Check { ticket, .. } = job {
-            bench.board.checked(&ticket, Ok(()), far);
-        }
+        bench.board.checked(&job.ticket, Ok(()), far);
     }
     let jobs = bench.jobs(far + 60_000);
-    let targets = jobs.iter().filter_map(|job| match job {
-        Job::Check { target, .. } => Some(target.as_ref().unwrap().to_string()),
-        Job::Lookup { .. } => None,
-    });
-    let mut targets: Vec<_> = targets.collect();
+    let mut targets: Vec<_> = jobs.iter().map(|job| job.target.as_ref().unwrap().to_string()).collect();
     targets.sort();
     assert_eq!(targets, ["10.0.0.1:80", "10.0.0.9:80"]);
     for job in &jobs {
-        if let Job::Check { ticket, .. } = job {
-            bench.board.checked(ticket, Ok(()), far);
-        }
+        bench.board.checked(&job.ticket, Ok(()), far);
     }
     assert_eq!((bench.health("a"), bench.health("b")), (Health::Up, Health::Up));
 
     // A check of an address that is no longer the backend's says nothing.
-    let Job::Check { ticket: stale, .. } = &jobs[0] else { panic!("{:?}", jobs[0]) };
+    let stale = &jobs[0].ticket;
     let name = stale.id.1.to_string();
     bench.change(Change::PutMember { pool: "shop".into(), name: name.clone(), member: member("10.0.0.7:80") }, far);
     assert_eq!(bench.health(&name), Health::Unknown, "another address is another server");
@@ -272,7 +254,7 @@ async fn told(feed: &mut crate::events::Feed) -> (String, String, Option<String>
 }
 
 #[tokio::test]
-async fn backends_are_checked_and_names_resolved_while_it_runs() {
+async fn backends_are_checked_while_it_runs() {
     let up = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = up.local_addr().unwrap().port();
     let down = tokio::net::TcpSocket::new_v4().unwrap();
@@ -286,6 +268,7 @@ async fn backends_are_checked_and_names_resolved_while_it_runs() {
     let rig = Rig::start(config);
     let mut feed = rig.state.events.follow(None).unwrap();
     let running = tokio::spawn(super::run(Arc::clone(&rig.state)));
+    let looking = tokio::spawn(crate::names::run(Arc::clone(&rig.state)));
     loop {
         // Until its name has resolved, there is nothing to connect to.
         match told(&mut feed).await {
@@ -308,4 +291,5 @@ async fn backends_are_checked_and_names_resolved_while_it_runs() {
     let off = [told(&mut feed).await.1, told(&mut feed).await.1];
     assert_eq!(off, ["unknown", "unknown"], "nobody looks any more");
     running.abort();
+    looking.abort();
 }

@@ -7,7 +7,7 @@ use super::{
     views::{BackendReceipt, BackendView, Receipt},
 };
 use crate::{
-    health::probe::resolve,
+    names,
     state::{
         Written,
         plan::{self, Current, Patch},
@@ -18,10 +18,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use control::Endpoint;
 use control::{check, spec::Backend};
 use serde::Deserialize;
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 use utoipa::{IntoParams, ToSchema};
 
 /// How long a write waits for a backend's name to resolve.
@@ -183,15 +180,19 @@ pub(super) async fn remove(
 impl App {
     /// Where a new address leads, if its host is a name; and a warning where that leads nowhere.
     async fn lookup(&self, path: &BackendPath, address: &str) -> (Option<SocketAddr>, Option<String>) {
-        let known = &self.state.view().snapshot;
-        let same = plan::member(&known.desired, &path.pool, &path.name).is_ok_and(|member| member.address == address);
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        if same || host.starts_with('[') || host.parse::<IpAddr>().is_ok() || Endpoint::is_unix(address) {
+        let desired = &self.state.view().snapshot.desired;
+        let same = plan::member(desired, &path.pool, &path.name).is_ok_and(|member| member.address == address);
+        if same || address.parse::<Endpoint>().is_ok() {
             return (None, None);
         }
-        match resolve(address, RESOLVE_TIMEOUT).await {
-            Some(resolved) => (Some(resolved), None),
-            None => (None, Some(format!("`{host}` does not resolve, and the backend gets nothing until it does"))),
+        let family = plan::pool(desired, &path.pool).map(|pool| pool.settings.names.family).unwrap_or_default();
+        match names::first(address, family, RESOLVE_TIMEOUT).await {
+            Ok(resolved) => (Some(resolved), None),
+            Err(reason) => {
+                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+                let until = "and the backend gets nothing until it does";
+                (None, Some(format!("`{host}` does not resolve ({reason}), {until}")))
+            }
         }
     }
 

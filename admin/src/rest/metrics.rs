@@ -79,6 +79,7 @@ fn render(view: &View, app: &App) -> String {
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
     certificates(&mut page, view);
+    names(&mut page, view);
     dataplane_counters(&mut page, view);
     key_counters(&mut page, view);
     pool_counters(&mut page, view);
@@ -118,6 +119,16 @@ fn certificates(page: &mut Page, view: &View) {
     for ((listener, names), at) in soonest {
         let names = names.replace(['\\', '"', '\n'], "");
         page.sample(name, format_args!("{{listener=\"{listener}\",names=\"{names}\"}}"), at);
+    }
+}
+
+/// Names that do not resolve, of backends and of `discover`.
+fn names(page: &mut Page, view: &View) {
+    let name = "steadfast_name_lookup_failing";
+    page.family(name, "gauge", "Whether the last look-up of the name in an address failed.");
+    for (owner, failing) in &view.names {
+        let (pool, of) = owner.id();
+        page.sample(name, format_args!("{{pool=\"{pool}\",name=\"{of}\"}}"), u64::from(failing.is_some()));
     }
 }
 

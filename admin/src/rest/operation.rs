@@ -7,7 +7,12 @@ use super::{
     views::Receipt,
     windows::burning,
 };
-use crate::{clock, rest::guard::Token, state::View};
+use crate::{
+    clock,
+    names::schedule::{Failing, Owner},
+    rest::guard::Token,
+    state::View,
+};
 use axum::{
     extract::State,
     http::StatusCode,
@@ -15,7 +20,7 @@ use axum::{
 };
 use control::{
     config::Source,
-    desired::{AdminState, PoolState},
+    desired::{AdminState, Member, PoolState},
     status::{Health, TlsStats},
 };
 use serde::Serialize;
@@ -138,6 +143,7 @@ fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
             problems.push(format!("all backends of pool `{}` are down", pool.name));
         }
     }
+    problems.extend(view.names.iter().filter_map(|(owner, failing)| name_problem(view, owner, failing.as_ref()?)));
     for listener in &desired.listeners {
         let wanted = listener.pool.iter().chain(listener.routes.iter().map(|route| &route.pool));
         for pool in wanted.filter(|pool| !desired.pools.contains_key(*pool)) {
@@ -145,6 +151,26 @@ fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// A name that does not resolve, and what that means.
+fn name_problem(view: &View, owner: &Owner, failing: &Failing) -> Option<String> {
+    let (pool_name, name) = owner.id();
+    let pool = view.snapshot.desired.pools.get(&**pool_name)?;
+    let (what, address, known) = match owner {
+        Owner::Backend(_) => {
+            let known = view.snapshot.observed(pool_name, name).resolved.is_some();
+            ("backend", &pool.members.get(&**name)?.address, known)
+        }
+        Owner::Discover(_) => {
+            let discover = pool.settings.discover.iter().find(|each| *each.name == **name)?;
+            let is_own = |member: &Member| member.found.as_ref().is_some_and(|found| found.by == discover.name);
+            ("discover", &discover.address, pool.members.values().any(is_own))
+        }
+    };
+    let stays = if known { "what it last led to stays" } else { "nothing is known of it yet" };
+    let Failing { reason, .. } = failing;
+    Some(format!("pool `{pool_name}`, {what} `{name}`: `{address}` does not resolve ({reason}); {stays}"))
 }
 
 /// So long before a certificate expires its successor should be there: authorities that issue for 90 days or less advise to

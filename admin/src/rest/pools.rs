@@ -15,8 +15,8 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     check::{self, MAX_NAME},
     spec::{
-        Affinity, Backend, Balance, HealthCheck, Limits, Pool, PoolTls, ProxyVersion, Retry, Span, Timeouts,
-        with_secrets_of,
+        Affinity, Backend, Balance, Discover, HealthCheck, Limits, Names, Pool, PoolTls, ProxyVersion, Retry, Span,
+        Timeouts, with_secrets_of,
     },
 };
 use serde::Deserialize;
@@ -68,6 +68,10 @@ pub(super) struct PoolBody {
     timeouts: Timeouts,
     limits: Limits,
     retry: Retry,
+    /// How names in addresses are looked up.
+    names: Names,
+    /// Names of which every address is a backend.
+    discover: Vec<Discover>,
     /// The members that it should have: those that stay keep admin state and incarnation. Left out, all stay.
     #[schema(nullable = false)]
     #[serde(deserialize_with = "given")]
@@ -118,10 +122,13 @@ pub(super) async fn put(
         timeouts,
         limits,
         retry,
+        names,
+        discover,
         backend,
     } = body;
     let given = backend.clone().unwrap_or_default();
-    each_once(&given)?;
+    each_once("backend", given.iter().map(|backend| backend.name.as_str()))?;
+    each_once("discover", discover.iter().map(|each| each.name.as_str()))?;
     each_cookie_once(&affinity)?;
     if let Some(known) = app.state.view().snapshot.desired.pools.get(&name) {
         with_secrets_of(&known.settings.affinity.adopt, &mut affinity.adopt);
@@ -140,6 +147,8 @@ pub(super) async fn put(
         timeouts,
         limits,
         retry,
+        names,
+        discover,
         backends: given,
     };
     Problem::of(&check::pool(&pool))?;
@@ -190,12 +199,12 @@ pub(super) fn check_name(parameter: &str, name: &str) -> Result<(), Problem> {
     Err(Problem::parameter(parameter, format!("`{}` is not a name", name.escape_debug()), right))
 }
 
-/// Two backends of one name contradict each other, which no schema can say.
-fn each_once(backends: &[Backend]) -> Result<(), Problem> {
+/// Two of one name contradict each other, which no schema can say.
+fn each_once<'n>(what: &str, mut names: impl Iterator<Item = &'n str>) -> Result<(), Problem> {
     let mut seen = BTreeSet::new();
-    let twice = backends.iter().map(|backend| &backend.name).find(|name| !name.is_empty() && !seen.insert(*name));
+    let twice = names.find(|name| !name.is_empty() && !seen.insert(*name));
     twice.map_or(Ok(()), |name| {
-        let detail = format!("backend `{}` is there twice: give each a name of its own", name.escape_debug());
+        let detail = format!("{what} `{}` is there twice: give each a name of its own", name.escape_debug());
         Err(Problem::new(StatusCode::CONFLICT, "repeated-backend", "Two backends have one name", detail))
     })
 }

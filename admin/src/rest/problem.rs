@@ -141,6 +141,13 @@ impl From<Refusal> for Problem {
                 );
                 conflict("in-use", "The pool is in use", detail)
             }
+            Refusal::Found { pool, backend, by, address } => {
+                let detail = format!(
+                    "`{address}` leads to backend `{backend}`, which would come back with the next look-up: put it into \
+                     maintenance, or take its address out of the name or `{by}` out of `discover` of pool `{pool}`"
+                );
+                conflict("found", "A name leads to the backend", detail)
+            }
             Refusal::CantDrain(detail) => conflict("cant-drain", "The backend can't drain like that", detail),
             Refusal::CantRebalance(detail) => conflict("cant-rebalance", "The pool can't be rebalanced", detail),
             Refusal::CantRelease(detail) => conflict("cant-release", "The pool can't release its sessions", detail),

@@ -97,7 +97,8 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 /// The lists that a body may hold.
-const LISTS: [&str; 6] = ["/affinity/adopt", "/affinity/force", "/affinity/ignore", "/backend", "/steps", "/upgrades"];
+const LISTS: [&str; 7] =
+    ["/affinity/adopt", "/affinity/force", "/affinity/ignore", "/backend", "/discover", "/steps", "/upgrades"];
 
 /// Where `value` holds another list. serde would take one for a struct, its fields in order.
 fn list_in(value: &Value, pointer: &str) -> Option<String> {

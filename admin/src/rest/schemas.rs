@@ -2,6 +2,7 @@
 
 mod adopt;
 mod modes;
+mod names;
 mod release;
 
 use control::check::MAX_NAME;
@@ -23,6 +24,10 @@ const SERVER_NAME: &str = "^([A-Za-z0-9_-]{1,63}[.]){0,3}[A-Za-z0-9_-]{1,61}$";
 /// Above zero and at most a year.
 const DEADLINE: &str = "^([1-9][0-9]{0,8}ms|[1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h([1-9][0-9]?m)?|([1-9][0-9]?|[12][0-9]{2}|3[0-5][0-9])d)$";
 
+/// A host by name: its last label is no number.
+const HOST_NAME: &str = "([A-Za-z0-9_-]{1,63}[.]){0,8}[A-Za-z0-9_-]{0,31}[A-Za-z_-][A-Za-z0-9_-]{0,31}";
+const PORT: &str = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+
 /// `host:port`: an IPv4 address, an IPv6 address in brackets, or a name whose last label is no number; or a Unix socket.
 fn address() -> String {
     let octet = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
@@ -31,10 +36,8 @@ fn address() -> String {
         vec![format!("({group}:){{7}}{group}"), format!(":((:{group}){{1,7}}|:)"), format!("({group}:){{1,7}}:")];
     ipv6.extend((1..=6).map(|before| format!("({group}:){{1,{before}}}(:{group}){{1,{}}}", 7 - before)));
     let ipv6 = ipv6.join("|");
-    let name = "([A-Za-z0-9_-]{1,63}[.]){0,8}[A-Za-z0-9_-]{0,31}[A-Za-z_-][A-Za-z0-9_-]{0,31}";
-    let port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
     let unix = "unix:[/@]([!-~]{0,104}[!-.0-~])";
-    format!("^((({octet}[.]){{3}}{octet}|\\[({ipv6})\\]|{name}):{port}|{unix})$")
+    format!("^((({octet}[.]){{3}}{octet}|\\[({ipv6})\\]|{HOST_NAME}):{PORT}|{unix})$")
 }
 
 /// Durations in the form in which they are shown, so that one pattern holds for what comes in and what goes out: of at
@@ -134,6 +137,7 @@ pub(super) fn refine(schemas: &mut Value) {
     merge(&mut schemas["PoolBody"]["properties"]["load_bound"], json!({ "minimum": 1.05, "maximum": 10 }));
     tls(&mut schemas["PoolTls"]);
     modes::refine(schemas);
+    names::refine(schemas);
     adopt::refine(schemas);
     for drain in ["DrainBody", "DrainQuestion"] {
         merge(&mut schemas[drain], drain_rules());

@@ -95,7 +95,8 @@ async fn backends_are_listed_read_put_patched_and_removed() {
     let backend = bench.rig.done(&format!("GET {A}"), "").await;
     assert_eq!(list[0], backend);
     let expected = json!({
-        "name": "a", "address": "10.0.0.1:80", "resolved": null, "weight": 1, "backup": false, "admin_state": "active",
+        "name": "a", "address": "10.0.0.1:80", "resolved": null, "found_by": null,
+        "lookup_failing": null, "weight": 1, "backup": false, "admin_state": "active",
         "health": "unknown", "health_reason": null, "incarnation": 1, "instance": null, "live_sessions": null, "requests_in_flight": 0,
         "tunnels": 0, "requests_queued": 0,
         "requests": 0, "sessions_lost": 0, "errors": 0, "warming": null, "drain_progress": null, "counts": backend["counts"],

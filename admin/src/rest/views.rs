@@ -2,13 +2,17 @@
 
 use crate::{
     control_server::peers::{Figures, Peer, figures, tunnels},
+    names::schedule::{Failing, Owner},
     rest::drain_view::DrainView,
     state::{Applied, View, Written},
 };
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
-    spec::{Affinity, Balance, HealthCheck, Limits, PoolTls, ProxyVersion, Retry, Span, Timeouts, without_secrets},
+    spec::{
+        Affinity, Balance, Discover, HealthCheck, Limits, Names, PoolTls, ProxyVersion, Retry, Span, Timeouts,
+        without_secrets,
+    },
     status::{Counts, Health},
 };
 use serde::Serialize;
@@ -28,6 +32,10 @@ pub(crate) struct PoolView {
     timeouts: Timeouts,
     limits: Limits,
     retry: Retry,
+    /// How names in addresses are looked up.
+    names: Names,
+    /// Names of which every address is a backend.
+    discover: Vec<DiscoverView>,
     upgrades: Vec<String>,
     /// How its backends are spoken to over TLS.
     tls: Option<PoolTls>,
@@ -40,6 +48,24 @@ pub(crate) struct PoolView {
     backends: Vec<BackendView>,
 }
 
+/// A name of which every address is a backend, and where it leads.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DiscoverView {
+    #[serde(flatten)]
+    discover: Discover,
+    /// The backends at the addresses that it has.
+    backends: Vec<String>,
+    lookup_failing: Option<LookupFailing>,
+}
+
+/// A name that does not resolve: what it last led to stays.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LookupFailing {
+    /// Unix milliseconds.
+    since: u64,
+    reason: String,
+}
+
 /// A backend: what is wanted of it, and what is seen of it. Figures are sums over the connected data planes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackendView {
@@ -48,6 +74,9 @@ pub(crate) struct BackendView {
     /// Where the name in the address leads, and `null` for an address without one.
     #[schema(value_type = Option<String>)]
     resolved: Option<SocketAddr>,
+    /// The `discover` whose name led to it; `null` where somebody made it.
+    found_by: Option<String>,
+    lookup_failing: Option<LookupFailing>,
     weight: u32,
     /// It gets new sessions only while none of the others can take any.
     backup: bool,
@@ -141,6 +170,8 @@ impl View {
             timeouts: settings.timeouts,
             limits: settings.limits,
             retry: settings.retry,
+            names: settings.names,
+            discover: settings.discover.iter().map(|each| self.discover(name, pool, each)).collect(),
             upgrades: settings.upgrades.clone(),
             tls: settings.tls.clone(),
             http2: settings.http2,
@@ -148,6 +179,19 @@ impl View {
             tunnels: tunnels(&self.peers, name),
             backends: self.backends(name, pool),
         }
+    }
+
+    fn discover(&self, pool_name: &str, pool: &PoolState, discover: &Discover) -> DiscoverView {
+        let found =
+            |member: &Member| member.found.as_ref().is_some_and(|found| found.by == discover.name && !found.left);
+        let backends = pool.members.iter().filter(|(_, member)| found(member)).map(|(name, _)| name.clone()).collect();
+        let lookup_failing = self.lookup_failing(&Owner::discover(pool_name, &discover.name));
+        DiscoverView { discover: discover.clone(), backends, lookup_failing }
+    }
+
+    fn lookup_failing(&self, owner: &Owner) -> Option<LookupFailing> {
+        let Failing { since, reason } = self.names.get(owner)?.clone()?;
+        Some(LookupFailing { since, reason: reason.to_string() })
     }
 
     pub(crate) fn backends(&self, pool_name: &str, pool: &PoolState) -> Vec<BackendView> {
@@ -177,7 +221,9 @@ impl View {
         BackendView {
             name: name.to_owned(),
             address: member.address.clone(),
-            resolved: observed.resolved,
+            resolved: member.found.as_ref().map(|found| found.at).or(observed.resolved),
+            found_by: member.found.as_ref().map(|found| found.by.clone()),
+            lookup_failing: self.lookup_failing(&Owner::backend(pool, name)),
             weight: member.weight,
             backup: member.backup,
             admin_state: member.admin_state,

@@ -1,10 +1,10 @@
 //! What the configuration file changes, at start and at a reload. Pure.
 
-use super::plan::{Plan, leads_to, membership};
+use super::plan::{Plan, leads_to, membership, other_settings};
 use crate::store::{Section, Sections};
 use control::{
     config::{Config, Source},
-    desired::{Change, Desired, PoolState, SEED_INCARNATION},
+    desired::{Change, Desired, Member, PoolState, SEED_INCARNATION},
     spec::{Listener, Pool},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ fn file_alone(desired: &Desired, config: &Config) -> Vec<Change> {
         match desired.pools.get(&pool.name) {
             None => changes.push(seed(pool, SEED_INCARNATION)),
             Some(known) => {
-                changes.extend(settings_change(known, pool));
+                changes.extend(other_settings(known, settings_of(pool)));
                 changes.extend(membership(&pool.name, &known.members, &pool.backends, SEED_INCARNATION));
             }
         }
@@ -57,7 +57,7 @@ fn seeds(desired: &Desired, sections: &Sections, config: &Config, incarnation: u
             }
             (Some(known), before) => {
                 if before.is_none_or(|before| settings_of(&before.said) != settings_of(pool)) {
-                    changes.extend(settings_change(known, pool));
+                    changes.extend(other_settings(known, settings_of(pool)));
                 }
             }
         }
@@ -70,13 +70,29 @@ fn seed(pool: &Pool, incarnation: u32) -> Change {
     Change::PutPool { name: pool.name.clone(), pool: Box::new(PoolState::seed(pool.clone(), incarnation)) }
 }
 
-fn settings_of(pool: &Pool) -> Pool {
-    Pool { backends: Vec::new(), ..pool.clone() }
+/// What was noticed of members before a start, as far as the file still has them: those that names led to, and who the
+/// others turned out to be.
+pub(crate) fn noticed(config: &Config, noticed: BTreeMap<String, BTreeMap<String, Member>>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for pool in &config.pools {
+        for (name, member) in noticed.get(&pool.name).into_iter().flatten() {
+            let wanted = pool.backends.iter().find(|backend| backend.name == *name);
+            let member = match (&member.found, wanted) {
+                (Some(found), None) if pool.discover.iter().any(|each| each.name == found.by) => member.clone(),
+                (None, Some(wanted)) if wanted.address == member.address => {
+                    let Member { incarnation, instance, .. } = member.clone();
+                    Member { instance, ..Member::new(wanted, incarnation) }
+                }
+                _ => continue,
+            };
+            changes.push(Change::PutMember { pool: pool.name.clone(), name: name.clone(), member });
+        }
+    }
+    changes
 }
 
-fn settings_change(known: &PoolState, pool: &Pool) -> Option<Change> {
-    let settings = settings_of(pool);
-    (known.settings != settings).then(|| Change::PutSettings { name: pool.name.clone(), settings: Box::new(settings) })
+fn settings_of(pool: &Pool) -> Pool {
+    Pool { backends: Vec::new(), ..pool.clone() }
 }
 
 /// What a reload can't do, since sockets are handed down at start: one line for each listener.

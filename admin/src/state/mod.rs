@@ -24,6 +24,7 @@ use crate::{
     events::{Events, Kind},
     history::PoolHistory,
     keys,
+    names::schedule::{Failing, Owner},
     store::Store,
 };
 use control::{
@@ -61,8 +62,10 @@ pub(crate) struct State {
     pub(crate) clock: clock::Monotonic,
     /// Rung when a data plane came, went, applied or reported.
     pub(crate) planes: watch::Sender<()>,
-    /// Rung when something may be due earlier than it was: a check, a lookup, the end of a mark.
+    /// Rung when something may be due earlier than it was: a check, the end of a mark.
     pub(crate) due: Notify,
+    /// Rung when a name may be to be looked up earlier than it was.
+    pub(crate) names_due: Notify,
     /// Rung when the drains changed.
     pub(crate) drains: Notify,
     /// Rung when a data plane has reported while there are releases.
@@ -95,6 +98,8 @@ pub(crate) struct View {
     pub(crate) peers: Vec<Peer>,
     /// Why a backend's health is what it is, by pool and name, where there is more to say.
     pub(crate) reasons: BTreeMap<(String, String), Arc<str>>,
+    /// Every name that is looked up; where that failed the last time, since when (Unix milliseconds) and why.
+    pub(crate) names: BTreeMap<Owner, Option<Failing>>,
     pub(crate) drains: Drains,
     pub(crate) store_problem: Option<String>,
 }
@@ -111,9 +116,9 @@ impl State {
         let stored = store.load()?;
         let clock = clock::Monotonic::start();
         let generation = stored.bound + 1;
-        let (pools, releases) = match config.membership.source {
-            Source::Api => (stored.pools, stored.releases),
-            Source::File => Default::default(),
+        let (pools, releases, noticed) = match config.membership.source {
+            Source::Api => (stored.pools, stored.releases, Vec::new()),
+            Source::File => (BTreeMap::new(), BTreeMap::new(), file::noticed(&config, stored.noticed)),
         };
         let desired = Desired { pools, ..Desired::default() };
         let plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
@@ -122,7 +127,8 @@ impl State {
         let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
         let releases =
             releases.into_iter().map(|(pool, release)| Change::PutRelease { pool, release: Box::new(release) });
-        let changes = restored.chain(plan.changes).chain(releases).chain([keyring::change(&entries)]).collect();
+        let changes =
+            restored.chain(plan.changes).chain(noticed).chain(releases).chain([keyring::change(&entries)]).collect();
         shared.publish(changes, clock.millis());
         shared.added = keyring::added(&entries);
         Ok(Arc::new(Self {
@@ -134,6 +140,7 @@ impl State {
             clock,
             planes: watch::Sender::new(()),
             due: Notify::new(),
+            names_due: Notify::new(),
             drains: Notify::new(),
             releases: Notify::new(),
             reserve: Notify::new(),
@@ -148,7 +155,9 @@ impl State {
 
     pub(crate) fn view(&self) -> View {
         let shared = self.lock();
+        let ago = clock::unix_millis().saturating_sub(self.clock.millis());
         View {
+            names: shared.names.all(ago),
             snapshot: Arc::clone(&shared.snapshot),
             peers: shared.peers.iter().cloned().collect(),
             reasons: shared.board.reasons(),
@@ -186,6 +195,17 @@ impl State {
         if self.source() == Source::File {
             return Err(Refusal::FileIsSource);
         }
+        self.note(plan).await
+    }
+
+    /// As [`Self::write`], for what this process finds by itself, whatever the source of membership is.
+    ///
+    /// # Errors
+    /// As [`Self::write`], but for the source.
+    pub(crate) async fn note<P>(self: &Arc<Self>, plan: P) -> Result<Written, Refusal>
+    where
+        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal> + Send + 'static,
+    {
         self.detached(|state| async move {
             let mut writer = state.writer.lock().await;
             let plan = state.plan(&writer, plan)?;
@@ -280,6 +300,7 @@ impl State {
         let low = shared.bound < generation + writer::BLOCK / 2;
         drop(shared);
         self.due.notify_one();
+        self.names_due.notify_one();
         self.drains.notify_one();
         if low {
             self.reserve.notify_one();
@@ -311,7 +332,7 @@ impl State {
                 (shared.drains.next_deadline(), shared.drains.ended(now))
             };
             if !ended.is_empty() {
-                let written = self.write(move |current| Ok(drain_plan::end(current, &ended))).await;
+                let written = self.note(move |current| Ok(drain_plan::end(current, &ended))).await;
                 if let Err(error) = &written {
                     tracing::error!(?error, "a drain is over and what it is to end with can't be done");
                 }

@@ -8,7 +8,7 @@ use super::{
 use crate::store::Sections;
 use control::{
     check::{self, MAX_BACKENDS, Path, Problem},
-    desired::{AdminState, Change, Desired, Member, Observed, PoolState, Snapshot},
+    desired::{AdminState, Change, Desired, Member, Observed, PoolState, Snapshot, Then},
     spec::{Backend, Listener, Pool},
     status::Health,
 };
@@ -97,17 +97,41 @@ pub(crate) fn put_pool(
         let changes = vec![Change::PutPool { name, pool }];
         return Ok(Plan { changes, sections: revived.map(|()| sections), created: true });
     };
-    let mut changes = Vec::new();
-    if known.settings != settings {
-        changes.push(Change::PutSettings { name: name.clone(), settings: Box::new(settings) });
-    }
+    let mut changes = other_settings(known, settings);
     if let Some(backends) = backends {
         changes.extend(membership(&name, &known.members, backends, current.incarnation));
     }
     Ok(changes.into())
 }
 
-/// From the members that a pool has to those that it should have: those that stay keep their admin state and incarnation.
+/// From a pool's settings to others, and what that means for members that names led to: they go with their name, and
+/// those that were left as it described them follow it.
+pub(crate) fn other_settings(known: &PoolState, settings: Pool) -> Vec<Change> {
+    if known.settings == settings {
+        return Vec::new();
+    }
+    let pool = settings.name.clone();
+    let of = |settings: &Pool, by: &str| settings.discover.iter().find(|discover| discover.name == by).cloned();
+    let members = known.members.iter().filter_map(|(name, member)| {
+        let by = &member.found.as_ref()?.by;
+        let (pool, name) = (pool.clone(), name.clone());
+        let Some(now) = of(&settings, by) else { return Some(Change::RemoveMember { pool, name }) };
+        let before = of(&known.settings, by)?;
+        let mut described = member.clone();
+        if member.weight == before.weight {
+            described.weight = now.weight;
+        }
+        if member.backup == before.backup {
+            described.backup = now.backup;
+        }
+        (described != *member).then_some(Change::PutMember { pool, name, member: described })
+    });
+    let members: Vec<_> = members.collect();
+    [Change::PutSettings { name: pool.clone(), settings: Box::new(settings) }].into_iter().chain(members).collect()
+}
+
+/// From the members that a pool has to those that it should have: those that stay keep their admin state and incarnation,
+/// and those that names led to are not told by a list.
 pub(crate) fn membership(
     pool: &str,
     members: &BTreeMap<String, Member>,
@@ -115,8 +139,8 @@ pub(crate) fn membership(
     incarnation: u32,
 ) -> Vec<Change> {
     let wanted: BTreeMap<_, _> = wanted.iter().map(|backend| (backend.name.as_str(), backend)).collect();
-    let gone = members.keys().filter(|name| !wanted.contains_key(name.as_str()));
-    let gone = gone.map(|name| Change::RemoveMember { pool: pool.to_owned(), name: name.clone() });
+    let gone = members.iter().filter(|(name, member)| member.found.is_none() && !wanted.contains_key(name.as_str()));
+    let gone = gone.map(|(name, _)| Change::RemoveMember { pool: pool.to_owned(), name: name.clone() });
     let put = wanted.iter().filter_map(|(name, backend)| {
         let known = members.get(*name);
         let member = described(known, backend, incarnation);
@@ -131,7 +155,9 @@ fn described(known: Option<&Member>, backend: &Backend, incarnation: u32) -> Mem
         None => Member::new(backend, incarnation),
         Some(known) => {
             let Backend { name: _, address, weight, backup } = backend.clone();
-            Member { address, weight, backup, ..known.clone() }
+            // What a name led to and is given another address is found no more: it is there until somebody removes it.
+            let found = known.found.clone().filter(|_| known.address == address);
+            Member { address, weight, backup, found, ..known.clone() }
         }
     }
 }
@@ -214,8 +240,23 @@ pub(crate) fn remove_backend(
     (pool, name): (&str, &str),
     precondition: &Precondition,
 ) -> Result<Plan, Refusal> {
-    precondition.check(Some(tag(member(&current.snapshot.desired, pool, name)?)))?;
+    let known = member(&current.snapshot.desired, pool, name)?;
+    precondition.check(Some(tag(known)))?;
+    can_go((pool, name), known)?;
     Ok(vec![Change::RemoveMember { pool: pool.to_owned(), name: name.to_owned() }].into())
+}
+
+/// A backend whose name still leads to it would come back with the next look-up.
+fn can_go((pool, name): (&str, &str), member: &Member) -> Result<(), Refusal> {
+    match &member.found {
+        Some(found) if !found.left => Err(Refusal::Found {
+            pool: pool.to_owned(),
+            backend: name.to_owned(),
+            by: found.by.clone(),
+            address: member.address.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(crate) fn command(
@@ -235,6 +276,9 @@ pub(crate) fn command(
         Command::Activate => (AdminState::Active, None),
         Command::Maintain => (AdminState::Maintenance, None),
         Command::Drain(wish) => {
+            if wish.then == Some(Then::Remove) {
+                can_go((pool, name), known)?;
+            }
             let affinity = &self::pool(&current.snapshot.desired, pool)?.settings.affinity;
             (AdminState::Draining, Some(drain_plan::begin(pool, affinity, known, &wish, current.now)?))
         }

@@ -24,6 +24,13 @@ pub(crate) enum Refusal {
     NoRelease {
         pool: String,
     },
+    /// A name leads to the backend, by its `discover`.
+    Found {
+        pool: String,
+        backend: String,
+        by: String,
+        address: String,
+    },
     /// What the client wanted to change is not what it saw; `current` is its tag now, absent where it isn't there.
     Precondition {
         current: Option<String>,

@@ -4,6 +4,7 @@ use crate::{
     events::Kind,
     health::board::Board,
     history::History,
+    names::schedule::Schedule,
 };
 use control::{
     desired::{Change, Observed, Snapshot},
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) peers: Peers,
     pub(crate) board: Board,
+    pub(crate) names: Schedule,
     pub(crate) drains: Drains,
     /// The last one of each pool.
     pub(crate) rebalances: BTreeMap<String, Watched>,
@@ -45,6 +47,7 @@ impl Shared {
             snapshot: Arc::new(Snapshot { generation, ..Snapshot::default() }),
             peers: Peers::default(),
             board: Board::default(),
+            names: Schedule::default(),
             drains: Drains::default(),
             rebalances: BTreeMap::new(),
             history: History::new(began),
@@ -106,7 +109,8 @@ impl Shared {
     fn moves(&self, change: &Change) -> Option<(String, String)> {
         let Change::PutMember { pool, name, member } = change else { return None };
         let known = self.snapshot.desired.pools.get(pool)?.members.get(name)?;
-        (known.address != member.address).then(|| (pool.clone(), name.clone()))
+        let other = known.address != member.address || known.endpoint(None) != member.endpoint(None);
+        other.then(|| (pool.clone(), name.clone()))
     }
 
     /// The members that are there already and whose health the change may begin anew.
@@ -209,6 +213,7 @@ impl Step<'_> {
         self.told.extend(shared.describe(&change, self.generation));
         Arc::make_mut(&mut shared.snapshot).apply(&change);
         shared.board.follow(&change, &shared.snapshot, self.now);
+        shared.names.follow(&change, &shared.snapshot, self.now);
         shared.history.follow(&change, self.now);
         match &change {
             Change::RemovePool { name } => shared.peers.forget(name, None),

@@ -1,8 +1,8 @@
 use super::*;
 use crate::testing::{Folder, Rig, from_file, pool};
 use control::{
-    desired::{AdminState, SEED_INCARNATION},
-    spec::{Balance, Listener, Route},
+    desired::{AdminState, Member, SEED_INCARNATION},
+    spec::{Balance, Discover, Listener, Route},
     status::Health,
 };
 
@@ -215,6 +215,49 @@ async fn with_the_file_as_source_it_is_all_there_is() {
     let rig = restart(rig);
     assert_eq!(members(&rig, "shop")[0].1, "10.0.0.9:80");
     assert!(rig.generation() > generation);
+}
+
+/// What this process finds by itself.
+async fn note(rig: &Rig, changes: Vec<Change>) {
+    rig.state.note(move |_| Ok(changes.into())).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_the_file_as_source_what_was_noticed_of_members_outlives_a_restart() {
+    let folder = Folder::new();
+    let discover = Discover { name: "app".into(), address: "app.internal:80".into(), ..Discover::default() };
+    let mut config = from_file(folder.config(&SEEDS));
+    config.pools[0].discover = vec![discover.clone()];
+    let rig = Rig::start(config);
+    let put = |name: &str, member: Member| Change::PutMember { pool: "shop".into(), name: name.into(), member };
+    let found = |last: u8| put(&format!("app-10.0.1.{last}"), Member::found(&discover, ([10, 0, 1, last], 80).into()));
+    note(&rig, vec![found(1), found(2)]).await;
+    let instance = |name: &str, instance: &str| ("shop".to_owned(), name.to_owned(), instance.to_owned());
+    for seen in [instance("a", "one"), instance("a", "two"), instance("b", "one")] {
+        rig.state.note(move |current| Ok(plan::instances(current, &[seen]))).await.unwrap();
+    }
+    let gone = Change::RemoveMember { pool: "shop".into(), name: "app-10.0.1.2".into() };
+    note(&rig, vec![gone]).await;
+    let before = members(&rig, "shop");
+    assert_eq!(before.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["a", "app-10.0.1.1", "b"]);
+    assert_ne!(before[0].2, SEED_INCARNATION, "another instance is another life");
+    let rig = restart(rig);
+    assert_eq!(members(&rig, "shop"), before);
+    // A store that was lost for a while is written as a whole.
+    rig.state.writer.lock().await.lose_store();
+    note(&rig, vec![found(3)]).await;
+    let rig = restart(rig);
+    assert_eq!(members(&rig, "shop").len(), 4);
+    reload(&rig, |file| {
+        file.pools[0].discover.clear();
+        file.pools[0].backends[0].address = "10.0.0.9:80".into();
+    })
+    .await
+    .unwrap();
+    let rig = restart(rig);
+    let left = members(&rig, "shop");
+    assert_eq!(left.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["a", "b"], "the name is gone");
+    assert_eq!(left[0].1, "10.0.0.9:80");
 }
 
 #[tokio::test]

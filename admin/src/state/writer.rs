@@ -5,7 +5,7 @@ use crate::{
 };
 use control::{
     config::{Config, Source},
-    desired::{Change, Snapshot},
+    desired::{Change, Member, Snapshot},
 };
 use std::{io, path::PathBuf};
 
@@ -27,16 +27,22 @@ impl Writer {
         Self { store: Some(store), path: config.global.store_path(), source: config.membership.source, sections }
     }
 
-    /// Whether there is anything in a plan for the store: not in one of listeners, keys and health alone, nor where the
-    /// file is the source.
+    /// Whether there is anything in a plan for the store: not in one of listeners, keys and health alone.
     pub(super) fn keeps(&self, plan: &Plan) -> bool {
-        let kept = |change: &Change| {
-            !matches!(
-                change,
-                Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. }
-            )
-        };
-        self.source == Source::Api && (plan.sections.is_some() || plan.changes.iter().any(kept))
+        let sections = self.source == Source::Api && plan.sections.is_some();
+        sections || plan.changes.iter().any(|change| self.is_kept(change))
+    }
+
+    /// Where the file is the source, what it can't say of members is kept, and no more.
+    fn is_kept(&self, change: &Change) -> bool {
+        match (self.source, change) {
+            (_, Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. }) => {
+                false
+            }
+            (Source::Api, _) | (Source::File, Change::RemoveMember { .. }) => true,
+            (Source::File, Change::PutMember { member, .. }) => is_noticed(member),
+            (Source::File, _) => false,
+        }
     }
 
     /// Stores a plan made at `generation`. Returns the bound that the store now has.
@@ -52,15 +58,16 @@ impl Writer {
     pub(super) async fn persist(&mut self, plan: &Plan, snapshot: &Snapshot) -> Result<u64, Error> {
         let mut batch = self.batch(plan, snapshot.generation);
         let store = self.store.take();
-        if store.is_none() && self.source == Source::Api {
-            let pools = snapshot.desired.pools.iter();
-            let whole = pools.map(|(name, pool)| Change::PutPool { name: name.clone(), pool: Box::new(pool.clone()) });
-            let releases = snapshot.desired.releases.iter();
-            let releases = releases
-                .map(|(pool, release)| Change::PutRelease { pool: pool.clone(), release: Box::new(release.clone()) });
-            batch.changes = whole.chain(releases).chain(batch.changes).collect();
+        if store.is_none() {
+            let whole = match self.source {
+                Source::Api => everything(snapshot),
+                Source::File => noticed(snapshot),
+            };
+            batch.changes = whole.into_iter().chain(batch.changes).collect();
             batch.clear = true;
-            batch.sections.get_or_insert_with(|| self.sections.clone());
+            if self.source == Source::Api {
+                batch.sections.get_or_insert_with(|| self.sections.clone());
+            }
         }
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
@@ -81,11 +88,11 @@ impl Writer {
     }
 
     fn batch(&self, plan: &Plan, generation: u64) -> Batch {
-        let kept = self.source == Source::Api;
         Batch {
             clear: false,
-            changes: if kept { plan.changes.clone() } else { Vec::new() },
-            sections: plan.sections.clone().filter(|_| kept),
+            noticed: self.source == Source::File,
+            changes: plan.changes.iter().filter(|change| self.is_kept(change)).cloned().collect(),
+            sections: plan.sections.clone().filter(|_| self.source == Source::Api),
             bound: Some(generation + BLOCK),
         }
     }
@@ -96,4 +103,30 @@ impl Writer {
         }
         batch.bound.unwrap_or_default()
     }
+}
+
+/// Whether there is more of a member than a configuration can say: that a name led to it, or which instance it is.
+fn is_noticed(member: &Member) -> bool {
+    member.found.is_some() || member.instance.is_some()
+}
+
+fn everything(snapshot: &Snapshot) -> Vec<Change> {
+    let pools = snapshot.desired.pools.iter();
+    let pools = pools.map(|(name, pool)| Change::PutPool { name: name.clone(), pool: Box::new(pool.clone()) });
+    let releases = snapshot.desired.releases.iter();
+    let releases =
+        releases.map(|(pool, release)| Change::PutRelease { pool: pool.clone(), release: Box::new(release.clone()) });
+    pools.chain(releases).collect()
+}
+
+fn noticed(snapshot: &Snapshot) -> Vec<Change> {
+    let pools = snapshot.desired.pools.iter();
+    let members = pools.flat_map(|(pool, state)| state.members.iter().map(move |(name, member)| (pool, name, member)));
+    let noticed = members.filter(|(.., member)| is_noticed(member));
+    let put = noticed.map(|(pool, name, member)| Change::PutMember {
+        pool: pool.clone(),
+        name: name.clone(),
+        member: member.clone(),
+    });
+    put.collect()
 }

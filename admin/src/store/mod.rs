@@ -29,6 +29,9 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const SETTINGS: TableDefinition<&str, &[u8]> = TableDefinition::new("settings");
 const MEMBERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("members");
 const RELEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("releases");
+/// Members as this node last saw them, by itself: where the file is the source of membership, what the file can't say of
+/// them. Apart from [`MEMBERS`], so that a source that is changed and changed back finds what it left.
+const NOTICED: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("noticed");
 const SECTIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sections");
 
 /// A pool's section of the configuration file as it was last seen. Kept as it was and not as a hash, so that a setting
@@ -48,6 +51,8 @@ pub(crate) struct Stored {
     pub(crate) pools: BTreeMap<String, PoolState>,
     pub(crate) releases: BTreeMap<String, Release>,
     pub(crate) sections: Sections,
+    /// By pool.
+    pub(crate) noticed: BTreeMap<String, BTreeMap<String, Member>>,
     /// No generation above this one was ever given out.
     pub(crate) bound: u64,
 }
@@ -55,8 +60,10 @@ pub(crate) struct Stored {
 /// What one commit writes, all of it or nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
-    /// Forget all pools, members and releases first.
+    /// Forget all that changes are written to first.
     pub(crate) clear: bool,
+    /// The changes are of members alone, and what was noticed of them.
+    pub(crate) noticed: bool,
     /// Changes to what is not stored (listeners, keys, what is observed) are passed over.
     pub(crate) changes: Vec<Change>,
     /// All sections, where they changed.
@@ -127,6 +134,7 @@ impl Store {
             members.ok_or_else(|| damaged(format!("there is no pool `{pool}`")))?.insert(name.to_owned(), member);
         }
         stored.releases = releases(&transaction)?;
+        stored.noticed = noticed(&transaction)?;
         for row in transaction.open_table(SECTIONS).map_err(damaged)?.iter().map_err(damaged)? {
             let (name, section) = row.map_err(damaged)?;
             let section = parse(section.value(), || format!("section `{}`", name.value()))?;
@@ -143,14 +151,18 @@ impl Store {
             if let Some(bound) = batch.bound {
                 meta.insert("bound", bound)?;
             }
+            // Whoever reads finds each of them.
+            drop(transaction.open_table(MEMBERS)?);
             let mut tables = Tables {
                 settings: transaction.open_table(SETTINGS)?,
-                members: transaction.open_table(MEMBERS)?,
+                members: transaction.open_table(if batch.noticed { NOTICED } else { MEMBERS })?,
                 releases: transaction.open_table(RELEASES)?,
             };
             if batch.clear {
-                tables.settings.retain(|_, _| false)?;
                 tables.members.retain(|_, _| false)?;
+            }
+            if batch.clear && !batch.noticed {
+                tables.settings.retain(|_, _| false)?;
                 tables.releases.retain(|_, _| false)?;
             }
             for change in &batch.changes {
@@ -168,13 +180,22 @@ impl Store {
     }
 }
 
-/// None where the store is older than they are.
+type Rows<K> = redb::ReadOnlyTable<K, &'static [u8]>;
+
+/// A table that a store may be older than.
+fn later_table<K: redb::Key + 'static>(
+    transaction: &redb::ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+) -> Result<Option<Rows<K>>, String> {
+    match transaction.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(damaged(error)),
+    }
+}
+
 fn releases(transaction: &redb::ReadTransaction) -> Result<BTreeMap<String, Release>, String> {
-    let table = match transaction.open_table(RELEASES) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-        Err(error) => return Err(damaged(error)),
-    };
+    let Some(table) = later_table(transaction, RELEASES)? else { return Ok(BTreeMap::new()) };
     let mut releases = BTreeMap::new();
     for row in table.iter().map_err(damaged)? {
         let (pool, release) = row.map_err(damaged)?;
@@ -183,6 +204,18 @@ fn releases(transaction: &redb::ReadTransaction) -> Result<BTreeMap<String, Rele
         releases.insert(pool, release);
     }
     Ok(releases)
+}
+
+fn noticed(transaction: &redb::ReadTransaction) -> Result<BTreeMap<String, BTreeMap<String, Member>>, String> {
+    let Some(table) = later_table(transaction, NOTICED)? else { return Ok(BTreeMap::new()) };
+    let mut noticed: BTreeMap<String, BTreeMap<String, Member>> = BTreeMap::new();
+    for row in table.iter().map_err(damaged)? {
+        let (key, member) = row.map_err(damaged)?;
+        let (pool, name) = key.value();
+        let member = parse(member.value(), || format!("backend `{name}` of pool `{pool}`"))?;
+        noticed.entry(pool.to_owned()).or_default().insert(name.to_owned(), member);
+    }
+    Ok(noticed)
 }
 
 struct Tables<'t> {

@@ -7,6 +7,7 @@ mod adopt;
 mod affinity;
 mod key;
 mod listener;
+mod names;
 mod net;
 mod pool;
 mod session;
@@ -18,6 +19,7 @@ pub use adopt::{Adopt, AdoptFrom, Secret, with_secrets_of, without_secrets};
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
 pub use key::Key;
 pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route};
+pub use names::{Discover, Family, Names};
 pub use net::Cidr;
 pub use pool::{
     Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, ProxyVersion, Retry, StatusRange, Timeouts,

@@ -1,4 +1,4 @@
-use super::{Affinity, PoolTls, Span, upgrades::websocket_alone};
+use super::{Affinity, Discover, Names, PoolTls, Span, upgrades::websocket_alone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 
@@ -35,6 +35,9 @@ pub struct Pool {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub retry: Retry,
+    pub names: Names,
+    /// Names of which every address is a backend.
+    pub discover: Vec<Discover>,
     #[serde(rename = "backend")]
     pub backends: Vec<Backend>,
 }
@@ -55,6 +58,8 @@ impl Default for Pool {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             retry: Retry::default(),
+            names: Names::default(),
+            discover: Vec::new(),
             backends: Vec::new(),
         }
     }

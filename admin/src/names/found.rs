@@ -1,0 +1,105 @@
+//! From what a name leads to, to the members that there are to be. Pure.
+
+use crate::state::plan::{Current, Plan};
+use control::{
+    check::MAX_BACKENDS,
+    desired::{AdminState, Change, Drain, Found, Member, PoolState, Snapshot, Then},
+    spec::Discover,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// What the name of a `discover` leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) pool: Arc<str>,
+    /// Of the `discover`.
+    pub(super) name: Arc<str>,
+    pub(super) address: String,
+    /// At least one.
+    pub(super) addresses: super::Addresses,
+}
+
+pub(super) fn plan(current: &Current<'_>, answers: &[Answer]) -> Plan {
+    let changes = answers.iter().flat_map(|answer| changes(current.snapshot, answer, current.now));
+    changes.collect::<Vec<_>>().into()
+}
+
+/// What an answer changes, `now` being Unix milliseconds. Nothing where it is to a question that nobody asks any more.
+pub(super) fn changes(snapshot: &Snapshot, answer: &Answer, now: u64) -> Vec<Change> {
+    let Some(pool) = snapshot.desired.pools.get(&*answer.pool) else { return Vec::new() };
+    let asks = |discover: &&Discover| *discover.name == *answer.name && discover.address == answer.address;
+    let Some(discover) = pool.settings.discover.iter().find(asks) else { return Vec::new() };
+    let addresses = answer.addresses.iter().map(|at| (member_name(&discover.name, at.ip()), *at));
+    let addresses: BTreeMap<_, _> = addresses.collect();
+    let own = pool.members.iter().filter(|(_, member)| is_of(member, discover));
+    let gone = own.filter(|(name, _)| !addresses.contains_key(*name));
+    let gone: Vec<_> = gone.filter_map(|(name, member)| leave(&answer.pool, pool, (name, member), now)).collect();
+    let mut room = MAX_BACKENDS.saturating_sub(pool.members.len());
+    let came = addresses.iter().filter_map(|(name, at)| match pool.members.get(name) {
+        Some(known) => stay(known, discover, *at).map(|member| (name, member)),
+        None => {
+            room = room.checked_sub(1)?;
+            Some((name, Member::found(discover, *at)))
+        }
+    });
+    let came = came.map(|(name, member)| put(&answer.pool, name, member));
+    came.chain(gone).collect()
+}
+
+/// What a backend at an address is called: addresses of one name that differ have names that differ, since one of IPv4 has
+/// no `-` and one of IPv6 has.
+fn member_name(discover: &str, ip: IpAddr) -> String {
+    format!("{discover}-{}", ip.to_string().replace(':', "-"))
+}
+
+fn is_of(member: &Member, discover: &Discover) -> bool {
+    member.found.as_ref().is_some_and(|found| found.by == discover.name)
+}
+
+fn put(pool: &str, name: &str, member: Member) -> Change {
+    Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }
+}
+
+/// A member whose address the name has, where anything of it changes. One of that name that somebody made stays theirs.
+fn stay(known: &Member, discover: &Discover, at: SocketAddr) -> Option<Member> {
+    let found = known.found.as_ref().filter(|_| is_of(known, discover))?;
+    let now = Found { at, left: false, ..found.clone() };
+    let mut member = Member { address: discover.address.clone(), found: Some(now), ..known.clone() };
+    if found.left && drains_away(known) {
+        (member.admin_state, member.drain) = (AdminState::Active, None);
+    }
+    (member != *known).then_some(member)
+}
+
+/// Whether the drain is the one that leaving began.
+fn drains_away(member: &Member) -> bool {
+    member.admin_state == AdminState::Draining && member.drain.is_some_and(|drain| drain.then == Some(Then::Remove))
+}
+
+/// What becomes of a member whose address the name no longer has: its sessions stay for a while, and it goes with the last
+/// of them. What somebody drains goes on as they told it.
+fn leave(pool_name: &str, pool: &PoolState, (name, member): (&String, &Member), now: u64) -> Option<Change> {
+    let linger = pool.settings.names.linger.as_millis();
+    let found = member.found.as_ref()?;
+    match member.admin_state {
+        AdminState::Active if linger > 0 && !found.left => {
+            let deadline = Some(now.saturating_add(linger));
+            let drain = Drain { since: now, deadline, then: Some(Then::Remove), ..Drain::default() };
+            let found = Some(Found { left: true, ..found.clone() });
+            let draining = Member { admin_state: AdminState::Draining, drain: Some(drain), found, ..member.clone() };
+            Some(put(pool_name, name, draining))
+        }
+        AdminState::Active if linger == 0 => Some(gone(pool_name, name)),
+        AdminState::Maintenance => Some(gone(pool_name, name)),
+        // Somebody activated it after it had left, or drains it.
+        AdminState::Active | AdminState::Draining => None,
+    }
+}
+
+fn gone(pool: &str, name: &str) -> Change {
+    Change::RemoveMember { pool: pool.to_owned(), name: name.to_owned() }
+}

@@ -1,0 +1,167 @@
+//! Where the names in addresses lead: looked up off the path of requests, again and again. A look-up that fails takes
+//! nothing away: what the last one found stays.
+
+mod found;
+pub(crate) mod schedule;
+#[cfg(test)]
+mod tests;
+
+use crate::{health::board::Id, state::State};
+use control::{
+    desired::{Change, Observed},
+    spec::Family,
+};
+use found::Answer;
+use schedule::{Lookup, Owner, Ticket, Turn};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::lookup_host,
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+/// Look-ups at once; each takes a thread.
+const AT_ONCE: usize = 32;
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Answers are taken together for so long, so that thousands of names make few generations.
+const GATHER: Duration = Duration::from_millis(20);
+const GATHERED: usize = 4_096;
+
+type Addresses = BTreeSet<SocketAddr>;
+
+struct Outcome {
+    ticket: Ticket,
+    address: String,
+    addresses: Result<Addresses, Arc<str>>,
+}
+
+/// Looks up what is due, for ever.
+pub(crate) async fn run(state: Arc<State>) {
+    let (done, answers) = mpsc::channel(GATHERED);
+    tokio::join!(ask(&state, done), take_answers(&state, answers));
+}
+
+async fn ask(state: &State, done: mpsc::Sender<Outcome>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let due = state.lock().names.take_due(state.clock.millis());
+        match due {
+            Ok(lookup) => {
+                let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+                let done = done.clone();
+                tokio::spawn(async move {
+                    let Lookup { ticket, address, family } = lookup;
+                    let addresses = resolve(&address, family, TIMEOUT).await;
+                    drop(place);
+                    // Nobody takes it only where this process stops.
+                    drop(done.send(Outcome { ticket, address, addresses }).await);
+                });
+            }
+            Err(next) => tokio::select! {
+                () = state.names_due.notified() => {}
+                () = tokio::time::sleep_until(state.clock.at(next.unwrap_or(u64::MAX))) => {}
+            },
+        }
+    }
+}
+
+/// The addresses of a `name:port`, of which there is at least one.
+///
+/// # Errors
+/// Why there is none, in a few words.
+pub(crate) async fn resolve(address: &str, family: Family, limit: Duration) -> Result<Addresses, Arc<str>> {
+    let found = timeout(limit, lookup_host(address)).await;
+    let found = found.map_err(|_| format!("no answer within {} s", limit.as_secs()))?;
+    let found = found.map_err(|error| reason(&error))?;
+    let (v4, v6): (Addresses, Addresses) = found.partition(SocketAddr::is_ipv4);
+    let counted = match family {
+        Family::Either if v4.is_empty() => v6,
+        Family::Either | Family::Ipv4 => v4,
+        Family::Ipv6 => v6,
+        Family::Both => v4.into_iter().chain(v6).collect(),
+    };
+    if counted.is_empty() { Err(Arc::from("it has no address of the family that is asked for")) } else { Ok(counted) }
+}
+
+/// The resolver's own words.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_ascii_lowercase()
+}
+
+async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) {
+    let mut gathered = Vec::new();
+    while answers.recv_many(&mut gathered, GATHERED).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while let Ok(answer) = answers.try_recv() {
+            gathered.push(answer);
+        }
+        let found = take(state, gathered.drain(..));
+        if found.is_empty() {
+            continue;
+        }
+        let written = state.note(move |current| Ok(found::plan(current, &found))).await;
+        if let Err(error) = written {
+            // The next answer is tried again.
+            tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+        }
+    }
+}
+
+/// Takes answers over; those that make and remove members are left to be written.
+fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<Answer> {
+    let mut shared = state.lock();
+    let now = state.clock.millis();
+    let mut observed: BTreeMap<Id, Observed> = BTreeMap::new();
+    let mut found = Vec::new();
+    for Outcome { ticket, address, addresses } in outcomes {
+        let failure = addresses.as_ref().err().cloned();
+        let Some(turn) = shared.names.looked_up(&ticket, failure, now) else { continue };
+        tell(&ticket.owner, &address, &turn);
+        let Ok(addresses) = addresses else { continue };
+        match ticket.owner {
+            Owner::Discover((pool, name)) => found.push(Answer { pool, name, address, addresses }),
+            Owner::Backend(id) => {
+                // The least one, so that every look-up of the same records has the same result.
+                let resolved = addresses.first().copied();
+                let before = shared.snapshot.observed(&id.0, &id.1);
+                if before.resolved != resolved {
+                    observed.insert(id, Observed { resolved, ..before });
+                }
+            }
+        }
+    }
+    let changes = observed.into_iter().map(|((pool, name), observed)| Change::Observe {
+        pool: pool.to_string(),
+        name: name.to_string(),
+        observed,
+    });
+    let changes = changes.collect();
+    state.publish(shared, changes);
+    // What is as it was is not written.
+    let snapshot = Arc::clone(&state.lock().snapshot);
+    found.retain(|answer| !found::changes(&snapshot, answer, 0).is_empty());
+    found
+}
+
+fn tell(owner: &Owner, address: &str, turn: &Turn) {
+    let (pool, name) = owner.id();
+    match turn {
+        Turn::Same => {}
+        Turn::Fails(reason) => {
+            tracing::warn!(%pool, %name, address, %reason, "a name does not resolve: what it last led to stays");
+        }
+        Turn::Resolves => tracing::info!(%pool, %name, address, "a name resolves again"),
+    }
+}
+
+/// Where a name leads to begin with, for whoever adds a backend; and why to nowhere.
+pub(crate) async fn first(address: &str, family: Family, limit: Duration) -> Result<SocketAddr, Arc<str>> {
+    let addresses = resolve(address, family, limit).await?;
+    Ok(*addresses.first().expect("there is at least one"))
+}

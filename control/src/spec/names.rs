@@ -1,0 +1,60 @@
+//! Names in the addresses of backends.
+
+use super::Span;
+use serde::{Deserialize, Serialize};
+
+/// How names are looked up: by the system's resolver, by the admin process, off the path of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Names {
+    /// Time between two look-ups of a name, with up to a tenth of jitter; `1s` to `1d`. A look-up that failed is tried
+    /// again after 5 seconds, or after this where it is less.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30s"))]
+    pub interval: Span,
+    pub family: Family,
+    /// How long the sessions of a discovered backend may stay once its name has left its address; `0s` to `365d`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30m"))]
+    pub linger: Span,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { interval: Span::from_secs(30), family: Family::default(), linger: Span::from_secs(1_800) }
+    }
+}
+
+/// Which addresses of a name count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// Those of IPv4 where there are any, those of IPv6 otherwise: a host with both is one backend.
+    #[default]
+    Either,
+    Ipv4,
+    Ipv6,
+    Both,
+}
+
+/// A name of which every address is a backend of its own, called `NAME-ADDRESS` (with `-` for the `:` of IPv6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct Discover {
+    /// At most 80 bytes.
+    pub name: String,
+    /// `host:port`; the host is a name.
+    pub address: String,
+    /// Of each backend, 0 to 1000. Each can be given another one later.
+    #[cfg_attr(feature = "openapi", schema(maximum = 1000))]
+    pub weight: u32,
+    /// They get new sessions only while none of the others can take any.
+    pub backup: bool,
+}
+
+impl Default for Discover {
+    fn default() -> Self {
+        Self { name: String::new(), address: String::new(), weight: 1, backup: false }
+    }
+}
