@@ -184,7 +184,8 @@ fn defaults() -> Config {
         ..Affinity::default()
     };
     let tls = Some(PoolTls::default());
-    let pool = Pool { affinity, tls, backends: vec![Backend::default()], ..Pool::default() };
+    let (backends, discover) = (vec![Backend::default()], vec![Discover::default()]);
+    let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
     Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
