@@ -14,9 +14,9 @@ pub(super) fn status(answer: &Value) -> String {
         dataplanes
             .row(["pid", "workers", "version", "applied_generation", "open_connections"].map(|key| cell(&each[key])));
     }
-    let mut pools = Table::new(["pool", "backends", "up", "down", "unknown", "draining", "maintenance"]);
+    let mut pools = Table::new(["pool", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"]);
     for each in list(&answer["pools"]) {
-        let keys = ["name", "backends", "up", "down", "unknown", "draining", "maintenance"];
+        let keys = ["name", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"];
         pools.row(keys.map(|key| cell(&each[key])));
     }
     push(&mut text, format_args!("{dataplanes}\n{pools}"));

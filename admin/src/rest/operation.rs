@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     clock,
+    control_server::peers::tunnels,
     names::schedule::{Failing, Owner},
     rest::guard::Token,
     state::View,
@@ -67,6 +68,8 @@ struct PoolSummary {
     unknown: usize,
     draining: usize,
     maintenance: usize,
+    /// Tunnels that are open, those to removed backends too.
+    tunnels: u64,
 }
 
 /// How this node is.
@@ -105,7 +108,8 @@ const fn source_name(source: Source) -> &'static str {
 }
 
 fn summary(view: &View, name: &str, pool: &PoolState) -> PoolSummary {
-    let mut summary = PoolSummary { name: name.to_owned(), backends: pool.members.len(), ..PoolSummary::default() };
+    let (backends, tunnels) = (pool.members.len(), tunnels(&view.peers, name));
+    let mut summary = PoolSummary { name: name.to_owned(), backends, tunnels, ..PoolSummary::default() };
     for (member_name, member) in &pool.members {
         match view.snapshot.observed(name, member_name).health {
             Health::Up => summary.up += 1,

@@ -222,7 +222,10 @@ fn pool_rules() -> Value {
     json!({ "allOf": [
         {
             "if": { "properties": { "http2": { "const": true } }, "required": ["http2"] },
-            "then": { "properties": { "send_proxy": { "type": "null" } } },
+            "then": { "properties": {
+                "send_proxy": { "type": "null" },
+                "upgrades": { "items": { "pattern": "^[wW][eE][bB][sS][oO][cC][kK][eE][tT]$" } },
+            } },
         },
         { "if": on_overload("queue"), "then": queued },
         { "if": on_overload("spill"), "then": { "anyOf": [limited, { "required": ["load_bound"] }] } },

@@ -360,7 +360,7 @@ async fn status_tells_what_to_look_at() {
     assert_eq!((&status["version"], &status["source"]), (&json!("0.0.0-test"), &json!("api")));
     assert_eq!(status["generation"], bench.rig.generation());
     let shop = json!({
-        "name": "shop", "backends": 2, "up": 0, "down": 2, "unknown": 0, "draining": 1, "maintenance": 0,
+        "name": "shop", "backends": 2, "up": 0, "down": 2, "unknown": 0, "draining": 1, "maintenance": 0, "tunnels": 0,
     });
     assert_eq!(status["pools"][0], shop);
     let problems =

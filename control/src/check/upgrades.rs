@@ -1,5 +1,5 @@
 use super::{Checker, MAX_NAME, Path, is_token};
-use crate::spec::{MAX_UPGRADES, Pool, carries_requests};
+use crate::spec::{MAX_UPGRADES, Pool, WEBSOCKET, carries_requests};
 
 /// That what a pool lets connections be upgraded to are protocols, and none that would carry requests past us.
 pub(super) fn upgrades(checker: &mut Checker, path: &Path, pool: &Pool) {
@@ -14,6 +14,10 @@ pub(super) fn upgrades(checker: &mut Checker, path: &Path, pool: &Pool) {
         let wrong = format!("`{}` is not a protocol", protocol.escape_debug());
         checker.require(holds, at.clone(), wrong, "write it as it stands in `Upgrade`, as in \"websocket\"");
         let wrong = format!("`{}` carries requests, which nothing would see", protocol.escape_debug());
-        checker.require(!carries_requests(protocol), at, wrong, "leave it out: it is never passed on");
+        checker.require(!carries_requests(protocol), at.clone(), wrong, "leave it out: it is never passed on");
+        // RFC 8441 carries others as well, but nobody has said how they are to be translated.
+        let wrong = format!("`{}` can't be had from backends over HTTP/2", protocol.escape_debug());
+        let holds = !pool.http2 || protocol.eq_ignore_ascii_case(WEBSOCKET);
+        checker.require(holds, at, wrong, "leave out all but \"websocket\", or set http2 = false");
     }
 }

@@ -122,9 +122,7 @@ pub(super) fn prepare(
     // Not by the fresh key, which follows from the client where first requests are coalesced.
     let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
     let cookie = &pool.settings.affinity.cookie;
-    // HTTP/2 has no upgrades.
-    let upgrades = if pool.settings.http2 { &[][..] } else { &pool.settings.upgrades };
-    let upgrade = upgrade::wanted(head, upgrades);
+    let upgrade = upgrade::wanted(head, &pool.settings.upgrades);
     let to = ToBackend {
         forwarding: &settings.forwarding,
         trusted,

@@ -1,6 +1,9 @@
 //! A request as text, sent over a stream to a backend; its body is [`super::body`]'s.
 
-use super::body::{Unsent, append};
+use super::{
+    body::{Unsent, append},
+    websocket,
+};
 use crate::{
     http::Body,
     http1::{FieldIndex, Limits, Method, Name, Output, Parse, RequestHead, head},
@@ -12,6 +15,8 @@ pub(super) struct Head {
     pub(super) request: Request<()>,
     pub(super) method: Method,
     pub(super) body: Body,
+    /// The key of a WebSocket that is asked for.
+    pub(super) key: Option<Box<[u8]>>,
 }
 
 /// Takes the head at the front of `text`; `None` where it is not whole yet. `scheme` is what the backend is spoken to by.
@@ -25,8 +30,10 @@ pub(super) fn head(text: &mut Vec<u8>, scheme: &str, fields: &mut FieldIndex) ->
         Ok(Parse::Complete { head, len }) => {
             let (method, body) = (head.method, Body::new(head.body, Output::Parts));
             let request = translate(&head, scheme)?;
+            // Whoever wrote the text asks for no other protocol.
+            let key = head.upgrade.and_then(|_| head.fields.called(websocket::KEY).next()).map(Box::from);
             text.drain(..len);
-            Ok(Some(Head { request, method, body }))
+            Ok(Some(Head { request, method, body, key }))
         }
         Err(_) => Err(Unsent::Broken),
     }

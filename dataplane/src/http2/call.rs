@@ -5,10 +5,11 @@ use super::{
     body::{self, Unread, Unsent, pairs},
     text::{self, BodyText, Malformed},
     upstream::Upstream,
+    websocket::{self, Handshake},
 };
 use crate::{
     http::Body,
-    http1::Method,
+    http1::{BodyLength, Method, Output},
     io::{FarEnd, Way},
     worker::Worker,
 };
@@ -22,16 +23,19 @@ use std::{
     cell::Cell,
     future::poll_fn,
     pin::{Pin, pin},
+    rc::Rc,
     task::Poll,
 };
 
 /// Serves the exchange at the other end of the pipe. Whatever fails, the exchange hears of it as of a connection that ends.
-pub(super) async fn serve(worker: &Worker, upstream: &Upstream, far: FarEnd) {
+pub(super) async fn serve(worker: &Worker, upstream: &Rc<Upstream>, far: FarEnd) {
     let mut text = Vec::new();
-    let Some(Head { request, method, body }) = ask(worker, upstream, &far, &mut text).await else { return };
+    let Some(Head { request, method, body, key }) = ask(worker, upstream, &far, &mut text).await else { return };
     let Some(sender) = upstream.sender() else { return far.refuse() };
     let started = {
-        let (mut starting, mut given_up) = (pin!(start(sender, request, body.is_done())), pin!(far.given_up()));
+        let wish = key.map(|key| Handshake::of(&key));
+        let starting = start(upstream, sender, request, body.is_done(), wish);
+        let (mut starting, mut given_up) = (pin!(starting), pin!(far.given_up()));
         poll_fn(|context| match given_up.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => starting.as_mut().poll(context).map(Some),
@@ -42,9 +46,10 @@ pub(super) async fn serve(worker: &Worker, upstream: &Upstream, far: FarEnd) {
         None => {}
         // Nothing of it was sent.
         Some(Err(_)) => far.refuse(),
-        Some(Ok((response, stream))) => {
-            let mut upload = pin!(upload(&far, stream, body, text));
-            let mut download = pin!(download(upstream, &far, response, method));
+        Some(Ok(Started { response, stream, handshake })) => {
+            let handshake = handshake.as_ref();
+            let mut upload = pin!(upload(&far, stream, body, text, handshake));
+            let mut download = pin!(download(upstream, &far, response, method, handshake));
             poll_fn(|context| match upload.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => download.as_mut().poll(context),
@@ -69,18 +74,45 @@ async fn ask(worker: &Worker, upstream: &Upstream, far: &FarEnd, text: &mut Vec<
     None
 }
 
-/// Begins a stream, once the backend takes another one.
+struct Started {
+    response: ResponseFuture,
+    stream: SendStream<Bytes>,
+    /// Where a WebSocket is asked for.
+    handshake: Option<Handshake>,
+}
+
+/// Begins a stream, once the backend takes another one. A wish for a WebSocket is passed over where it takes none.
 async fn start(
+    upstream: &Rc<Upstream>,
     sender: SendRequest<Bytes>,
-    request: Request<()>,
+    mut request: Request<()>,
     ends: bool,
-) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-    sender.ready().await?.send_request(request, ends)
+    wish: Option<Handshake>,
+) -> Result<Started, h2::Error> {
+    let handshake = match wish {
+        Some(handshake) if upstream.takes_websockets(&sender).await => {
+            websocket::connect(&mut request);
+            Some(handshake)
+        }
+        Some(_) | None => None,
+    };
+    let (response, stream) = sender.ready().await?.send_request(request, ends && handshake.is_none())?;
+    Ok(Started { response, stream, handshake })
 }
 
 /// Moves the request's body, and then waits until the exchange is over: whoever drops the stream by then cancels what is
 /// left of it.
-async fn upload(far: &FarEnd, mut stream: SendStream<Bytes>, body: Body, text: Vec<u8>) {
+async fn upload(
+    far: &FarEnd,
+    mut stream: SendStream<Bytes>,
+    mut body: Body,
+    text: Vec<u8>,
+    handshake: Option<&Handshake>,
+) {
+    if let Some(handshake) = handshake {
+        handshake.opened().await;
+        body = Body::new(BodyLength::UntilClose, Output::Parts);
+    }
     match body::send(far, &mut stream, body, text, &Cell::new(0)).await {
         // A backend that wants no more of it has answered, or will.
         Ok(()) | Err(Unsent::Gone) => far.given_up().await,
@@ -95,14 +127,23 @@ enum Came {
 }
 
 /// Moves the response.
-async fn download(upstream: &Upstream, far: &FarEnd, mut response: ResponseFuture, method: Method) {
+async fn download(
+    upstream: &Upstream,
+    far: &FarEnd,
+    mut response: ResponseFuture,
+    method: Method,
+    handshake: Option<&Handshake>,
+) {
     let way = far.inward();
     loop {
         let found = match next(&mut response).await {
             Ok(Came::Final(found)) => {
                 upstream.has_answered();
                 let (head, mut body) = found.into_parts();
-                pass(way, (head.status.as_u16(), &head.headers), method, Some(&mut body)).await
+                match handshake.filter(|_| head.status.is_success()) {
+                    Some(handshake) => tunnel(way, &head.headers, handshake, &mut body).await,
+                    None => pass(way, (head.status.as_u16(), &head.headers), method, Some(&mut body)).await,
+                }
             }
             Ok(Came::Interim(interim)) => {
                 match pass(way, (interim.status().as_u16(), interim.headers()), method, None).await {
@@ -148,13 +189,25 @@ async fn pass(
     let mut out = Vec::new();
     let ends = body.as_ref().is_none_or(|body| body.is_end_stream());
     let fields: Vec<_> = pairs(fields).collect();
-    let follows = text::response(status, method, &fields, ends, &mut out).map_err(|malformed: Malformed| {
-        tracing::debug!(?malformed, "response refused");
-        Unread::Broken
-    })?;
+    let follows = text::response(status, method, &fields, ends, &mut out).map_err(refused)?;
     way.give(out).await.0.map_err(|_| Unread::Unwanted)?;
     match body {
         Some(body) if follows != BodyText::None => body::read(way, follows == BodyText::Chunked, body).await,
         _ => Ok(()),
     }
+}
+
+/// Moves a head that agrees to a WebSocket, and the WebSocket.
+async fn tunnel(way: &Way, fields: &HeaderMap, handshake: &Handshake, body: &mut RecvStream) -> Result<(), Unread> {
+    let mut out = Vec::new();
+    let fields: Vec<_> = pairs(fields).collect();
+    text::switched(&fields, handshake.answer().as_bytes(), &mut out).map_err(refused)?;
+    way.give(out).await.0.map_err(|_| Unread::Unwanted)?;
+    handshake.open();
+    body::read(way, false, body).await
+}
+
+fn refused(malformed: Malformed) -> Unread {
+    tracing::debug!(?malformed, "response refused");
+    Unread::Broken
 }

@@ -215,7 +215,7 @@ impl Download<'_> {
             match head {
                 Some(Head { response, body: Some(body), accept }) => {
                     if let (Some(handshake), Some(accept)) = (self.handshake, accept)
-                        && handshake.is_answered_by(&accept)
+                        && handshake.answer().as_bytes() == accept
                     {
                         handshake.open();
                     }

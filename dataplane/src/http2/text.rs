@@ -129,6 +129,24 @@ pub(super) fn response(
     Ok(follows)
 }
 
+/// Appends the head of a response that agrees to a WebSocket, with the answer to its key.
+///
+/// # Errors
+/// As [`response`].
+pub(super) fn switched(fields: &[(&[u8], &[u8])], answer: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    out.extend_from_slice(b"HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: websocket\r\n");
+    line(websocket::ACCEPT, answer, out);
+    for (name, value) in fields {
+        check(name, value)?;
+        // There is no body, and whoever speaks HTTP/2 has no answer to tell.
+        if *name != b"content-length" && *name != websocket::ACCEPT {
+            line(name, value, out);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
 fn write_framing(body: BodyText, out: &mut Vec<u8>) {
     match body {
         BodyText::None => {}

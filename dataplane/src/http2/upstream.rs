@@ -13,7 +13,10 @@ use crate::{
 use bytes::Bytes;
 use control::Endpoint;
 use control::spec::Span;
-use h2::client::{self, SendRequest};
+use h2::{
+    Ping, PingPong,
+    client::{self, SendRequest},
+};
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -36,6 +39,9 @@ pub(crate) struct Upstream {
     /// Requests under way.
     live: Cell<usize>,
     has_answered: Cell<bool>,
+    /// Absent where it has been asked already whether the backend's settings have come.
+    pings: RefCell<Option<PingPong>>,
+    has_settled: Cell<bool>,
     /// The task that moves its bytes, and those that wait until it is open.
     waiting: RefCell<Vec<Waker>>,
 }
@@ -117,8 +123,9 @@ async fn begin(worker: &Worker, claim: &Claim, target: &Target, upstream: &Rc<Up
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false);
     let shaken = builder.handshake::<_, Bytes>(End(Rc::clone(&wire))).await;
-    let (sender, connection) = shaken.map_err(|_| Failure::backend(Kind::Connect, false))?;
+    let (sender, mut connection) = shaken.map_err(|_| Failure::backend(Kind::Connect, false))?;
     *upstream.state.borrow_mut() = State::Open(sender);
+    *upstream.pings.borrow_mut() = connection.ping_pong();
     let (worker, upstream, idle) = (worker.own(), Rc::clone(upstream), claim.pool.timeouts.idle);
     let slot = target.slot;
     monoio::spawn(async move {
@@ -150,6 +157,8 @@ impl Upstream {
             state: RefCell::new(State::Opening),
             live: Cell::new(0),
             has_answered: Cell::new(false),
+            pings: RefCell::default(),
+            has_settled: Cell::new(false),
             waiting: RefCell::default(),
         }
     }
@@ -190,6 +199,35 @@ impl Upstream {
                 Poll::Pending
             }
             State::Open(_) | State::Failed(_) | State::Closed => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// Whether the backend takes WebSockets over streams, which its settings say (RFC 8441 section 3).
+    pub(super) async fn takes_websockets(self: &Rc<Self>, sender: &SendRequest<Bytes>) -> bool {
+        if !sender.is_extended_connect_protocol_enabled() {
+            self.settled().await;
+        }
+        sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// Waits until the backend's settings have come: they stand before its answer to a ping.
+    async fn settled(self: &Rc<Self>) {
+        if let Some(mut pings) = self.pings.take() {
+            let upstream = Rc::clone(self);
+            monoio::spawn(async move {
+                // Where no answer comes, the connection has ended.
+                drop(pings.ping(Ping::opaque()).await);
+                upstream.has_settled.set(true);
+                upstream.wake();
+            });
+        }
+        poll_fn(|context| match self.has_settled.get() {
+            true => Poll::Ready(()),
+            false => {
+                self.waiting.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
         })
         .await;
     }

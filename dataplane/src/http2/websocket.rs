@@ -1,11 +1,12 @@
-//! WebSockets over a stream (RFC 8441): a CONNECT with a protocol becomes the handshake of HTTP/1.1, and the stream is open
-//! once that has been agreed to. Key and answer of the handshake (RFC 6455 section 4) are between us and the backend.
+//! WebSockets over a stream (RFC 8441): a CONNECT with a protocol becomes the handshake of HTTP/1.1, or that a CONNECT, and the
+//! stream is open once it has been agreed to. Key and answer of the handshake (RFC 6455 section 4) are between us and who
+//! speaks HTTP/1.1.
 
 use crate::worker::Worker;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use h2::ext::Protocol;
-use http::{Method, request::Parts};
+use http::{HeaderName, Method, Request, request::Parts};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -21,10 +22,17 @@ pub(super) fn is_asked_for(parts: &Parts) -> bool {
     parts.method == Method::CONNECT && protocol.is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
+/// Makes the handshake a CONNECT.
+pub(super) fn connect(request: &mut Request<()>) {
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    request.headers_mut().remove(HeaderName::from_static("sec-websocket-key"));
+}
+
 /// A handshake that is under way.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    key: String,
+    key: Box<[u8]>,
     is_open: Cell<bool>,
     upload: RefCell<Option<Waker>>,
 }
@@ -32,17 +40,22 @@ pub(super) struct Handshake {
 impl Handshake {
     pub(super) fn begin(worker: &Worker) -> Self {
         let random = [worker.clock.random(), worker.clock.random()].map(u64::to_be_bytes);
-        Self { key: STANDARD.encode(random.concat()), is_open: Cell::new(false), upload: RefCell::default() }
+        Self::of(STANDARD.encode(random.concat()).as_bytes())
+    }
+
+    /// One that began with this key.
+    pub(super) fn of(key: &[u8]) -> Self {
+        Self { key: key.into(), is_open: Cell::new(false), upload: RefCell::default() }
     }
 
     pub(super) fn key(&self) -> &[u8] {
-        self.key.as_bytes()
+        &self.key
     }
 
-    /// Whether this is the answer to the key.
-    pub(super) fn is_answered_by(&self, answer: &[u8]) -> bool {
+    /// The answer to the key.
+    pub(super) fn answer(&self) -> String {
         let hashed = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[self.key(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat());
-        STANDARD.encode(hashed).as_bytes() == answer
+        STANDARD.encode(hashed)
     }
 
     /// Says that both sides have agreed.
@@ -76,14 +89,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_key_is_that_of_the_rfc() {
-        let handshake = Handshake {
-            key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
-            is_open: Cell::new(false),
-            upload: RefCell::default(),
-        };
-        assert!(handshake.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        for wrong in [&b""[..], b"s3pPLMBiTxaQ9kYGzzhZRbK+xOp=", b"dGhlIHNhbXBsZSBub25jZQ=="] {
-            assert!(!handshake.is_answered_by(wrong));
-        }
+        let handshake = Handshake::of(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(handshake.answer(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     worker::{Deadline, Ends, Seat, Seated, Told, Worker},
 };
 use control::{counters::BackendCount, spec::Span};
-use pump::{Pump, Stop};
+use pump::{Farewells, Pump, Stop};
 use std::{
     cell::Cell,
     future::poll_fn,
@@ -118,9 +118,9 @@ impl Tunnel<'_> {
     }
 
     async fn both(&self, seat: &Seat<'_>, slot: u32, from_client: Buffer, from_backend: Buffer) -> End {
-        let first = Cell::new(None);
-        let up = Pump::new(self, Who::Client, seat, slot, &first);
-        let down = Pump::new(self, Who::Backend, seat, slot, &first);
+        let (first, farewells) = (Cell::new(None), Farewells::default());
+        let up = Pump::new(self, Who::Client, seat, slot, (&first, &farewells));
+        let down = Pump::new(self, Who::Backend, seat, slot, (&first, &farewells));
         let (mut up, mut down) = (pin!(up.run(from_client)), pin!(down.run(from_backend)));
         let (mut up_stopped, mut down_stopped) = (None, None);
         let mut told = false;

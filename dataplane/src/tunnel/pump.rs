@@ -19,6 +19,24 @@ pub(super) enum Stop {
     Broken(Who),
 }
 
+/// Whose close frames have passed.
+#[derive(Debug, Default)]
+pub(super) struct Farewells([Cell<bool>; 2]);
+
+impl Farewells {
+    fn of(&self, who: Who) -> &Cell<bool> {
+        &self.0[usize::from(who == Who::Backend)]
+    }
+
+    fn said(&self, who: Who) -> bool {
+        self.of(who).get()
+    }
+
+    fn say(&self, who: Who) {
+        self.of(who).set(true);
+    }
+}
+
 pub(super) struct Pump<'t> {
     worker: &'t Worker,
     seat: &'t Seat<'t>,
@@ -30,6 +48,7 @@ pub(super) struct Pump<'t> {
     frames: Option<Frames>,
     /// Which side has ended first.
     first: &'t Cell<Option<Who>>,
+    farewells: &'t Farewells,
     tunnel: &'t Tunnel<'t>,
     /// Pieces that went without a wait.
     at_once: u32,
@@ -44,14 +63,14 @@ impl<'t> Pump<'t> {
         source: Who,
         seat: &'t Seat<'t>,
         slot: u32,
-        first: &'t Cell<Option<Who>>,
+        (first, farewells): (&'t Cell<Option<Who>>, &'t Farewells),
     ) -> Self {
         let (from, to) = match source {
             Who::Client => (tunnel.client, tunnel.backend),
             Who::Backend => (tunnel.backend, tunnel.client),
         };
         let frames = tunnel.is_websocket.then(Frames::default);
-        Self { worker: tunnel.worker, seat, from, to, source, slot, frames, first, tunnel, at_once: 0 }
+        Self { worker: tunnel.worker, seat, from, to, source, slot, frames, first, farewells, tunnel, at_once: 0 }
     }
 
     fn destination(&self) -> Who {
@@ -80,13 +99,18 @@ impl<'t> Pump<'t> {
                 // What follows the last whole frame is not sent any more.
                 held.clear();
             }
+            self.note_close().await;
+            if self.have_parted() {
+                self.end().await;
+                return Stop::Ended;
+            }
             if self.is_to_stop() {
                 return if self.part().await { Stop::Told } else { Stop::Broken(self.destination()) };
             }
             if emptied {
                 self.worker.buffers.give_back(std::mem::take(held));
                 self.wait().await;
-                if self.is_to_stop() {
+                if self.is_to_stop() || self.have_parted() {
                     continue;
                 }
                 *held = self.worker.buffers.buffer();
@@ -123,10 +147,31 @@ impl<'t> Pump<'t> {
         self.seat.told().is_some() && self.frames.as_ref().is_none_or(Frames::is_between)
     }
 
+    /// Tells the other direction that a close frame has gone this way.
+    async fn note_close(&self) {
+        if self.frames.as_ref().is_some_and(Frames::have_closed) && !self.farewells.said(self.source) {
+            self.farewells.say(self.source);
+            // It may have been polled before this one.
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    /// Whether both sides have closed a WebSocket whose backend has it over a stream. The client waits for its server to end
+    /// the connection (RFC 6455 section 7.1.1), and a server of streams for its client to end the stream: nobody would begin.
+    fn have_parted(&self) -> bool {
+        self.source == Who::Client
+            && self.to.stream.is_http2()
+            && [Who::Client, Who::Backend].into_iter().all(|who| self.farewells.said(who))
+    }
+
     /// Waits until there is something to read or the tunnel is to end. To give up the wait loses nothing.
     async fn wait(&self) {
         let mut readable = pin!(self.from.stream.readable());
-        poll_fn(|context| match self.is_to_stop() {
+        poll_fn(|context| match self.is_to_stop() || self.have_parted() {
             true => Poll::Ready(()),
             false => readable.as_mut().poll(context),
         })

@@ -68,6 +68,11 @@ impl Frames {
         self.held == 0 && self.payload == 0 && !self.lost
     }
 
+    /// Whether a close frame has come whole.
+    pub(super) fn have_closed(&self) -> bool {
+        self.is_between() && self.closed
+    }
+
     /// Whether a close frame fits in here, between frames and behind no other.
     pub(super) fn takes_close(&self) -> bool {
         self.is_between() && !self.closed
