@@ -1,5 +1,6 @@
 //! The `steadfast` command.
 
+mod allocator;
 mod cli;
 mod config;
 mod ctl;
@@ -24,7 +25,7 @@ use std::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

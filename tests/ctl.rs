@@ -46,7 +46,10 @@ fn status_and_pools_are_tables() {
         text.contains(&instance.pid("dataplane").to_string()).then_some(text)
     });
     assert!(status.starts_with("steadfast 0.1.0, up "), "{status}");
-    assert!(status.contains("\nPOOL  BACKENDS  UP  DOWN  UNKNOWN  DRAINING  MAINTENANCE  TUNNELS\nshop  2 "), "{status}");
+    assert!(
+        status.contains("\nPOOL  BACKENDS  UP  DOWN  UNKNOWN  DRAINING  MAINTENANCE  TUNNELS\nshop  2 "),
+        "{status}"
+    );
     let pools = lines(&instance, &["pools"]);
     assert!(pools[0].starts_with("POOL  BALANCE      AFFINITY  ON DOWN  BACKENDS"), "{pools:#?}");
     assert!(pools[1].starts_with("shop  round-robin  cookie    repin    2 "), "{pools:#?}");
