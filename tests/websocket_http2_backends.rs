@@ -10,8 +10,9 @@ use std::os::unix::net::UnixStream;
 use support::{
     Folder, Instance, Running, Setup, eventually,
     http::get,
+    http2,
     peers::{Nginx, start_python},
-    websockets::{Bridge, Peer, at, closed, counted, hold, tunnels},
+    websockets::{Bridge, Peer, Raw, at, closed, counted, handshake, hold, tunnels},
 };
 
 const HTTP2: &str = "http2 = true\n[pool.health]\ncheck = \"off\"\n";
@@ -102,6 +103,32 @@ fn a_drain_tells_both_sides_and_a_death_breaks_them() {
     assert_eq!(client.closes()[at_a..], vec![1006; at_b]);
     tunnels(&instance, "b", 0);
     counted(&instance, "b", "tunnels_closed_by_backend", at_b);
+}
+
+#[test]
+fn a_handshake_that_is_not_answered_ends_with_its_client() {
+    let program = r#"
+server = Server(lambda *_: None)
+server.settings = {h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
+say(address=server.address)
+pause = threading.Event()
+while not server.seen: pause.wait(0.01)
+say(asked=dict((str(name), str(value)) for name, value in server.seen[0]["fields"]))
+while server.seen[0]["reset"] is None: pause.wait(0.01)
+say(reset=server.seen[0]["reset"])
+"#;
+    let backend = http2::start(program, &[]);
+    let said = |line: usize| -> Value {
+        let line = eventually("it says more", || backend.stdout().lines().nth(line).map(str::to_owned));
+        serde_json::from_str(&line).unwrap()
+    };
+    let address = said(0)["address"].as_str().unwrap().to_owned();
+    let instance = Setup::shop(HTTP2, [("a", address)]).start();
+    let client = Raw::open(&instance.listener("web"), handshake("").as_bytes());
+    assert_eq!(said(1)["asked"][":protocol"], "websocket", "{}", said(1));
+    drop(client);
+    // CANCEL is 8.
+    assert_eq!(said(2)["reset"], 8);
 }
 
 #[test]

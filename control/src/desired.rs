@@ -61,8 +61,16 @@ pub struct Found {
     /// Its own of the name's addresses.
     pub at: SocketAddr,
     /// The name's last answer no longer had it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub left: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+}
+
+/// That the name of a member leads elsewhere by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The drain that began with that; none where somebody had commanded something of the member before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
 }
 
 /// What the operator commands.
@@ -100,7 +108,7 @@ impl Member {
     pub fn found(discover: &Discover, at: SocketAddr) -> Self {
         let Discover { name, address, weight, backup } = discover.clone();
         let backend = Backend { name: String::new(), address, weight, backup };
-        Self { found: Some(Found { by: name, at, left: false }), ..Self::new(&backend, SEED_INCARNATION) }
+        Self { found: Some(Found { by: name, at, left: None }), ..Self::new(&backend, SEED_INCARNATION) }
     }
 
     /// Where it is connected to, `resolved` being what the name in its address has last led to. None where that is not

@@ -162,8 +162,8 @@ class Server:
 
     def serve(self, connection):
         state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, **LAX))
-        if self.settings: state.local_settings.update(self.settings)
         state.initiate_connection()
+        if self.settings: state.update_settings(self.settings)
         connection.sendall(state.data_to_send())
         requests = {}
         while data := connection.recv(65536):

@@ -3,7 +3,7 @@
 use crate::state::plan::{Current, Plan};
 use control::{
     check::MAX_BACKENDS,
-    desired::{AdminState, Change, Drain, Found, Member, PoolState, Snapshot, Then},
+    desired::{AdminState, Change, Drain, Found, Left, Member, PoolState, Snapshot, Then},
     spec::Discover,
 };
 use std::{
@@ -64,42 +64,35 @@ fn put(pool: &str, name: &str, member: Member) -> Change {
     Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }
 }
 
-/// A member whose address the name has, where anything of it changes. One of that name that somebody made stays theirs.
+/// A member whose address the name has, where anything of it changes. One of that name that somebody made stays theirs, and
+/// so does what somebody commanded of one.
 fn stay(known: &Member, discover: &Discover, at: SocketAddr) -> Option<Member> {
     let found = known.found.as_ref().filter(|_| is_of(known, discover))?;
-    let now = Found { at, left: false, ..found.clone() };
+    let now = Found { at, left: None, ..found.clone() };
     let mut member = Member { address: discover.address.clone(), found: Some(now), ..known.clone() };
-    if found.left && drains_away(known) {
+    let drains_away = known.drain.is_some() && found.left.is_some_and(|left| left.drain == known.drain);
+    if known.admin_state == AdminState::Draining && drains_away {
         (member.admin_state, member.drain) = (AdminState::Active, None);
     }
     (member != *known).then_some(member)
 }
 
-/// Whether the drain is the one that leaving began.
-fn drains_away(member: &Member) -> bool {
-    member.admin_state == AdminState::Draining && member.drain.is_some_and(|drain| drain.then == Some(Then::Remove))
-}
-
 /// What becomes of a member whose address the name no longer has: its sessions stay for a while, and it goes with the last
-/// of them. What somebody drains goes on as they told it.
+/// of them. What somebody drains or has in maintenance stays as they told, and theirs to remove.
 fn leave(pool_name: &str, pool: &PoolState, (name, member): (&String, &Member), now: u64) -> Option<Change> {
     let linger = pool.settings.names.linger.as_millis();
-    let found = member.found.as_ref()?;
-    match member.admin_state {
-        AdminState::Active if linger > 0 && !found.left => {
-            let deadline = Some(now.saturating_add(linger));
-            let drain = Drain { since: now, deadline, then: Some(Then::Remove), ..Drain::default() };
-            let found = Some(Found { left: true, ..found.clone() });
-            let draining = Member { admin_state: AdminState::Draining, drain: Some(drain), found, ..member.clone() };
-            Some(put(pool_name, name, draining))
+    let found = member.found.as_ref().filter(|found| found.left.is_none())?;
+    let with = |left| Member { found: Some(Found { left: Some(left), ..found.clone() }), ..member.clone() };
+    let left = match member.admin_state {
+        AdminState::Active if linger == 0 => {
+            return Some(Change::RemoveMember { pool: pool_name.to_owned(), name: name.clone() });
         }
-        AdminState::Active if linger == 0 => Some(gone(pool_name, name)),
-        AdminState::Maintenance => Some(gone(pool_name, name)),
-        // Somebody activated it after it had left, or drains it.
-        AdminState::Active | AdminState::Draining => None,
-    }
-}
-
-fn gone(pool: &str, name: &str) -> Change {
-    Change::RemoveMember { pool: pool.to_owned(), name: name.to_owned() }
+        AdminState::Active => {
+            let deadline = Some(now.saturating_add(linger));
+            let drain = Some(Drain { since: now, deadline, then: Some(Then::Remove), ..Drain::default() });
+            Member { admin_state: AdminState::Draining, drain, ..with(Left { drain }) }
+        }
+        AdminState::Draining | AdminState::Maintenance => with(Left { drain: None }),
+    };
+    Some(put(pool_name, name, left))
 }

@@ -15,18 +15,17 @@ use found::Answer;
 use schedule::{Lookup, Owner, Ticket, Turn};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
-    net::lookup_host,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     time::timeout,
 };
 
-/// Look-ups at once; each takes a thread.
-const AT_ONCE: usize = 32;
+/// Look-ups at once. Each takes a thread, also when nobody waits for it any more.
+static PLACES: Semaphore = Semaphore::const_new(32);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers are taken together for so long, so that thousands of names make few generations.
 const GATHER: Duration = Duration::from_millis(20);
@@ -47,17 +46,15 @@ pub(crate) async fn run(state: Arc<State>) {
 }
 
 async fn ask(state: &State, done: mpsc::Sender<Outcome>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let due = state.lock().names.take_due(state.clock.millis());
         match due {
             Ok(lookup) => {
-                let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+                let place = PLACES.acquire().await.expect("it is never closed");
                 let done = done.clone();
                 tokio::spawn(async move {
                     let Lookup { ticket, address, family } = lookup;
-                    let addresses = resolve(&address, family, TIMEOUT).await;
-                    drop(place);
+                    let addresses = resolve(&address, family, TIMEOUT, place).await;
                     // Nobody takes it only where this process stops.
                     drop(done.send(Outcome { ticket, address, addresses }).await);
                 });
@@ -74,10 +71,20 @@ async fn ask(state: &State, done: mpsc::Sender<Outcome>) {
 ///
 /// # Errors
 /// Why there is none, in a few words.
-pub(crate) async fn resolve(address: &str, family: Family, limit: Duration) -> Result<Addresses, Arc<str>> {
-    let found = timeout(limit, lookup_host(address)).await;
-    let found = found.map_err(|_| format!("no answer within {} s", limit.as_secs()))?;
-    let found = found.map_err(|error| reason(&error))?;
+async fn resolve(
+    address: &str,
+    family: Family,
+    limit: Duration,
+    place: SemaphorePermit<'static>,
+) -> Result<Addresses, Arc<str>> {
+    let address = address.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        address.to_socket_addrs().map(Iterator::collect::<Vec<_>>)
+    });
+    let late = || format!("no answer within {} s", limit.as_secs());
+    let found = timeout(limit, asked).await.map_err(|_| late())?;
+    let found = found.map_err(|_| "this process stops")?.map_err(|error| reason(&error))?.into_iter();
     let (v4, v6): (Addresses, Addresses) = found.partition(SocketAddr::is_ipv4);
     let counted = match family {
         Family::Either if v4.is_empty() => v6,
@@ -105,10 +112,14 @@ async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) 
         if found.is_empty() {
             continue;
         }
+        let owners: Vec<_> = found.iter().map(|answer| Owner::discover(&answer.pool, &answer.name)).collect();
         let written = state.note(move |current| Ok(found::plan(current, &found))).await;
         if let Err(error) = written {
-            // The next answer is tried again.
             tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+            let mut shared = state.lock();
+            owners.iter().for_each(|owner| shared.names.again(owner, state.clock.millis()));
+            drop(shared);
+            state.names_due.notify_one();
         }
     }
 }
@@ -162,6 +173,7 @@ fn tell(owner: &Owner, address: &str, turn: &Turn) {
 
 /// Where a name leads to begin with, for whoever adds a backend; and why to nowhere.
 pub(crate) async fn first(address: &str, family: Family, limit: Duration) -> Result<SocketAddr, Arc<str>> {
-    let addresses = resolve(address, family, limit).await?;
+    let place = timeout(limit, PLACES.acquire()).await.map_err(|_| "too many look-ups wait")?;
+    let addresses = resolve(address, family, limit, place.expect("it is never closed")).await?;
     Ok(*addresses.first().expect("there is at least one"))
 }

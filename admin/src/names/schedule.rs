@@ -139,9 +139,13 @@ impl Schedule {
         };
         if let Some(known) = self.entries.get_mut(&owner).filter(|known| known.address == address) {
             let other = known.names.family != names.family;
+            if other {
+                // One that is under way asks for what nobody wants to know any more.
+                self.serials += 1;
+                known.serial = self.serials;
+            }
             let soonest = if other { now } else { now + names.interval.as_millis() };
             known.names = names;
-            // One under way is of the family before: it counts until the next.
             let due = known.due.map_or(soonest, |due| due.min(soonest));
             if other || known.due.is_some() {
                 self.plan(&owner, due);
@@ -200,6 +204,11 @@ impl Schedule {
             self.plan(owner, due);
         }
         Some(turn)
+    }
+
+    /// Looks up again soon what came to nothing here.
+    pub(crate) fn again(&mut self, owner: &Owner, now: u64) {
+        self.plan(owner, now + AGAIN);
     }
 
     /// Every name, and where its last look-up failed, since when, by a clock that was at `zero` when this one began.

@@ -1,4 +1,5 @@
 use super::{
+    PLACES,
     found::{Answer, changes},
     resolve,
     schedule::{Lookup, Owner, Schedule, Turn},
@@ -112,7 +113,12 @@ fn names_are_looked_up_again_and_again_and_addresses_never() {
     assert_eq!(bench.next(), Some(7_000), "it does not wait for the interval that was");
     let both = Names { family: Family::Both, ..shorter };
     bench.settle(Pool { names: both, ..settings(&discover) }, 6_000);
-    assert_eq!(bench.due(6_000).len(), 2, "the answer is another one");
+    let again = bench.due(6_000);
+    assert_eq!(again.len(), 2, "the answer is another one");
+    // What is under way then is no answer to what is asked now.
+    bench.settle(Pool { names: shorter, ..settings(&discover) }, 6_500);
+    assert_eq!(bench.schedule.looked_up(&again[0].ticket, None, 7_000), None);
+    assert_eq!(bench.due(7_000).len(), 2);
 }
 
 #[test]
@@ -186,13 +192,23 @@ fn what_somebody_commands_of_a_found_backend_holds() {
     bench.command("app-10.0.0.1", AdminState::Draining, Some(Drain::default()));
     bench.command("app-10.0.0.2", AdminState::Maintenance, None);
     assert_eq!(bench.answer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], 1), 0);
-    assert_eq!(bench.answer(&["10.0.0.5:80"], 2), 3);
-    assert_eq!(bench.members(), "(app-10.0.0.1) (app-10.0.0.3) app-10.0.0.4 app-10.0.0.5");
+    assert_eq!(bench.answer(&["10.0.0.5:80"], 2), 4);
+    assert_eq!(bench.members(), "(app-10.0.0.1) [app-10.0.0.2] (app-10.0.0.3) app-10.0.0.4 app-10.0.0.5");
     assert_eq!(bench.member("app-10.0.0.1").drain, Some(Drain::default()));
+    for name in ["app-10.0.0.1", "app-10.0.0.2"] {
+        assert!(bench.member(name).found.as_ref().unwrap().left.is_some(), "so that {name} can be removed");
+    }
     bench.command("app-10.0.0.3", AdminState::Active, None);
     assert_eq!(bench.answer(&["10.0.0.5:80"], 3), 0, "somebody wants it back");
-    bench.answer(&["10.0.0.1:80"], 4);
-    assert_eq!(bench.member("app-10.0.0.1").admin_state, AdminState::Draining);
+    bench.answer(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.5:80"], 4);
+    assert_eq!(bench.members(), "(app-10.0.0.1) [app-10.0.0.2] app-10.0.0.3 app-10.0.0.4 app-10.0.0.5");
+
+    // A drain that somebody changed is theirs.
+    bench.answer(&["10.0.0.1:80", "10.0.0.2:80"], 5);
+    let ours = bench.member("app-10.0.0.5").drain.unwrap();
+    bench.command("app-10.0.0.5", AdminState::Draining, Some(Drain { deadline: Some(99), ..ours }));
+    bench.answer(&["10.0.0.5:80"], 6);
+    assert_eq!(bench.member("app-10.0.0.5").admin_state, AdminState::Draining);
 }
 
 #[test]
@@ -208,7 +224,7 @@ fn without_a_time_to_linger_they_go_at_once() {
 async fn the_families_that_count_are_found() {
     let limit = Duration::from_secs(5);
     let ask = |address: &'static str, family| async move {
-        let found = resolve(address, family, limit).await;
+        let found = resolve(address, family, limit, PLACES.acquire().await.unwrap()).await;
         found.map(|found| found.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
     };
     assert_eq!(ask("127.0.0.1:80", Family::Either).await.unwrap(), "127.0.0.1:80");
@@ -280,6 +296,17 @@ async fn names_make_backends_that_only_their_names_unmake() {
     rig.done(&format!("PATCH {at}"), r#"{"weight":7}"#).await;
     let pool = rig.done("PUT /v1/pools/shop", &body(json!([local]))).await;
     assert_eq!(pool["pool"]["backends"][0]["weight"], 3);
+    // A list that names one makes it somebody's, where no name leads to it any more.
+    let listed =
+        json!({ "health": { "check": "off" }, "backend": [{ "name": "app-127.0.0.1", "address": "localhost:80" }] });
+    for changes in [true, false] {
+        let before = rig.generation();
+        let pool = rig.done("PUT /v1/pools/shop", &listed.to_string()).await;
+        assert_eq!((pool["pool"]["backends"].as_array().unwrap().len(), rig.generation() > before), (1, changes));
+        assert_eq!(pool["pool"]["backends"][0]["found_by"], json!(null));
+    }
+    rig.done("PUT /v1/pools/shop", &body(json!([heavier]))).await;
+    until(&rig, "it is found again", |pool| pool["discover"][0]["backends"] == json!(["app-127.0.0.1"])).await;
     let pool = rig.done("PUT /v1/pools/shop", &body(json!([]))).await;
     assert_eq!(pool["pool"]["backends"].as_array().unwrap().len(), 1, "it goes with its name");
     looking.abort();

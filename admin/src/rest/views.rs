@@ -182,8 +182,9 @@ impl View {
     }
 
     fn discover(&self, pool_name: &str, pool: &PoolState, discover: &Discover) -> DiscoverView {
-        let found =
-            |member: &Member| member.found.as_ref().is_some_and(|found| found.by == discover.name && !found.left);
+        let found = |member: &Member| {
+            member.found.as_ref().is_some_and(|found| found.by == discover.name && found.left.is_none())
+        };
         let backends = pool.members.iter().filter(|(_, member)| found(member)).map(|(name, _)| name.clone()).collect();
         let lookup_failing = self.lookup_failing(&Owner::discover(pool_name, &discover.name));
         DiscoverView { discover: discover.clone(), backends, lookup_failing }

@@ -1,6 +1,6 @@
 //! What the configuration file changes, at start and at a reload. Pure.
 
-use super::plan::{Plan, leads_to, membership, other_settings};
+use super::plan::{Plan, after, leads_to, membership, other_settings};
 use crate::store::{Section, Sections};
 use control::{
     config::{Config, Source},
@@ -31,8 +31,10 @@ fn file_alone(desired: &Desired, config: &Config) -> Vec<Change> {
         match desired.pools.get(&pool.name) {
             None => changes.push(seed(pool, SEED_INCARNATION)),
             Some(known) => {
-                changes.extend(other_settings(known, settings_of(pool)));
-                changes.extend(membership(&pool.name, &known.members, &pool.backends, SEED_INCARNATION));
+                let others = other_settings(known, settings_of(pool));
+                let members = after(&known.members, &others);
+                changes.extend(others);
+                changes.extend(membership(&pool.name, &members, &pool.backends, SEED_INCARNATION));
             }
         }
     }

@@ -121,14 +121,14 @@ impl State {
             Source::File => (BTreeMap::new(), BTreeMap::new(), file::noticed(&config, stored.noticed)),
         };
         let desired = Desired { pools, ..Desired::default() };
-        let plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
+        let mut plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
+        plan.changes.extend(noticed);
         let mut writer = Writer::new(store, &config, stored.sections);
         let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?, clock::unix_millis());
         let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
         let releases =
             releases.into_iter().map(|(pool, release)| Change::PutRelease { pool, release: Box::new(release) });
-        let changes =
-            restored.chain(plan.changes).chain(noticed).chain(releases).chain([keyring::change(&entries)]).collect();
+        let changes = restored.chain(plan.changes).chain(releases).chain([keyring::change(&entries)]).collect();
         shared.publish(changes, clock.millis());
         shared.added = keyring::added(&entries);
         Ok(Arc::new(Self {

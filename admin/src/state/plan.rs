@@ -99,7 +99,8 @@ pub(crate) fn put_pool(
     };
     let mut changes = other_settings(known, settings);
     if let Some(backends) = backends {
-        changes.extend(membership(&name, &known.members, backends, current.incarnation));
+        let members = after(&known.members, &changes);
+        changes.extend(membership(&name, &members, backends, current.incarnation));
     }
     Ok(changes.into())
 }
@@ -128,6 +129,19 @@ pub(crate) fn other_settings(known: &PoolState, settings: Pool) -> Vec<Change> {
     });
     let members: Vec<_> = members.collect();
     [Change::PutSettings { name: pool.clone(), settings: Box::new(settings) }].into_iter().chain(members).collect()
+}
+
+/// The members of a pool once these changes of it are made.
+pub(crate) fn after(members: &BTreeMap<String, Member>, changes: &[Change]) -> BTreeMap<String, Member> {
+    let mut members = members.clone();
+    for change in changes {
+        if let Change::PutMember { name, member, .. } = change {
+            members.insert(name.clone(), member.clone());
+        } else if let Change::RemoveMember { name, .. } = change {
+            members.remove(name);
+        }
+    }
+    members
 }
 
 /// From the members that a pool has to those that it should have: those that stay keep their admin state and incarnation,
@@ -249,7 +263,7 @@ pub(crate) fn remove_backend(
 /// A backend whose name still leads to it would come back with the next look-up.
 fn can_go((pool, name): (&str, &str), member: &Member) -> Result<(), Refusal> {
     match &member.found {
-        Some(found) if !found.left => Err(Refusal::Found {
+        Some(found) if found.left.is_none() => Err(Refusal::Found {
             pool: pool.to_owned(),
             backend: name.to_owned(),
             by: found.by.clone(),

@@ -45,9 +45,10 @@ impl Writer {
         }
     }
 
-    /// Stores a plan made at `generation`. Returns the bound that the store now has.
+    /// Stores the plan of a start, made at `generation`. Returns the bound that the store now has.
     pub(super) fn persist_now(&mut self, plan: &Plan, generation: u64) -> Result<u64, Error> {
-        let batch = self.batch(plan, generation);
+        // What was noticed of members that are in the file no more is forgotten.
+        let batch = Batch { clear: self.source == Source::File, ..self.batch(plan, generation) };
         if let Some(store) = &self.store {
             store.commit(&batch)?;
         }

@@ -110,10 +110,20 @@ async fn upload(
     handshake: Option<&Handshake>,
 ) {
     if let Some(handshake) = handshake {
-        handshake.opened().await;
+        let (mut opened, mut given_up) = (pin!(handshake.opened()), pin!(far.given_up()));
+        let is_open = poll_fn(|context| match given_up.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => opened.as_mut().poll(context).map(|()| true),
+        })
+        .await;
+        if !is_open {
+            return;
+        }
         body = Body::new(BodyLength::UntilClose, Output::Parts);
     }
     match body::send(far, &mut stream, body, text, &Cell::new(0)).await {
+        // The end of one side of a WebSocket is not that of the other, and a stream that is dropped is reset.
+        Ok(()) | Err(Unsent::Gone) if handshake.is_some() => far.unwanted().await,
         // A backend that wants no more of it has answered, or will.
         Ok(()) | Err(Unsent::Gone) => far.given_up().await,
         // It must not take what came for the whole.
@@ -159,7 +169,10 @@ async fn download(
             Err(Unread::Broken) => far.leave(),
             Err(Unread::Unwanted) => {}
         }
-        return far.given_up().await;
+        return match handshake.is_some_and(Handshake::is_open) {
+            true => far.unwanted().await,
+            false => far.given_up().await,
+        };
     }
 }
 

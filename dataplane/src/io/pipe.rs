@@ -307,6 +307,18 @@ impl FarEnd {
         .await;
     }
 
+    /// Waits until the exchange is there no more, whatever it has ended before.
+    pub(crate) async fn unwanted(&self) {
+        poll_fn(|context| match self.0.inward.closed.get() {
+            true => Poll::Ready(()),
+            false => {
+                wait(&self.0.inward.writer, context);
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
     /// Says that nothing has come of what the exchange has sent, and nothing will: it may be done elsewhere.
     pub(crate) fn refuse(&self) {
         self.0.refused.set(true);

@@ -149,6 +149,12 @@ impl Tunnel<'_> {
         }
     }
 
+    /// Whether the last that this side is sent is a close frame, and the end of the stream is left to it or to a reset: some
+    /// servers take the end of one that they have closed for an error of its connection.
+    fn ends_by_server(&self, who: Who) -> bool {
+        who == Who::Backend && self.is_websocket && self.backend.stream.is_http2()
+    }
+
     /// Closes both connections at the latest after so long.
     fn limit(&self, span: Span) {
         for side in [&self.client, &self.backend] {
@@ -165,7 +171,9 @@ impl Tunnel<'_> {
                 side.stream.cut();
                 continue;
             }
-            side.stream.finish().await;
+            if !self.ends_by_server(who) {
+                side.stream.finish().await;
+            }
         }
         for side in [&self.client, &self.backend] {
             side.stream.read_out(&self.worker.buffers).await;

@@ -2,10 +2,10 @@
 
 use super::{Side, Tunnel, Who, websocket::Frames, websocket::going_away};
 use crate::{
-    io::Buffer,
+    io::{Buffer, within},
     worker::{Seat, Worker},
 };
-use control::counters::BackendCount;
+use control::{counters::BackendCount, spec::Span};
 use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 
 /// Why a direction moves nothing any more.
@@ -54,6 +54,9 @@ pub(super) struct Pump<'t> {
     at_once: u32,
 }
 
+/// How long a backend may take to end a stream on which both sides have said that they close.
+const PARTING: Span = Span::from_millis(250);
+
 /// Pieces that may go one after the other without giving way to others.
 const AT_ONCE: u32 = 16;
 
@@ -100,18 +103,20 @@ impl<'t> Pump<'t> {
                 held.clear();
             }
             self.note_close().await;
-            if self.have_parted() {
-                self.end().await;
-                return Stop::Ended;
-            }
             if self.is_to_stop() {
                 return if self.part().await { Stop::Told } else { Stop::Broken(self.destination()) };
             }
             if emptied {
                 self.worker.buffers.give_back(std::mem::take(held));
-                self.wait().await;
-                if self.is_to_stop() || self.have_parted() {
-                    continue;
+                if self.have_parted() {
+                    if self.is_left().await {
+                        return Stop::Ended;
+                    }
+                } else {
+                    self.wait().await;
+                    if self.is_to_stop() || self.have_parted() {
+                        continue;
+                    }
                 }
                 *held = self.worker.buffers.buffer();
             }
@@ -160,12 +165,23 @@ impl<'t> Pump<'t> {
         }
     }
 
-    /// Whether both sides have closed a WebSocket whose backend has it over a stream. The client waits for its server to end
-    /// the connection (RFC 6455 section 7.1.1), and a server of streams for its client to end the stream: nobody would begin.
+    /// Whether both sides have closed a WebSocket whose backend has it over a stream.
     fn have_parted(&self) -> bool {
-        self.source == Who::Client
-            && self.to.stream.is_http2()
-            && [Who::Client, Who::Backend].into_iter().all(|who| self.farewells.said(who))
+        let both = || [Who::Client, Who::Backend].into_iter().all(|who| self.farewells.said(who));
+        self.tunnel.backend.stream.is_http2() && both()
+    }
+
+    /// Whether nothing more comes of a WebSocket that both sides have closed. Its client waits for the server to end the
+    /// connection (RFC 6455 section 7.1.1), and so do we; but not every server ends a stream, and then we do.
+    async fn is_left(&self) -> bool {
+        let is_left = match self.source {
+            Who::Client => true,
+            Who::Backend => within(PARTING.to_std(), self.from.stream.readable()).await.is_none(),
+        };
+        if is_left && self.source == Who::Backend {
+            self.end().await;
+        }
+        is_left
     }
 
     /// Waits until there is something to read or the tunnel is to end. To give up the wait loses nothing.
@@ -232,7 +248,9 @@ impl<'t> Pump<'t> {
             self.worker.buffers.give_back_vector(out);
             said = written.is_ok();
         }
-        self.to.stream.finish().await;
+        if !self.tunnel.ends_by_server(self.destination()) {
+            self.to.stream.finish().await;
+        }
         said
     }
 }
