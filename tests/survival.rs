@@ -218,3 +218,28 @@ fn a_second_signal_ends_it_at_once() {
     instance.process.ended();
     assert!(!std::path::Path::new(&format!("/proc/{dataplane}/stat")).exists());
 }
+
+#[test]
+fn a_snapshot_that_can_not_be_written_is_told_once_for_each_outage() {
+    let nginx = Nginx::start(&["a"]);
+    let instance = Setup::shop("", nginx.backends.iter().map(|(name, address)| (name, address))).start();
+    let path = instance.folder.path("state/dataplane.json");
+    eventually("there is a snapshot", || path.is_file().then_some(()));
+    let write = |weight: u32| {
+        let body = Some(json!({ "weight": weight }));
+        let (status, answer) = instance.api("PATCH", "/v1/pools/shop/backends/a", body);
+        assert_eq!((status, &answer["applied"]), (200, &json!(true)), "{answer}");
+    };
+    let told = |what: &str| instance.process.stderr().matches(what).count();
+    for outage in 1..=2 {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("in the way")).unwrap();
+        (2..6).for_each(write);
+        eventually("it is told", || (told("the snapshot can't be written") == outage).then_some(()));
+        std::fs::remove_dir_all(&path).unwrap();
+        write(1);
+        eventually("it is written again", || (told("the snapshot can be written again") == outage).then_some(()));
+        assert!(path.is_file());
+        assert_eq!(told("the snapshot can't be written"), outage);
+    }
+}

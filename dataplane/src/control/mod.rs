@@ -63,6 +63,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         global,
         handed: handed.clone(),
         unsaved: false,
+        unwritable: false,
         reporting: false,
         ticks: 0,
     };
@@ -133,6 +134,8 @@ struct Control {
     handed: Receiver<Handed>,
     /// Something that was observed is not in the snapshot on disk yet.
     unsaved: bool,
+    /// The last attempt to write the snapshot failed, and that was told.
+    unwritable: bool,
     ticks: u32,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
@@ -294,9 +297,18 @@ impl Control {
         }
         let path = self.global.snapshot_path();
         match snapshot::write(&path, self.plane.snapshot()) {
-            Ok(()) => self.unsaved = false,
+            Ok(()) => {
+                self.unsaved = false;
+                if std::mem::take(&mut self.unwritable) {
+                    tracing::info!("the snapshot can be written again");
+                }
+            }
             Err(error) => {
                 self.unsaved = true;
+                // Once for each outage: it is tried again every second.
+                if std::mem::replace(&mut self.unwritable, true) {
+                    return;
+                }
                 tracing::error!(path = %path.display(), %error, "the snapshot can't be written; a restart without the admin process would fall back to an older one");
             }
         }
