@@ -85,6 +85,12 @@ fn backends(instance: &Instance) -> Value {
 
 fn become_so(instance: &Instance, wanted: Value) {
     eventually(&format!("the backends are {wanted}"), || (backends(instance) == wanted).then_some(()));
+    // What the admin process shows, a worker may not act on yet.
+    let status = || instance.api("GET", "/v1/status", None).1;
+    let generation = status()["generation"].as_u64();
+    eventually("the data plane acts on it", || {
+        (status()["dataplanes"][0]["applied_generation"].as_u64() >= generation).then_some(())
+    });
 }
 
 fn problem(instance: &Instance) -> Option<String> {
