@@ -5,6 +5,7 @@ mod clock;
 mod control_server;
 mod error;
 mod events;
+mod gather;
 mod health;
 mod history;
 mod keys;

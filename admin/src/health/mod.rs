@@ -8,13 +8,16 @@ mod probe;
 mod tests;
 mod trusts;
 
-use crate::state::{State, plan};
+use crate::{
+    gather::{self, gather},
+    state::{State, plan},
+};
 use board::{Due, Id, Job, Ticket};
 use control::{
     desired::{Change, Observed, Snapshot},
     status::Health,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -23,17 +26,13 @@ use trusts::Trusts;
 
 /// Checks at once. With the REST connections this stays below the usual limit of 1024 descriptors.
 const CHECKS: usize = 512;
-/// Results of checks are taken together for so long, so that ten thousand backends that start make hundreds of
-/// generations and not ten thousand.
-const GATHER: Duration = Duration::from_millis(20);
-const GATHERED: usize = 4_096;
 
 /// How a check ended; where it succeeded, with the instance that the backend named.
 type Outcome = (Ticket, Result<Option<String>, Arc<str>>);
 
 /// Checks what is due, for ever.
 pub(crate) async fn run(state: Arc<State>) {
-    let (done, results) = mpsc::channel(GATHERED);
+    let (done, results) = mpsc::channel(gather::MOST);
     tokio::join!(start_jobs(&state, done), take_results(&state, results));
 }
 
@@ -85,11 +84,7 @@ fn take_due(state: &State) -> Result<Job, Instant> {
 
 async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) {
     let mut gathered = Vec::new();
-    while results.recv_many(&mut gathered, GATHERED).await > 0 {
-        tokio::time::sleep(GATHER).await;
-        while let Ok(outcome) = results.try_recv() {
-            gathered.push(outcome);
-        }
+    while gather(&mut results, &mut gathered).await {
         let seen = take(state, gathered.drain(..));
         if !seen.is_empty() {
             let state = Arc::clone(state);
@@ -158,6 +153,6 @@ fn with_health(snapshot: &Snapshot, id: &Id, health: Health) -> Change {
     observe(id, Observed { health, ..snapshot.observed(&id.0, &id.1) })
 }
 
-fn observe((pool, name): &Id, observed: Observed) -> Change {
+pub(crate) fn observe((pool, name): &Id, observed: Observed) -> Change {
     Change::Observe { pool: pool.to_string(), name: name.to_string(), observed }
 }

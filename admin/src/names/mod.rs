@@ -6,11 +6,12 @@ pub(crate) mod schedule;
 #[cfg(test)]
 mod tests;
 
-use crate::{health::board::Id, state::State};
-use control::{
-    desired::{Change, Observed},
-    spec::Family,
+use crate::{
+    gather::{self, gather},
+    health::{board::Id, observe},
+    state::State,
 };
+use control::{desired::Observed, spec::Family};
 use found::Answer;
 use schedule::{Lookup, Owner, Ticket, Turn};
 use std::{
@@ -27,9 +28,6 @@ use tokio::{
 /// Look-ups at once. Each takes a thread, also when nobody waits for it any more.
 static PLACES: Semaphore = Semaphore::const_new(32);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Answers are taken together for so long, so that thousands of names make few generations.
-const GATHER: Duration = Duration::from_millis(20);
-const GATHERED: usize = 4_096;
 
 type Addresses = BTreeSet<SocketAddr>;
 
@@ -41,7 +39,7 @@ struct Outcome {
 
 /// Looks up what is due, for ever.
 pub(crate) async fn run(state: Arc<State>) {
-    let (done, answers) = mpsc::channel(GATHERED);
+    let (done, answers) = mpsc::channel(gather::MOST);
     tokio::join!(ask(&state, done), take_answers(&state, answers));
 }
 
@@ -103,11 +101,7 @@ fn reason(error: &std::io::Error) -> String {
 
 async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) {
     let mut gathered = Vec::new();
-    while answers.recv_many(&mut gathered, GATHERED).await > 0 {
-        tokio::time::sleep(GATHER).await;
-        while let Ok(answer) = answers.try_recv() {
-            gathered.push(answer);
-        }
+    while gather(&mut answers, &mut gathered).await {
         let found = take(state, gathered.drain(..));
         if found.is_empty() {
             continue;
@@ -147,12 +141,7 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<Answer> {
             }
         }
     }
-    let changes = observed.into_iter().map(|((pool, name), observed)| Change::Observe {
-        pool: pool.to_string(),
-        name: name.to_string(),
-        observed,
-    });
-    let changes = changes.collect();
+    let changes = observed.into_iter().map(|(id, observed)| observe(&id, observed)).collect();
     state.publish(shared, changes);
     // What is as it was is not written.
     let snapshot = Arc::clone(&state.lock().snapshot);
