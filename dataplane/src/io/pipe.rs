@@ -34,6 +34,18 @@ fn copy(bytes: &[u8], room: &mut [u8]) -> usize {
     count
 }
 
+/// Waits until this is so, woken at that place.
+async fn until(holds: &Cell<bool>, place: &RefCell<Option<Waker>>) {
+    poll_fn(|context| match holds.get() {
+        true => Poll::Ready(()),
+        false => {
+            wait(place, context);
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
 fn wait(place: &RefCell<Option<Waker>>, context: &Context<'_>) {
     let mut place = place.borrow_mut();
     if !place.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -297,26 +309,12 @@ impl FarEnd {
     /// Waits until the exchange wants nothing more of the pipe, and is there no more or has been ended. Only for who takes
     /// nothing meanwhile.
     pub(crate) async fn given_up(&self) {
-        poll_fn(|context| match self.0.outward.ended.get() {
-            true => Poll::Ready(()),
-            false => {
-                wait(&self.0.outward.reader, context);
-                Poll::Pending
-            }
-        })
-        .await;
+        until(&self.0.outward.ended, &self.0.outward.reader).await;
     }
 
     /// Waits until the exchange is there no more, whatever it has ended before.
     pub(crate) async fn unwanted(&self) {
-        poll_fn(|context| match self.0.inward.closed.get() {
-            true => Poll::Ready(()),
-            false => {
-                wait(&self.0.inward.writer, context);
-                Poll::Pending
-            }
-        })
-        .await;
+        until(&self.0.inward.closed, &self.0.inward.writer).await;
     }
 
     /// Says that nothing has come of what the exchange has sent, and nothing will: it may be done elsewhere.

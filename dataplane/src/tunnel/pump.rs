@@ -109,7 +109,11 @@ impl<'t> Pump<'t> {
             if emptied {
                 self.worker.buffers.give_back(std::mem::take(held));
                 if self.have_parted() {
-                    if self.is_left().await {
+                    if self.source == Who::Client {
+                        return Stop::Ended;
+                    }
+                    if !self.still_comes().await {
+                        self.end().await;
                         return Stop::Ended;
                     }
                 } else {
@@ -171,17 +175,10 @@ impl<'t> Pump<'t> {
         self.tunnel.backend.stream.is_http2() && both()
     }
 
-    /// Whether nothing more comes of a WebSocket that both sides have closed. Its client waits for the server to end the
-    /// connection (RFC 6455 section 7.1.1), and so do we; but not every server ends a stream, and then we do.
-    async fn is_left(&self) -> bool {
-        let is_left = match self.source {
-            Who::Client => true,
-            Who::Backend => within(PARTING.to_std(), self.from.stream.readable()).await.is_none(),
-        };
-        if is_left && self.source == Who::Backend {
-            self.end().await;
-        }
-        is_left
+    /// Whether a backend says more once both sides have closed. Its client waits for it to end the connection (RFC 6455
+    /// section 7.1.1), and so do we; but not every server ends a stream, and then we do.
+    async fn still_comes(&self) -> bool {
+        within(PARTING.to_std(), self.from.stream.readable()).await.is_some()
     }
 
     /// Waits until there is something to read or the tunnel is to end. To give up the wait loses nothing.
