@@ -89,6 +89,11 @@ class Peer:
             if kind == DATA: data += payload
             if kind in (DATA, HEADERS) and flags & END: return data
 
+    # The next data is of so many bytes.
+    def sends(self, size):
+        *_, payload = self.until(lambda kind, *_: kind == DATA)
+        assert len(payload) == size, len(payload)
+
     # The connection is as it was.
     def lives(self):
         self.send(ping(b"alive?!!"))
@@ -270,13 +275,7 @@ right("6.5.3 settings are acknowledged", settings((3, 50)), lambda peer: peer.ac
 
 
 # Of the same setting twice the last one counts.
-@case("6.5.3 settings count in their order")
-def _():
-    peer = Peer(settings((4, 100), (4, 1)))
-    peer.acknowledged()
-    peer.send(ask(path="/files/text"))
-    kind, _, _, payload = peer.until(lambda kind, *_: kind == DATA)
-    assert len(payload) == 1, len(payload)
+right("6.5.3 settings count in their order", ask(path="/files/text"), lambda peer: peer.sends(1), mine=settings((4, 100), (4, 1)))
 
 
 # 6.7
@@ -306,13 +305,7 @@ wrong("6.9.1 a window above 2^31-1", frame(WINDOW, 0, struct.pack(">I", (1 << 31
 wrong("6.9.1 a stream's window above 2^31-1", ask(ends=False, method="POST", path="/wait") + frame(WINDOW, 1, struct.pack(">I", (1 << 31) - 1)) * 2, stream_error, FLOW)
 
 
-@case("6.9.1 no more data than the window has room for")
-def _():
-    peer = Peer(settings((4, 1)))
-    peer.acknowledged()
-    peer.send(ask(path="/files/text"))
-    kind, _, _, payload = peer.until(lambda kind, *_: kind == DATA)
-    assert len(payload) == 1, len(payload)
+right("6.9.1 no more data than the window has room for", ask(path="/files/text"), lambda peer: peer.sends(1), mine=settings((4, 1)))
 
 
 @case("6.9.2 windows of open streams follow the setting")
@@ -322,8 +315,7 @@ def _():
     peer.send(ask(path="/files/text"))
     peer.answered()
     peer.send(settings((4, 1)))
-    kind, _, _, payload = peer.until(lambda kind, *_: kind == DATA)
-    assert len(payload) == 1, len(payload)
+    peer.sends(1)
 
 
 @case("6.9.2 windows may be below zero")
@@ -331,14 +323,12 @@ def _():
     peer = Peer(settings((4, 3)))
     peer.acknowledged()
     peer.send(ask(path="/files/text"))
-    kind, _, _, payload = peer.until(lambda kind, *_: kind == DATA)
-    assert len(payload) == 3, len(payload)
+    peer.sends(3)
     peer.send(settings((4, 2)))
     peer.acknowledged()
     # It is at -1, and then at 1.
     peer.send(frame(WINDOW, 1, struct.pack(">I", 2)))
-    kind, _, _, payload = peer.until(lambda kind, *_: kind == DATA)
-    assert len(payload) == 1, len(payload)
+    peer.sends(1)
 
 
 wrong("6.9.2 the setting takes a window above 2^31-1", settings((4, (1 << 31))), connection_error, FLOW)

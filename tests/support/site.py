@@ -2,7 +2,6 @@
 
 import http.server
 import sys
-import time
 
 NAME = sys.argv[1]
 
@@ -56,10 +55,8 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             for count in range(3):
                 self.wfile.write(f"data: {count} of {NAME}\n\n".encode())
-            # It goes on until the browser has had enough.
-            while True:
-                time.sleep(0.1)
-                self.wfile.write(b": still here\n\n")
+            # It stays open until the browser has had enough.
+            self.rfile.read(1)
         else:
             self.answer("text/plain", NAME.encode())
 
