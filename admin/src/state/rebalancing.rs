@@ -77,8 +77,12 @@ impl State {
         let mut watched = std::mem::take(&mut shared.rebalances);
         watched.retain(|name, _| snapshot.desired.pools.contains_key(name));
         let mut changes = Vec::new();
-        for (name, watched) in watched.iter_mut().filter(|(_, watched)| watched.stage == Stage::Running) {
+        for (name, watched) in &mut watched {
+            // Also when it is over: sessions move until the workers have heard so.
             let knows = watched.count(counted(&shared, name));
+            if watched.stage != Stage::Running {
+                continue;
+            }
             let running = snapshot.rebalances.get(name);
             let Some(running) = running.filter(|_| knows) else {
                 watched.stage = Stage::Changed;
