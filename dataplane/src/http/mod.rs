@@ -48,6 +48,8 @@ pub(crate) async fn serve(
             Next::Http2 => return Some(client.give_back()),
         };
         match after {
+            // A stream of HTTP/2 carries one.
+            After::Next if client.link.stream.is_http2() => break,
             After::Next => {}
             After::Close => break,
             After::Tunnel(upgraded) => {

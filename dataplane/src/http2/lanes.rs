@@ -1,7 +1,7 @@
 //! Tasks in which streams are served, one after the other: the state of an exchange is large, and to move it into a task of
 //! its own for each request costs more than to choose its backend.
 
-use super::stream::{self, Stream};
+use super::stream::{Stream, serve_all};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -17,8 +17,9 @@ thread_local! {
     static WAITING: RefCell<Vec<Rc<Lane>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A task that serves streams.
 #[derive(Default)]
-struct Lane {
+pub(super) struct Lane {
     next: Cell<Option<Stream>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -29,32 +30,33 @@ pub(super) fn serve(stream: Stream) {
     let (lane, is_new) = waiting.map_or_else(|| (Rc::default(), true), |lane| (lane, false));
     lane.next.set(Some(stream));
     if is_new {
-        monoio::spawn(run(lane));
+        monoio::spawn(serve_all(lane));
     } else if let Some(waker) = lane.waker.take() {
         waker.wake();
     }
 }
 
-async fn run(lane: Rc<Lane>) {
-    loop {
-        let stream = poll_fn(|context| match lane.next.take() {
+impl Lane {
+    /// The next stream that is to be served in it.
+    pub(super) async fn next(&self) -> Stream {
+        poll_fn(|context| match self.next.take() {
             Some(stream) => Poll::Ready(stream),
             None => {
-                *lane.waker.borrow_mut() = Some(context.waker().clone());
+                *self.waker.borrow_mut() = Some(context.waker().clone());
                 Poll::Pending
             }
         })
-        .await;
-        stream::serve(stream).await;
-        let stays = WAITING.with_borrow_mut(|waiting| {
+        .await
+    }
+
+    /// Whether it stays to wait for another.
+    pub(super) fn stays(self: &Rc<Self>) -> bool {
+        WAITING.with_borrow_mut(|waiting| {
             let stays = waiting.len() < MOST;
             if stays {
-                waiting.push(Rc::clone(&lane));
+                waiting.push(Rc::clone(self));
             }
             stays
-        });
-        if !stays {
-            return;
-        }
+        })
     }
 }

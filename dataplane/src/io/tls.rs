@@ -30,6 +30,8 @@ struct Session {
     sent: usize,
     /// When the last of them were, by `clock`.
     wrote: Option<u64>,
+    /// The socket had no more when it was read last; what has come since, a wait tells.
+    drained: bool,
     /// Milliseconds of the worker's clock.
     clock: Rc<Cell<u64>>,
 }
@@ -93,7 +95,7 @@ impl Tls {
         clock: Rc<Cell<u64>>,
         mut turn: impl AsyncFnMut(),
     ) -> Result<Self, Refused> {
-        let mut session = Session { connection, sent: 0, wrote: None, clock };
+        let mut session = Session { connection, sent: 0, wrote: None, drained: false, clock };
         loop {
             while !session.flush(tcp.fd()).map_err(|_| Refused::Gone)? {
                 tcp.writable().await;
@@ -195,7 +197,9 @@ impl Tls {
 
     /// Whether nothing has come but what the protocol itself says, as are tickets.
     pub(super) fn is_quiet(&self) -> bool {
-        let read = self.session.borrow_mut().read(self.fd(), &mut [0]);
+        let mut session = self.session.borrow_mut();
+        session.drained = false;
+        let read = session.read(self.fd(), &mut [0]);
         matches!(read, Ok(None))
     }
 
@@ -237,6 +241,7 @@ impl Tls {
     async fn wait_readable(&self) {
         self.at_once.set(0);
         self.tcp.readable().await;
+        self.session.borrow_mut().drained = false;
     }
 
     async fn wait_writable(&self) {
@@ -270,7 +275,13 @@ impl Session {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read.map(Some),
             }
-            match self.connection.read_tls(&mut Socket(fd)) {
+            if self.drained {
+                return Ok(None);
+            }
+            let mut room = Room { fd, is_left: false };
+            let read = self.connection.read_tls(&mut room);
+            self.drained = room.is_left;
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 read => drop(read?),
             }
@@ -328,6 +339,20 @@ impl Read for Socket {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the pointer and the length are of one writable slice; whoever made this holds the descriptor open.
         moved(unsafe { libc::recv(self.0, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) })
+    }
+}
+
+/// Reads what has come, and says whether it found room for more than that.
+struct Room {
+    fd: RawFd,
+    is_left: bool,
+}
+
+impl Read for Room {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let read = Socket(self.fd).read(room);
+        self.is_left = read.as_ref().map_or(true, |count| *count < room.len());
+        read
     }
 }
 
