@@ -154,7 +154,7 @@ fn tell(owner: &Owner, address: &str, turn: &Turn) {
     match turn {
         Turn::Same => {}
         Turn::Fails(reason) => {
-            tracing::warn!(%pool, %name, address, %reason, "a name does not resolve: what it last led to stays");
+            tracing::warn!(%pool, %name, address, %reason, "a name does not resolve: what is known of it stays");
         }
         Turn::Resolves => tracing::info!(%pool, %name, address, "a name resolves again"),
     }
