@@ -1,0 +1,239 @@
+"""The proxies that are compared, each with its configuration and its processes, and the backends behind them."""
+
+import contextlib
+import getpass
+import http.client
+import os
+import resource
+import shlex
+import signal
+import ssl
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .machine import Failure, cpu_times, find, free_ports, version
+
+BENCH = Path(__file__).resolve().parent.parent
+PEERS = BENCH / "peers"
+BACKENDS = ("a", "b", "c")
+SESSIONS = 30
+REQUESTS_PER_SESSION = 20
+START_TIMEOUT = 30
+STOP_TIMEOUT = 10
+# What each says where its clients speak TLS.
+TLS = {
+    "steadfast_tls": 'tls.certificate = [{chain = "%s", key = "%s.key"}]',
+    "haproxy_tls": " ssl crt %s alpn h2,http/1.1",
+    "nginx_tls": " ssl http2; ssl_certificate %s; ssl_certificate_key %s.key; ssl_protocols TLSv1.2 TLSv1.3",
+}
+# Files that backends serve, by path.
+FILES = {"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20}
+
+
+def start(stack, name, command, values, cpus, folder):
+    """Starts the command on these CPUs and waits until it answers; the stack ends it, whatever happens."""
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        )
+    stack.callback(stop, process)
+    deadline = time.monotonic() + START_TIMEOUT
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if get(values["port"], tls=bool(values.get("tls"))).status == 200:
+                return process
+        time.sleep(0.05)
+    log = (folder / "log").read_text(errors="replace")
+    raise Failure(f"{name} doesn't answer on port {values['port']}; it said:\n{log[-2000:]}")
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        for pid in cpu_times(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def configured(config, values, folder):
+    """The peer's configuration in its folder; `{key}` in it stands for the value."""
+    text = (PEERS / config).read_text()
+    machine = {"folder": folder, "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "user": getpass.getuser()}
+    for key, value in (values | machine).items():
+        text = text.replace("{%s}" % key, str(value))
+    (folder / config).write_text(text)
+    return folder / config
+
+
+@dataclass
+class Answer:
+    status: int
+    cookie: str  # as it is to be sent back, "name=value"; empty where none is set
+    body: str
+
+
+def connect(port, tls=False):
+    if tls:
+        context = ssl._create_unverified_context()
+        return contextlib.closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context))
+    return contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5))
+
+
+def ask(connection, path, cookie=None):
+    connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
+    response = connection.getresponse()
+    return Answer(response.status, response.getheader("Set-Cookie", "").split(";")[0], response.read().decode())
+
+
+def get(port, path="/", tls=False):
+    with connect(port, tls) as connection:
+        return ask(connection, path)
+
+
+def make_certificate(top, kind):
+    """A file with a certificate, and one with its key; HAProxy looks for the key behind the other's name."""
+    chain = top / f"{kind}.pem"
+    if not chain.exists():
+        parameters = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else ["rsa:2048"]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", *parameters, "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost", "-keyout", f"{chain}.key", "-out", chain],
+                       check=True, capture_output=True)
+    return chain
+
+
+@dataclass
+class Backends:
+    """One nginx at as many addresses as there are names, and at one port of every other address of loopback."""
+
+    port: int
+    more: int
+    addresses: dict
+
+    @classmethod
+    def start(cls, stack, cpus, top):
+        folder = top / "backends"
+        (folder / "files").mkdir(parents=True)
+        for name, size in FILES.items():
+            (folder / "files" / name).write_bytes(b"x" * size)
+        *ports, more = free_ports(len(BACKENDS) + 1)
+        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(BACKENDS, ports)}
+        values = addresses | {"port": ports[0], "more": more, "workers": max(1, len(cpus) // 2)}
+        command = [find("nginx"), "-e", "stderr", "-c", configured("backends.conf", values, folder)]
+        start(stack, "backends", command, values, cpus, folder)
+        return cls(ports[0], more, addresses)
+
+    def counts(self):
+        """Connections and requests that all have accepted, this call among them."""
+        accepted, _, requests = map(int, get(self.port, "/counts").body.splitlines()[2].split())
+        return accepted, requests
+
+
+@dataclass
+class Peer:
+    name: str
+    version: str
+    port: int
+    process: subprocess.Popen
+    tls: bool
+    sticky: bool = True
+    spread: int = len(BACKENDS)  # different bodies, at least
+
+    def new_sessions(self):
+        """First answers, each with a cookie, and a body that shows the backend behind it."""
+        try:
+            answers = [get(self.port, tls=self.tls) for _ in range(SESSIONS)]
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"{self.name} doesn't answer: {error}") from None
+        for answer in answers:
+            if answer.status != 200 or not answer.cookie:
+                raise Failure(f"{self.name} gives a new session this: {answer}")
+        return answers
+
+    def check(self):
+        """Equal features or no comparison: sessions are spread and stay, and backends are told the client's address."""
+        sessions = self.new_sessions()
+        if len({first.body for first in sessions}) < self.spread:
+            raise Failure(f"{self.name} doesn't spread {SESSIONS} sessions over the backends")
+        for first in sessions:
+            with connect(self.port, self.tls) as connection:
+                for _ in range(REQUESTS_PER_SESSION):
+                    answer = ask(connection, "/", first.cookie)
+                    if answer != Answer(200, "", first.body):
+                        raise Failure(f"{self.name} isn't sticky: {first} and then {answer}")
+        told = get(self.port, "/forwarded-for", self.tls).body
+        if told != "127.0.0.1":
+            raise Failure(f"{self.name} tells backends {told!r} as the client's address")
+
+
+class Proxies:
+    """How each peer is started. One that is missing is left out, with a line that says how to get it."""
+
+    # By name: its configuration, and what tells its version.
+    KNOWN = {"steadfast": ("steadfast.toml", "--version"), "haproxy": ("haproxy.cfg", "-v"), "nginx": ("nginx.conf", "-v")}
+    # Of steadfast, by the name that it has then: what differs.
+    VARIANTS = {
+        "steadfast with 10 backends": {"backends": 10},
+        "steadfast with 10,000 backends": {"backends": 10_000},
+        "steadfast with 2 workers": {"workers": 2},
+    }
+
+    def __init__(self, steadfast_command, cpus, top):
+        release = Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"), "release").resolve()
+        self.cpus, self.top, self.started = cpus, top, 0
+        # HAProxy keeps two descriptors for each, and does not start where there are fewer.
+        self.most = min(30_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200) // 2)
+        own = shlex.split(steadfast_command) if steadfast_command else [release / "steadfast", "run", "--config"]
+        self.commands = {
+            "steadfast": own,
+            "nginx": [find("nginx"), "-e", "stderr", "-c"],
+            "haproxy": [find("haproxy"), "-db", "-f"],
+            "relay": [release / "examples" / "relay"],
+        }
+        wanted = ((own[0], "cargo build --release"), ("nginx", "apt install nginx"), ("wrk", "apt install wrk"))
+        missing = [f"{program} is missing; to get it: {mend}" for program, mend in wanted if not find(program)]
+        if missing:
+            raise Failure("\n".join(missing))
+
+    def start(self, stack, name, backends, chain):
+        """The peer, checked; `chain` is the certificate's file where clients speak TLS. None where it is missing."""
+        kind = "steadfast" if name in self.VARIANTS else name
+        command = self.commands[kind]
+        if command[0] is None or not find(command[0]):
+            mend = "cargo build --release -p bench --example relay" if name == "relay" else f"apt install {name}"
+            print(f"{name} is missing and left out; to get it: {mend}", flush=True)
+            return None
+        self.started += 1
+        folder = self.top / f"{self.started}-{kind}"
+        folder.mkdir()
+        (port,) = free_ports(1)
+        if name == "relay":
+            led = [part for address in backends.addresses.values() for part in ("--backend", address)]
+            command, flag = [*command, "--listen", f"127.0.0.1:{port}", *led], None
+            values = {"port": port}
+        else:
+            config, flag = self.KNOWN[kind]
+            tls = {key: text % ((chain,) * text.count("%s")) if chain else "" for key, text in TLS.items()}
+            values = backends.addresses | tls | {"port": port, "tls": bool(chain), "maxconn": self.most} | self.variant(name, backends)
+            command = [*command, configured(config, values, folder)]
+        process = start(stack, name, command, values, self.cpus, folder)
+        said = version(command[0], flag) if flag else "floor"
+        spread = 1 if name in self.VARIANTS else len(BACKENDS)
+        peer = Peer(name, said, port, process, bool(chain), name != "relay", spread)
+        if peer.sticky:
+            peer.check()
+        return peer
+
+    def variant(self, name, backends):
+        """Values of steadfast's configuration."""
+        differs = {"backends": len(BACKENDS), "workers": 1} | self.VARIANTS.get(name, {})
+        more = [
+            f'[[pool.backend]]\nname = "more-{i}"\naddress = "127.1.{i // 250}.{i % 250 + 1}:{backends.more}"'
+            for i in range(differs["backends"] - len(BACKENDS))
+        ]
+        return {"workers": differs["workers"], "more": "\n".join(more)}

@@ -1,0 +1,211 @@
+"""What the proxies are given to do, and what came of it."""
+
+import contextlib
+import json
+import re
+import resource
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .machine import Failure, cpu_times, resident
+from .peers import FILES, PEERS
+
+# Processes of openssl s_time or h2load at once.
+CLIENTS = 8
+SETTLE = 3  # seconds until the memory of idle connections is looked at
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the comparison, for each number of connections."""
+
+    what: str
+    connections: tuple = (64,)
+    client: str = "wrk"
+    path: str = "/"
+    method: str = "GET"
+    size: int = 0  # bytes of a request's body
+    chunked: bool = False
+    fields: int = 0  # bytes of further fields
+    counted: int = 1  # requests that the backends count for each
+    moved: int = 0  # bytes of a body either way: cost is told for each MiB of them
+    tls: str = ""  # the kind of certificate
+    close: bool = False
+    streams: int = 0  # at once on each connection of HTTP/2
+    peers: tuple = ("steadfast", "haproxy", "nginx", "relay")
+    # What Steadfast's ratio to the first peer, or to each of these, is to reach.
+    targets: dict = field(default_factory=dict)
+
+    @property
+    def unit(self):
+        return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, "CPU µs/MiB" if self.moved else "CPU µs/request")
+
+
+PROXIES = ("steadfast", "haproxy", "nginx")
+BETTER = "the better of both"
+WORKS = {
+    "get": Work("small GET", (1, 16, 64, 512, 4096),
+                targets={(512, "haproxy"): 0.5, (512, "nginx"): 0.65, (512, "relay"): 1.12, (64, "haproxy"): 0.65, (64, "nginx"): 0.75}),
+    "close": Work("small GET on a connection of its own", (64,), close=True, peers=PROXIES, targets={(64, BETTER): 0.9}),
+    "headers": Work("small GET with 2 KiB of fields and 8 cookies", (64,), fields=2048, targets={(64, "haproxy"): 0.55}),
+    "1k": Work("1 KiB response", path="/files/1k"),
+    "64k": Work("64 KiB response", path="/files/64k", moved=FILES["64k"], targets={(64, BETTER): 0.8}),
+    "1m": Work("1 MiB response", path="/files/1m", moved=FILES["1m"], targets={(64, BETTER): 0.8}),
+    "upload": Work("1 MiB upload", path="/upload", method="POST", size=1 << 20, counted=2, moved=1 << 20),
+    "chunked": Work("1 MiB upload in chunks", path="/upload", method="POST", size=1 << 20, chunked=True, counted=2, moved=1 << 20),
+    "tls": Work("small GET over TLS 1.3", (64, 512), tls="ec", peers=PROXIES, targets={(64, BETTER): 0.8}),
+    "tls-close": Work("small GET, TLS session resumed for each", tls="ec", close=True, peers=PROXIES),
+    "tls-full": Work("small GET, whole TLS handshake for each", client="s_time", tls="ec", peers=PROXIES),
+    "tls-full-rsa": Work("the same with RSA 2048", client="s_time", tls="rsa", peers=PROXIES),
+    "http2": Work("small GET over HTTP/2, 10 streams at once", (8, 64), client="h2load", tls="ec", streams=10, peers=PROXIES,
+                  targets={(8, BETTER): 0.8, (64, BETTER): 0.8}),
+    "backends": Work("small GET, many backends", peers=("steadfast with 10,000 backends", "steadfast with 10 backends"),
+                     targets={(64, "steadfast with 10 backends"): 1.05}),
+    "workers": Work("small GET, two workers", peers=("steadfast with 2 workers", "steadfast"), targets={(64, "steadfast"): 1.05}),
+    "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
+    "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=("steadfast", "haproxy", "nginx"),
+                    targets={(64, BETTER): 1.0}),
+}
+
+
+@dataclass
+class Run:
+    """One peer under one work, once."""
+
+    work: str
+    peer: str
+    connections: int
+    figure: float  # in the unit of the work; less is better
+    requests: int
+    requests_per_second: float
+    user_share: float
+    backend_connections_opened: int
+    void: list  # why it doesn't count
+
+
+class Bench:
+    """Carries works out."""
+
+    def __init__(self, wrk, backends, top, rate=None):
+        self.wrk, self.backends, self.cookies, self.log = wrk, backends, Path(top, "cookies"), Path(top, "latencies")
+        self.rate = rate
+
+    def sessions(self, peer):
+        """New ones each time, lest they become old enough to be refreshed: wrk would not take the new cookie."""
+        if peer.sticky:
+            self.cookies.write_text("".join(f"{first.cookie}\n" for first in peer.new_sessions()))
+
+    def run(self, name, work, peer, connections, seconds):
+        self.sessions(peer)
+        if work.client == "idle":
+            return self.idle(name, work, peer, connections)
+        client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate}[work.client]
+        accepted_before, seen_before = self.backends.counts()
+        before = cpu_times(peer.process.pid)
+        result = client(work, peer, connections, seconds)
+        after = cpu_times(peer.process.pid)
+        accepted, seen = self.backends.counts()
+
+        requests, seconds = result.pop("requests"), result.pop("seconds")
+        latency = result.pop("p99.9", None)
+        void = [f"{count} {kind} errors" for kind, count in result.items() if count]
+        reached = (seen - seen_before - 1) // work.counted
+        # wrk and h2load leave without the answers to their last requests.
+        if requests == 0 or not 0 <= reached - requests <= connections * (work.streams or 1):
+            void.append(f"{requests} requests were answered and {reached} reached the backends")
+        if before.keys() != after.keys():
+            void.append("a process of it ended or was started")
+        both = before.keys() & after.keys()
+        cpu_ns, user, system = (sum(after[pid][i] - before[pid][i] for pid in both) for i in range(3))
+        units = max(requests, 1) * (work.moved / (1 << 20) if work.moved else 1)
+        figure = cpu_ns / 1000 / units if latency is None else latency
+        return Run(name, peer.name, connections, figure, requests, requests / seconds, user / max(user + system, 1),
+                   accepted - accepted_before - 1, void)
+
+    def drive(self, work, peer, connections, seconds):
+        command = [*self.wrk, f"-c{connections}", f"-d{seconds}s", f"{'https' if peer.tls else 'http'}://127.0.0.1:{peer.port}/",
+                   *(["-H", "Connection: close"] if work.close else []), "--", self.cookies,
+                   work.path, work.method, str(work.size), "chunked" if work.chunked else "-", str(work.fields)]
+        said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        try:
+            return json.loads(said.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise Failure(f"wrk failed: {said.stdout}{said.stderr}") from None
+
+    def shake_hands(self, work, peer, connections, seconds):
+        """Requests by clients that forget their sessions, as wrk's don't."""
+        command = ["openssl", "s_time", "-connect", f"127.0.0.1:{peer.port}", "-new", "-time", str(seconds), "-www", work.path]
+        began = time.monotonic()
+        clients = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(min(connections, CLIENTS))]
+        said = [client.communicate()[0] for client in clients]
+        counts = [re.search(r"(\d+) connections in \d+ real seconds", each) for each in said]
+        if not all(counts):
+            raise Failure(f"openssl s_time failed: {said}")
+        return {"requests": sum(int(count[1]) for count in counts), "seconds": time.monotonic() - began}
+
+    def h2load(self, peer, connections, seconds, *more):
+        """Some processes of h2load, each with the cookie of another session."""
+        cookies = self.cookies.read_text().splitlines()
+        clients, began = min(connections, CLIENTS), time.monotonic()
+        commands = [
+            ["h2load", "-c", str(connections // clients), "-D", str(seconds), "-H", f"cookie: {cookie}",
+             *(part.replace("{number}", str(number)) for part in more),
+             f"{'https' if peer.tls else 'http'}://127.0.0.1:{peer.port}/"]
+            for number, cookie in enumerate(cookies[:clients])
+        ]
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+        said = [client.communicate()[0] for client in running]
+        counts = [re.search(r"(\d+) done, (\d+) succeeded.*\n.*status codes: (\d+) 2xx", each) for each in said]
+        if not all(counts):
+            raise Failure(f"h2load failed: {said}")
+        done, _, good = (sum(int(count[i]) for count in counts) for i in (1, 2, 3))
+        return {"requests": done, "seconds": time.monotonic() - began, "status": done - good}
+
+    def multiplex(self, work, peer, connections, seconds):
+        return self.h2load(peer, connections, seconds, "-m", str(work.streams))
+
+    def keep_rate(self, work, peer, connections, seconds):
+        """So many requests a second, whatever becomes of those before; the latency that 999 of 1,000 keep, in ms."""
+        rate = self.rate / connections
+        result = self.h2load(peer, connections, seconds, "--h1", "-m1", f"--rps={rate:.2f}", f"--log-file={self.log}.{{number}}")
+        took = []
+        for number in range(min(connections, CLIENTS)):
+            log = Path(f"{self.log}.{number}")
+            took += [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
+            log.unlink()
+        took.sort()
+        return result | {"p99.9": took[len(took) * 999 // 1000] / 1000}
+
+    def idle(self, name, work, peer, connections):
+        """Connections that are kept after one request each."""
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if connections + 100 > room:
+            raise Failure(f"{connections} idle connections need as many descriptors, and there are {room}; see ulimit -n")
+        cookie = self.cookies.read_text().splitlines()[0]
+        request = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n".encode()
+        with contextlib.ExitStack() as held:
+            before = resident(peer.process.pid)
+            for number in range(connections):
+                # No address has ports for more than some 28,000 connections to one other.
+                source = (f"127.0.0.{2 + number // 20_000}", 0)
+                client = held.enter_context(socket.create_connection(("127.0.0.1", peer.port), 10, source))
+                client.sendall(request)
+                if not client.recv(4096).startswith(b"HTTP/1.1 200"):
+                    return Run(name, peer.name, connections, 0, number, 0, 0, 0, ["an answer is not 200"])
+            time.sleep(SETTLE)
+            figure = (resident(peer.process.pid) - before) / connections
+        return Run(name, peer.name, connections, figure, connections, 0, 0, 0, [])
+
+
+def peak(bench, peer, connections, seconds):
+    """Requests a second that the peer serves at most."""
+    bench.sessions(peer)
+    result = bench.drive(WORKS["get"], peer, connections, seconds)
+    return result["requests"] / result["seconds"]
+
+
+def wrk_command(wrk, others):
+    return [wrk, f"-t{2 if len(others) > 3 else 1}", "-s", PEERS / "wrk.lua"]
