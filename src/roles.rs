@@ -1,7 +1,7 @@
 //! The two processes that do the work, started by the supervisor or by themselves.
 
 use crate::{
-    cli,
+    allocator, cli,
     config::{self, Purpose},
     failure::{self, Failure},
     folders, log, notify,
@@ -14,7 +14,13 @@ pub(crate) fn dataplane(arguments: &cli::Role) -> Result<(), Failure> {
     let config = begin("dataplane", arguments)?;
     let sockets = sockets::acquire(&config, Wanted::Listeners)?;
     more_descriptors();
-    let options = dataplane::Options { config, sockets: sockets.listeners, version: VERSION, ready: Box::new(ready) };
+    let options = dataplane::Options {
+        config,
+        sockets: sockets.listeners,
+        version: VERSION,
+        ready: Box::new(ready),
+        give_back: allocator::give_back,
+    };
     dataplane::run(options).map_err(|error| {
         let code = if let dataplane::Error::Ring(_) = error { failure::UNAVAILABLE } else { failure::GENERAL };
         Failure::new(code, error.to_string())

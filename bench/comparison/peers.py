@@ -175,7 +175,12 @@ class Proxies:
     """How each peer is started. One that is missing is left out, with a line that says how to get it."""
 
     # By name: its configuration, and what tells its version.
-    KNOWN = {"steadfast": ("steadfast.toml", "--version"), "haproxy": ("haproxy.cfg", "-v"), "nginx": ("nginx.conf", "-v")}
+    KNOWN = {
+        "steadfast": ("steadfast.toml", "--version"),
+        "before": ("steadfast.toml", "--version"),
+        "haproxy": ("haproxy.cfg", "-v"),
+        "nginx": ("nginx.conf", "-v"),
+    }
     # Of steadfast, by the name that it has then: what differs.
     VARIANTS = {
         "steadfast with 10 backends": {"backends": 10},
@@ -183,7 +188,7 @@ class Proxies:
         "steadfast with 2 workers": {"workers": 2},
     }
 
-    def __init__(self, steadfast_command, cpus, top):
+    def __init__(self, steadfast_command, before, cpus, top):
         release = Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"), "release").resolve()
         self.cpus, self.top, self.started = cpus, top, 0
         # HAProxy keeps two descriptors for each, and does not start where there are fewer.
@@ -191,6 +196,7 @@ class Proxies:
         own = shlex.split(steadfast_command) if steadfast_command else [release / "steadfast", "run", "--config"]
         self.commands = {
             "steadfast": own,
+            "before": shlex.split(before or ""),
             "nginx": [find("nginx"), "-e", "stderr", "-c"],
             "haproxy": [find("haproxy"), "-db", "-f"],
             "relay": [release / "examples" / "relay"],

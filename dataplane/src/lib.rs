@@ -31,6 +31,8 @@ pub struct Options {
     pub version: &'static str,
     /// Called once all workers serve with a table.
     pub ready: Box<dyn FnOnce() + Send>,
+    /// Has the allocator give back to the system what it has no use for; called where load has become less.
+    pub give_back: fn(),
 }
 
 impl std::fmt::Debug for Options {
@@ -96,6 +98,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             sockets,
             seed: getrandom::u64().map_err(|error| Error::Start(IoError::other(error)))?,
             buffer_size: largest.unwrap_or(0).max(MIN_BUFFER),
+            give_back: options.give_back,
         };
         start_worker(start, failed.clone())?;
     }
@@ -134,7 +137,7 @@ fn deal(sockets: Vec<(String, OwnedFd)>, count: usize) -> Result<Vec<Vec<(String
 fn start_worker(start: Start, failed: Sender<IoError>) -> Result<(), Error> {
     let name = format!("worker-{}", start.id);
     control::spawn(&name, move || {
-        if let Err(error) = worker::run(start, serve::serve) {
+        if let Err(error) = worker::run(start, serve::serve, serve::trim) {
             let _ = failed.send(error);
         }
     })

@@ -105,6 +105,7 @@ fn dataplane(folder: &std::path::Path, backend: SocketAddr) -> SocketAddr {
             sockets: vec![("web".into(), socket.into())],
             version: "test",
             ready,
+            give_back: || {},
         })
     });
     is_ready.recv().unwrap();

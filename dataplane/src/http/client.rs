@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     http1::{HeadScan, Parse, Reply, Status, head, rewrite::Subject},
-    io::{Buffer, Stream},
+    io::{Buffer, Interrupt, Stream},
     tls::Accepted,
     worker::{Deadline, Ends, Worker},
 };
@@ -12,17 +12,19 @@ use control::{
     counters::Dataplane,
     spec::{Listener, Span},
 };
-use std::net::SocketAddr;
+use std::{future::poll_fn, net::SocketAddr, pin::pin};
 
 /// A client's connection with what was read from it.
-pub(super) struct Client {
+pub(crate) struct Client {
     pub(super) link: Link,
-    /// What was read and belongs to this request or to those that follow.
+    /// What was read and belongs to this request or to those that follow; without memory while nothing is.
     pub(super) buffer: Buffer,
     /// Where it comes from, of the family that it has on its own network.
     pub(super) peer: SocketAddr,
     /// The address as text, for the fields that tell it.
     pub(super) address_text: String,
+    /// Until when it may wait for its next request, in milliseconds of the worker's clock; absent while it has one.
+    until: Option<u64>,
     /// Nothing but this may come first where a client speaks HTTP/2.
     is_fresh: bool,
     /// The slot of the pool whose marker was set on this connection last.
@@ -54,10 +56,16 @@ impl Link {
 pub(super) enum Next {
     Request(Request),
     Refused(Reply),
+    /// Nothing has come of it yet.
+    None,
     Closed,
     /// What came is the beginning of an HTTP/2 connection (RFC 9113 section 3.3).
     Http2,
 }
+
+/// How long a connection keeps its buffer for the next request, and whoever serves it. A browser's next one is there by then,
+/// or its user reads.
+const MOMENT: Span = Span::from_millis(250);
 
 /// How long a client may take to read a refusal before the connection is closed on what it still sends.
 const LINGER: Span = Span::from_secs(2);
@@ -66,25 +74,27 @@ const LINGER: Span = Span::from_secs(2);
 const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 impl Client {
-    pub(super) fn new(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) -> Self {
+    pub(crate) fn new(worker: &Worker, listener: usize, accepted: Accepted, peer: SocketAddr) -> Self {
         let Accepted { stream, subject } = accepted;
         let address = peer.ip().to_canonical();
         Self {
             link: Link { deadline: worker.deadline(stream.handle()), stream, listener },
-            buffer: worker.buffers.buffer(),
+            buffer: Buffer::default(),
             peer: SocketAddr::new(address, peer.port()),
             address_text: address.to_string(),
+            until: None,
             is_fresh: true,
             marked: None,
             subject,
         }
     }
 
-    pub(super) fn give_back(self) -> (Accepted, Buffer) {
-        let Self { link: Link { deadline, stream, .. }, buffer, subject, .. } = self;
+    /// The connection, what was read of it, and its peer.
+    pub(super) fn give_back(self) -> (Accepted, Buffer, SocketAddr) {
+        let Self { link: Link { deadline, stream, .. }, buffer, subject, peer, .. } = self;
         // Before the stream whose descriptor it knows.
         drop(deadline);
-        (Accepted { stream, subject }, buffer)
+        (Accepted { stream, subject }, buffer, peer)
     }
 
     /// What backends are told of its certificate.
@@ -97,8 +107,50 @@ impl Client {
         worker.buffers.give_back(self.buffer);
     }
 
-    /// Reads up to the end of the next request's head, and decides all that the head decides.
-    pub(super) async fn next_request(&mut self, worker: &Worker) -> Next {
+    /// Waits until something of a request has come, without memory for it; false where none is served any more.
+    pub(super) async fn comes(&mut self, worker: &Worker) -> bool {
+        let Some(until) = self.wait_until(worker) else { return false };
+        self.link.deadline.set(until, Ends::Idle);
+        self.link.stream.readable().await;
+        true
+    }
+
+    /// Waits a moment for the next request with a buffer at hand: most come soon, and to wait without one costs a system
+    /// call more. `None` where the moment is over.
+    async fn lingers(&mut self, worker: &Worker, interrupt: &Interrupt) -> Option<std::io::Result<usize>> {
+        let until = self.wait_until(worker)?.min(worker.after(MOMENT));
+        let deadline = &self.link.deadline;
+        let mut read = pin!(self.link.stream.read_unless(std::mem::take(&mut self.buffer), interrupt));
+        let (mut is_set, mut is_over) = (false, false);
+        let (result, buffer) = poll_fn(|context| {
+            if !is_set {
+                is_set = true;
+                deadline.wake(until, context.waker());
+            } else if !is_over && deadline.has_woken() {
+                is_over = true;
+                interrupt.interrupt();
+            }
+            read.as_mut().poll(context)
+        })
+        .await;
+        self.buffer = buffer;
+        match result {
+            Err(error) if Interrupt::is_why(&error) => None,
+            result => Some(result),
+        }
+    }
+
+    /// Until when it may wait; `None` where its listener is gone.
+    fn wait_until(&mut self, worker: &Worker) -> Option<u64> {
+        let timeouts = Rules::of(worker, self.link.listener)?.timeouts;
+        let until = *self.until.get_or_insert_with(|| worker.after(timeouts.idle));
+        // Whoever comes while we drain gets one answer.
+        Some(if worker.is_draining() { until.min(worker.after(timeouts.head)) } else { until })
+    }
+
+    /// Reads up to the end of the next request's head, and decides all that the head decides. With `interrupt` it waits a moment
+    /// for one that has not begun.
+    pub(super) async fn next_request(&mut self, worker: &Worker, interrupt: Option<&Interrupt>) -> Next {
         let mut scan = HeadScan::default();
         let mut began = false;
         loop {
@@ -107,21 +159,37 @@ impl Client {
             if due && let Some(next) = self.parse(worker, &rules) {
                 // What ended the wait must not end the exchange.
                 self.link.deadline.clear();
+                self.until = None;
                 return next;
             }
-            if self.buffer.is_empty() {
-                // Whoever comes while we drain gets one answer.
-                let idle = if worker.is_draining() { rules.timeouts.head } else { rules.timeouts.idle };
-                self.link.deadline.set(worker.after(idle), Ends::Idle);
-            } else if !began {
+            if !self.buffer.is_empty() && !began {
                 began = true;
                 self.link.deadline.set(worker.after(rules.timeouts.head), Ends::Reading);
             }
-            match self.link.read(&mut self.buffer).await {
-                Ok(count) if count > 0 => {}
-                Ok(_) | Err(_) => return self.stopped(worker),
+            match self.more(worker, interrupt).await {
+                Some(Ok(count)) if count > 0 => {}
+                Some(Ok(_) | Err(_)) => return self.stopped(worker),
+                None => return Next::None,
             }
         }
+    }
+
+    /// Reads more of a head; `None` where it has not begun, and is no more waited for.
+    async fn more(&mut self, worker: &Worker, interrupt: Option<&Interrupt>) -> Option<std::io::Result<usize>> {
+        if !self.buffer.is_held() {
+            self.buffer = worker.buffers.buffer();
+        }
+        let read = match interrupt {
+            _ if !self.buffer.is_empty() || self.link.stream.is_http2() => {
+                return Some(self.link.read(&mut self.buffer).await);
+            }
+            Some(interrupt) => self.lingers(worker, interrupt).await,
+            None => self.link.stream.try_read(&mut self.buffer).transpose(),
+        };
+        if read.is_none() {
+            worker.buffers.give_back(std::mem::take(&mut self.buffer));
+        }
+        read
     }
 
     fn stopped(&self, worker: &Worker) -> Next {

@@ -66,7 +66,7 @@ pub(super) async fn serve_all(lane: Rc<Lane>) {
             let (stream, far) = pipe(common.carried);
             let accepted = Accepted { stream, subject: common.subject.clone() };
             let moved = Cell::new(0);
-            let mut exchange = pin!(http::serve(worker, common.listener, accepted, common.peer));
+            let mut exchange = pin!(http::serve_stream(worker, common.listener, accepted, common.peer));
             let mut upload = pin!(upload(&far, head, follows, body, handshake));
             let download = Download { worker, far: &far, moved: &moved, handshake };
             let mut download = pin!(download.run(&mut respond, method));

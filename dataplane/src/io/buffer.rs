@@ -1,5 +1,5 @@
+use super::Spare;
 use monoio::buf::{IoBuf, IoBufMut};
-use std::cell::RefCell;
 
 /// A fixed piece of memory with the bytes that were read and not yet used. Empty of memory until it is taken from
 /// [`Buffers`].
@@ -124,16 +124,14 @@ unsafe impl IoBuf for Rest {
     }
 }
 
-/// A worker's spare memory. What was used last is handed out first, while it is still in the caches.
+/// A worker's spare memory.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     size: usize,
-    buffers: RefCell<Vec<Buffer>>,
-    vectors: RefCell<Vec<Vec<u8>>>,
+    buffers: Spare<Buffer>,
+    vectors: Spare<Vec<u8>>,
 }
 
-/// How many spare pieces of each kind are kept; the rest goes back to the allocator.
-const MAX_SPARE: usize = 1_024;
 /// Bytes of a new vector. It grows with the first head that is larger, and stays so.
 const ORDINARY: usize = 2 << 10;
 /// A vector that has grown past this is not kept.
@@ -142,7 +140,7 @@ const MAX_KEPT: usize = 128 << 10;
 impl Buffers {
     /// `size` is that of each buffer, in bytes.
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, buffers: RefCell::default(), vectors: RefCell::default() }
+        Self { size, buffers: Spare::default(), vectors: Spare::default() }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -150,28 +148,31 @@ impl Buffers {
     }
 
     pub(crate) fn buffer(&self) -> Buffer {
-        self.buffers.borrow_mut().pop().unwrap_or_else(|| Buffer::new(self.size))
+        self.buffers.take().unwrap_or_else(|| Buffer::new(self.size))
     }
 
     pub(crate) fn give_back(&self, mut buffer: Buffer) {
-        let mut spare = self.buffers.borrow_mut();
-        if buffer.is_held() && spare.len() < MAX_SPARE {
+        if buffer.is_held() {
             buffer.clear();
-            spare.push(buffer);
+            self.buffers.give(buffer);
         }
     }
 
     /// An empty vector with room for an ordinary head and a little body.
     pub(crate) fn vector(&self) -> Vec<u8> {
-        self.vectors.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(ORDINARY.min(self.size)))
+        self.vectors.take().unwrap_or_else(|| Vec::with_capacity(ORDINARY.min(self.size)))
     }
 
     pub(crate) fn give_back_vector(&self, mut vector: Vec<u8>) {
-        let mut spare = self.vectors.borrow_mut();
-        if (1..=MAX_KEPT).contains(&vector.capacity()) && spare.len() < MAX_SPARE {
+        if (1..=MAX_KEPT).contains(&vector.capacity()) {
             vector.clear();
-            spare.push(vector);
+            self.vectors.give(vector);
         }
+    }
+
+    /// Lets go of what was not needed for a while; whether that was anything.
+    pub(crate) fn trim(&self) -> bool {
+        self.buffers.trim() | self.vectors.trim()
     }
 }
 
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn spare_memory_comes_back_empty_and_is_bounded() {
+    fn spare_memory_comes_back_empty() {
         let buffers = Buffers::new(64);
         let held = append(buffers.buffer(), b"secret");
         let place = held.bytes().as_ptr();
@@ -270,17 +271,13 @@ mod tests {
         assert_eq!(append(again, b"x").bytes().as_ptr(), place, "what was used last is handed out first");
         buffers.give_back(Buffer::default());
         assert!(buffers.buffer().is_held(), "one without memory is not kept");
-        let many: Vec<_> = (0..MAX_SPARE + 10).map(|_| (buffers.buffer(), buffers.vector())).collect();
-        for (buffer, mut vector) in many {
-            vector.push(1);
-            buffers.give_back(buffer);
-            buffers.give_back_vector(vector);
-        }
-        assert_eq!((buffers.buffers.borrow().len(), buffers.vectors.borrow().len()), (MAX_SPARE, MAX_SPARE));
+        let mut vector = buffers.vector();
+        vector.push(1);
+        buffers.give_back_vector(vector);
         assert!(buffers.vector().is_empty());
-        buffers.vectors.borrow_mut().clear();
-        buffers.give_back_vector(Vec::with_capacity(MAX_KEPT + 1));
-        buffers.give_back_vector(Vec::new());
-        assert!(buffers.vectors.borrow().is_empty(), "neither what has grown nor what is nothing is kept");
+        for worthless in [Vec::with_capacity(MAX_KEPT + 1), Vec::new()] {
+            buffers.give_back_vector(worthless);
+            assert!(buffers.vectors.take().is_none(), "neither what has grown nor what is nothing is kept");
+        }
     }
 }

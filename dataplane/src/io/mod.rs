@@ -3,8 +3,10 @@
 
 mod buffer;
 mod handle;
+mod interrupt;
 mod listener;
 mod pipe;
+mod spare;
 mod stream;
 mod tcp;
 mod tls;
@@ -14,8 +16,10 @@ mod wait;
 pub(crate) use buffer::holding;
 pub(crate) use buffer::{Buffer, Buffers};
 pub(crate) use handle::Handle;
+pub(crate) use interrupt::Interrupt;
 pub(crate) use listener::{Accepted, Listener};
 pub(crate) use pipe::{Carried, FarEnd, Way, pipe};
+pub(crate) use spare::Spare;
 pub(crate) use stream::Stream;
 pub(crate) use tls::Refused;
 pub(crate) use wait::{Beat, Wakeup, hold_back, within};

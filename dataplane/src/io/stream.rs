@@ -1,4 +1,4 @@
-use super::{Buffer, Buffers, Handle, Refused, handle, pipe::Pipe, tcp::Tcp, tls::Tls};
+use super::{Buffer, Buffers, Handle, Interrupt, Refused, handle, pipe::Pipe, tcp::Tcp, tls::Tls};
 use control::Endpoint;
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
@@ -117,6 +117,15 @@ impl Stream {
             Self::Tcp(tcp) => tcp.read(buffer).await,
             Self::Tls(tls) => tls.read(buffer).await,
             Self::Pipe(pipe) => pipe.read(buffer).await,
+        }
+    }
+
+    /// As [`Self::read`], unless it is interrupted. Only a socket in clear text keeps a buffer for that: the others wait
+    /// without one anyway.
+    pub(crate) async fn read_unless(&self, buffer: Buffer, interrupt: &Interrupt) -> (io::Result<usize>, Buffer) {
+        match self {
+            Self::Tcp(tcp) => tcp.read_unless(buffer, interrupt).await,
+            Self::Tls(_) | Self::Pipe(_) => (Err(io::Error::from_raw_os_error(libc::ECANCELED)), buffer),
         }
     }
 

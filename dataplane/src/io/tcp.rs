@@ -1,7 +1,10 @@
-use super::buffer::{Buffer, Front, Rest, Tail};
+use super::{
+    Interrupt,
+    buffer::{Buffer, Front, Rest, Tail},
+};
 use control::Endpoint;
 use monoio::{
-    io::{AsyncReadRent, AsyncWriteRent},
+    io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent},
     net::{TcpStream, UnixStream},
 };
 use std::{
@@ -58,6 +61,13 @@ impl Tcp {
     pub(crate) async fn read(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
         buffer.make_room();
         let (result, tail) = self.inner().read(Tail(buffer)).await;
+        (result, tail.0)
+    }
+
+    /// The same, unless it is interrupted.
+    pub(crate) async fn read_unless(&self, mut buffer: Buffer, interrupt: &Interrupt) -> (io::Result<usize>, Buffer) {
+        buffer.make_room();
+        let (result, tail) = self.inner().cancelable_read(Tail(buffer), interrupt.handle()).await;
         (result, tail.0)
     }
 

@@ -55,11 +55,28 @@ fn take(worker: &Rc<Worker>, index: usize, stream: Stream, peer: SocketAddr, ser
         board.count(Dataplane::Closed);
         return;
     }
-    worker.open[index].set(worker.open[index].get() + 1);
-    let worker = Rc::clone(worker);
-    monoio::spawn(async move {
-        serve(Rc::clone(&worker), index, stream, peer).await;
-        worker.open[index].set(worker.open[index].get() - 1);
-        worker.board().count(Dataplane::Closed);
-    });
+    let open = Open::new(worker, index);
+    monoio::spawn(async move { serve(open, stream, peer).await });
+}
+
+/// A client's connection, which counts as open for as long as this lives.
+pub(crate) struct Open {
+    pub(crate) worker: Rc<Worker>,
+    /// The number of the listener that accepted it.
+    pub(crate) listener: usize,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>, listener: usize) -> Self {
+        worker.open[listener].set(worker.open[listener].get() + 1);
+        Self { worker: Rc::clone(worker), listener }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let open = &self.worker.open[self.listener];
+        open.set(open.get() - 1);
+        self.worker.board().count(Dataplane::Closed);
+    }
 }

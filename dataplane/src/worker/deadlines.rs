@@ -1,6 +1,6 @@
 use crate::io::Handle;
 use control::spec::Span;
-use std::{cell::RefCell, net::Shutdown, rc::Rc};
+use std::{cell::RefCell, net::Shutdown, rc::Rc, task::Waker};
 
 /// The deadlines of a worker's connections. To set one is a store; a coarse clock sweeps them. What waits on a connection
 /// whose deadline has passed is ended by shutting the socket down, so that no read needs a timer of its own.
@@ -19,6 +19,8 @@ struct Entries {
 struct Entry {
     handle: Handle,
     ends: Ends,
+    /// Of whom [`Ends::Nothing`] wakes, until it has.
+    waker: Option<Waker>,
     passed: bool,
     /// Its reading side was ended here, after which every peer looks gone.
     deaf: bool,
@@ -37,6 +39,8 @@ pub(crate) enum Ends {
     Idle,
     /// Reading alone: an answer can still be written.
     Reading,
+    /// No wait: who waits is woken, to wait in another way. As with [`Ends::Idle`] when the worker drains.
+    Nothing,
     /// The wait on another socket, if the peer of this one has gone; else it is looked again after as long a time.
     Other(Handle),
     Both,
@@ -61,7 +65,8 @@ pub(crate) struct Deadline {
 
 impl Deadlines {
     pub(crate) fn register(self: &Rc<Self>, handle: Handle) -> Deadline {
-        let entry = Entry { handle, ends: Ends::Both, passed: false, deaf: false, backend: NOBODY, closed: false };
+        let entry =
+            Entry { handle, ends: Ends::Both, waker: None, passed: false, deaf: false, backend: NOBODY, closed: false };
         let mut entries = self.0.borrow_mut();
         let slot = match entries.free.pop() {
             Some(slot) => {
@@ -106,20 +111,23 @@ impl Deadlines {
     pub(crate) fn end_idle(&self, soon: u64) {
         let mut entries = self.0.borrow_mut();
         let Entries { at, rest, .. } = &mut *entries;
-        for (at, _) in at.iter_mut().zip(rest).filter(|(at, entry)| **at != NEVER && entry.ends == Ends::Idle) {
-            *at = soon.min(*at);
+        let waits = |entry: &Entry| matches!(entry.ends, Ends::Idle | Ends::Nothing);
+        for (at, entry) in at.iter_mut().zip(rest).filter(|(at, entry)| **at != NEVER && waits(entry)) {
+            *at = if entry.ends == Ends::Nothing { soon } else { soon.min(*at) };
+            entry.ends = Ends::Idle;
         }
     }
 }
 
 impl Entry {
     fn pass(&mut self) {
-        self.passed = true;
         let (handle, how) = match &self.ends {
             Ends::Both => (&self.handle, Shutdown::Both),
             Ends::Idle | Ends::Reading => (&self.handle, Shutdown::Read),
             Ends::Other(other) => (other, Shutdown::Both),
+            Ends::Nothing => return self.waker.take().map_or((), Waker::wake),
         };
+        self.passed = true;
         self.deaf |= *handle == self.handle;
         handle.shut(how);
     }
@@ -132,6 +140,18 @@ impl Deadline {
         entries.at[self.slot as usize] = at;
         let entry = &mut entries.rest[self.slot as usize];
         (entry.ends, entry.passed) = (ends, false);
+    }
+
+    /// Has `waker` woken at that time; see [`Self::has_woken`].
+    pub(crate) fn wake(&self, at: u64, waker: &Waker) {
+        self.set(at, Ends::Nothing);
+        self.all.0.borrow_mut().rest[self.slot as usize].waker = Some(waker.clone());
+    }
+
+    /// Whether what [`Self::wake`] was to do has been done.
+    pub(crate) fn has_woken(&self) -> bool {
+        let entry = &self.all.0.borrow().rest[self.slot as usize];
+        entry.ends == Ends::Nothing && entry.waker.is_none()
     }
 
     /// Has `other` ended as soon as this one's peer is seen to be gone. `now` is in milliseconds of the worker's clock.
@@ -171,7 +191,7 @@ impl Drop for Deadline {
         let mut entries = self.all.0.borrow_mut();
         entries.at[self.slot as usize] = NEVER;
         let entry = &mut entries.rest[self.slot as usize];
-        (entry.handle, entry.ends, entry.backend) = (Handle::NONE, Ends::Both, NOBODY);
+        (entry.handle, entry.ends, entry.waker, entry.backend) = (Handle::NONE, Ends::Both, None, NOBODY);
         entries.free.push(self.slot);
     }
 }
@@ -247,6 +267,20 @@ mod tests {
         all.sweep(500);
         assert!(is_ended(&idle.0) && idle.1.has_passed());
         assert!(!is_ended(&head.0) && !is_ended(&cleared.0));
+    }
+
+    #[test]
+    fn who_is_only_woken_keeps_the_connection_unless_the_worker_drains() {
+        let all = Rc::new(Deadlines::default());
+        let [woken, drained] = std::array::from_fn(|_| connection(&all));
+        woken.1.wake(10, Waker::noop());
+        drained.1.wake(1_000, Waker::noop());
+        assert!(!woken.1.has_woken());
+        all.sweep(10);
+        assert!(woken.1.has_woken() && !woken.1.has_passed() && !is_ended(&woken.0));
+        all.end_idle(500);
+        all.sweep(500);
+        assert!(drained.1.has_passed() && !drained.1.has_woken() && is_ended(&drained.0) && !is_ended(&woken.0));
     }
 
     #[test]

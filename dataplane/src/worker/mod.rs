@@ -16,6 +16,7 @@ mod samples;
 mod sightings;
 mod tunnels;
 
+pub(crate) use accept::Open;
 pub(crate) use backends::{Connection, Waits, WorkerView};
 pub(crate) use busy::Busy;
 pub(crate) use deadlines::{Deadline, Ends};
@@ -63,7 +64,7 @@ use tunnels::Tunnels;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a drain still waits for requests that may be on their way: to close upon one would lose it.
 const ON_ITS_WAY: control::spec::Span = control::spec::Span::from_millis(500);
-/// Ticks between two looks at idle connections and hand-overs.
+/// Ticks between two looks at idle connections and spare memory, and hand-overs.
 const SLOW_TICKS: u32 = 5;
 /// Submission entries of a ring. The completion queue is several times as long, since each connection may wait twice.
 const ENTRIES: u32 = 1_024;
@@ -141,19 +142,22 @@ pub(crate) struct Start {
     pub(crate) seed: u64,
     /// Bytes of each buffer: the largest head that any listener takes must fit.
     pub(crate) buffer_size: usize,
+    /// Has the allocator give back to the system what it has no use for.
+    pub(crate) give_back: fn(),
 }
 
-/// What serves a client's connection to its end. A worker moves bytes for it and knows no protocol: it gives itself, its
-/// listener's number, the connection and the peer's address.
-pub(crate) trait Serve: AsyncFn(Rc<Worker>, usize, Stream, SocketAddr) + Copy + 'static {}
+/// What serves a client's connection to its end. A worker moves bytes for it and knows no protocol: it gives what counts the
+/// connection as open, the connection and the peer's address.
+pub(crate) trait Serve: AsyncFn(Open, Stream, SocketAddr) + Copy + 'static {}
 
-impl<S: AsyncFn(Rc<Worker>, usize, Stream, SocketAddr) + Copy + 'static> Serve for S {}
+impl<S: AsyncFn(Open, Stream, SocketAddr) + Copy + 'static> Serve for S {}
 
-/// Runs a worker on the calling thread until it has drained.
+/// Runs a worker on the calling thread until it has drained. `trim` lets go of what serving has kept and not needed for a while, and
+/// says whether that was anything.
 ///
 /// # Errors
 /// Where the ring can't be set up, as when io_uring is forbidden.
-pub(crate) fn run(start: Start, serve: impl Serve) -> io::Result<()> {
+pub(crate) fn run(start: Start, serve: impl Serve, trim: fn() -> bool) -> io::Result<()> {
     let mut ring = io_uring::IoUring::builder();
     // One thread submits, and takes completions when it asks: kernel 6.1 and later.
     ring.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun().setup_cqsize(COMPLETIONS);
@@ -162,7 +166,7 @@ pub(crate) fn run(start: Start, serve: impl Serve) -> io::Result<()> {
         .uring_builder(ring)
         .enable_timer()
         .build()?;
-    runtime.block_on(work(start, serve))
+    runtime.block_on(work(start, serve, trim))
 }
 
 /// A worker with its listening sockets and what wakes it.
@@ -206,7 +210,8 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
     Ok((worker, sockets, wakeup))
 }
 
-async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
+async fn work(start: Start, serve: impl Serve, trim: fn() -> bool) -> io::Result<()> {
+    let give_back = start.give_back;
     let (worker, sockets, wakeup) = begin(start)?;
     let worker = Rc::new(worker);
     let _ = worker.own.set(Rc::downgrade(&worker));
@@ -214,7 +219,7 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
     for (index, socket) in sockets.into_iter().enumerate() {
         monoio::spawn(accept::run(Rc::clone(&worker), index, Listener::new(socket)?, serve));
     }
-    let mut ticks = 0u32;
+    let (mut ticks, mut trimmed) = (0u32, false);
     while !worker.is_drained() {
         hold_back(TICK).await;
         let before = worker.clock.millis();
@@ -226,6 +231,12 @@ async fn work(start: Start, serve: impl Serve) -> io::Result<()> {
         if ticks.is_multiple_of(SLOW_TICKS) {
             worker.backends.sweep(worker.clock.millis());
             worker.hand_over();
+            // Once more behind the last of them: what was freed a moment ago, the allocator keeps for another moment.
+            let trims = worker.buffers.trim() | trim();
+            if trims || trimmed {
+                give_back();
+            }
+            trimmed = trims;
         }
     }
     worker.hand_over();

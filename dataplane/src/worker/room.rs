@@ -175,7 +175,8 @@ mod tests {
         let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards: vec![Board::new()], gates });
         let (events, _told) = crossbeam_channel::unbounded();
         let (handover, _taken) = Handover::new(1);
-        let start = Start { id: 0, shared, inbox, events, handover, sockets: Vec::new(), seed: 1, buffer_size: 1_024 };
+        let (sockets, give_back) = (Vec::new(), || {});
+        let start = Start { id: 0, shared, inbox, events, handover, sockets, seed: 1, buffer_size: 1_024, give_back };
         let (worker, ..) = begin(start).unwrap();
         let gates = &worker.shared.gates;
         assert!(gates.try_enter(SLOT, 1) && !gates.has_room(SLOT, 1));
