@@ -15,6 +15,7 @@ use affinity::{
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
     wheel::Turn,
 };
+use bench::samples::{NOW, Sessions, cookies};
 use control::{
     desired::Share,
     rebalance::Rebalance,
@@ -35,15 +36,6 @@ fn token(c: &mut Criterion) {
     group.bench_function("open", |b| b.iter(|| keys.open(black_box(&text), 2_000)));
     text[SEALED_LEN - 20] ^= 1;
     group.bench_function("refuse", |b| b.iter(|| keys.open(black_box(&text), 2_000)));
-}
-
-/// A header's value of `count` cookies and about `len` bytes, ours in the middle.
-fn cookies(count: usize, len: usize) -> Vec<u8> {
-    let others = count - 1;
-    let filler = "v".repeat(len / others);
-    let mut pairs: Vec<String> = (0..others).map(|i| format!("session-{i}={filler}")).collect();
-    pairs.insert(others / 2, format!("lb-affinity={}", "t".repeat(SEALED_LEN)));
-    pairs.join("; ").into_bytes()
 }
 
 fn cookie(c: &mut Criterion) {
@@ -93,46 +85,6 @@ fn ring(c: &mut Criterion) {
                 b.iter(|| ring.first_usable(next(), usable));
             });
         }
-    }
-}
-
-const NOW: u32 = 1_790_000_000;
-
-/// The `Cookie` fields of sessions all over the pool: so many that what is kept of backends is not all in the cache of a core.
-/// They lie one behind the other and are gone through in order, so that their own bytes are at hand when they are read, as
-/// those of a head are that was parsed just before.
-struct Sessions {
-    text: Vec<u8>,
-    len: usize,
-}
-
-impl Sessions {
-    fn of(pool: &PoolTable) -> Self {
-        let keys = pool.keys.as_ref().expect("the pool seals");
-        let mut text = Vec::new();
-        let mut len = 0;
-        for i in 0..16_384 {
-            let backend = &pool.backends[mix64(i) as usize % pool.backends.len()];
-            let token = Token {
-                backend_ref: keys.backend_ref(0, &backend.name),
-                incarnation: backend.incarnation,
-                session_key: mix64(!i),
-                issued_at: NOW - 600,
-                last_seen: NOW - 60,
-            };
-            let mut sealed = [0; SEALED_LEN];
-            keys.seal(&token, &mut sealed);
-            let start = text.len();
-            text.extend_from_slice(b"theme=dark; lb-affinity=");
-            text.extend_from_slice(&sealed);
-            text.extend_from_slice(b"; cart=17");
-            len = text.len() - start;
-        }
-        Self { text, len }
-    }
-
-    fn iter(&self) -> std::slice::ChunksExact<'_, u8> {
-        self.text.chunks_exact(self.len)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The per-request path of HTTP/1.1: parse and rewrite a head of each kind, pass a chunked body on.
 
 use affinity::cookie::CookieName;
+use bench::samples::{REQUEST, RESPONSE};
 use control::spec::Forwarding;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use dataplane::http1::{
@@ -8,30 +9,6 @@ use dataplane::http1::{
     ToClient, Version, head, response, rewrite,
 };
 use std::hint::black_box;
-
-/// What a browser sends for a page: 9 fields.
-const REQUEST: &[u8] = b"GET /cart/items?page=2 HTTP/1.1\r\n\
-    Host: shop.example.com\r\n\
-    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
-    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-    Accept-Language: en-US,en;q=0.5\r\n\
-    Accept-Encoding: gzip, deflate, br, zstd\r\n\
-    Connection: keep-alive\r\n\
-    Cookie: theme=dark; lb-affinity=AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMk; cart=17\r\n\
-    Upgrade-Insecure-Requests: 1\r\n\
-    Sec-Fetch-Mode: navigate\r\n\r\n";
-
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
-    Server: nginx\r\n\
-    Date: Mon, 24 Nov 2025 10:00:00 GMT\r\n\
-    Content-Type: text/html; charset=utf-8\r\n\
-    Content-Length: 5120\r\n\
-    Last-Modified: Mon, 24 Nov 2025 09:00:00 GMT\r\n\
-    Connection: keep-alive\r\n\
-    ETag: \"69242f10-1400\"\r\n\
-    Cache-Control: no-cache\r\n\
-    X-Frame-Options: DENY\r\n\
-    Accept-Ranges: bytes\r\n\r\n";
 
 const ASKED: Asked<'_> = Asked { method: Method::Get, upgrade: None };
 

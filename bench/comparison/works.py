@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import socket
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ WORKS = {
                      targets={(64, "steadfast with 10 backends"): 1.05}),
     "workers": Work("small GET, two workers", peers=("steadfast with 2 workers", "steadfast"), targets={(64, "steadfast"): 1.05}),
     "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
+    "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
     "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=("steadfast", "haproxy", "nginx"),
                     targets={(64, BETTER): 1.0}),
 }
@@ -192,6 +194,8 @@ class Bench:
                 # No address has ports for more than some 28,000 connections to one other.
                 source = (f"127.0.0.{2 + number // 20_000}", 0)
                 client = held.enter_context(socket.create_connection(("127.0.0.1", peer.port), 10, source))
+                if peer.tls:
+                    client = held.enter_context(ssl._create_unverified_context().wrap_socket(client))
                 client.sendall(request)
                 if not client.recv(4096).startswith(b"HTTP/1.1 200"):
                     return Run(name, peer.name, connections, 0, number, 0, 0, 0, ["an answer is not 200"])

@@ -1,5 +1,7 @@
 //! Criterion benches, the wrk comparison with peers, and simulations; here is what they share.
 
+pub mod samples;
+
 use affinity::table::{Dirty, RouteName, Slots, Table};
 use control::{
     desired::{PoolState, SEED_INCARNATION, Snapshot},

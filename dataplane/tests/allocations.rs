@@ -15,6 +15,7 @@ use std::{
         atomic::{AtomicI32, AtomicU64, Ordering::Relaxed},
         mpsc,
     },
+    time::Instant,
 };
 
 /// Counts the allocations of one thread.
@@ -144,7 +145,7 @@ fn a_steady_exchange_allocates_nothing() {
         }
         ALLOCATIONS.store(0, Relaxed);
         WATCHED.store(worker_thread(), Relaxed);
-        let exchanges = 10_000;
+        let (exchanges, began) = (10_000, Instant::now());
         for _ in 0..exchanges {
             let head = exchange(&mut client, request.as_bytes());
             assert!(!head.contains("Set-Cookie"));
@@ -152,8 +153,9 @@ fn a_steady_exchange_allocates_nothing() {
         WATCHED.store(0, Relaxed);
         let allocations = ALLOCATIONS.load(Relaxed);
         println!("{allocations} allocations in {exchanges} exchanges");
-        // The worker's clock ticks meanwhile, and the runtime's timers allocate for that; an exchange must not.
-        assert!(allocations < exchanges / 10, "{allocations} allocations in {exchanges} exchanges");
+        // The worker's clock ticks meanwhile, and the runtime's timers allocate now and then for that; an exchange does not.
+        let ticks = began.elapsed().as_millis() / 50 + 1;
+        assert!(u128::from(allocations) <= ticks, "{allocations} allocations in {exchanges} exchanges, {ticks} ticks");
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
