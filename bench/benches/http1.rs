@@ -1,12 +1,12 @@
 //! The per-request path of HTTP/1.1: parse and rewrite a head of each kind, pass a chunked body on.
 
 use affinity::cookie::CookieName;
-use bench::samples::{REQUEST, RESPONSE};
+use bench::samples::{self, REQUEST, RESPONSE};
 use control::spec::Forwarding;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use dataplane::http1::{
-    Asked, Chunked, FieldIndex, HeadScan, Limits, Method, Output, Parse, RequestHead, ResponseHead, ToBackend,
-    ToClient, Version, head, response, rewrite,
+    Asked, Chunked, FieldIndex, HeadScan, Limits, Method, Output, Parse, RequestHead, ResponseHead, head, response,
+    rewrite,
 };
 use std::hint::black_box;
 
@@ -30,28 +30,7 @@ fn heads(criterion: &mut Criterion) {
     let limits = Limits::default();
     let forwarding = Forwarding::default();
     let name = CookieName::new("lb-affinity");
-    let to_backend = ToBackend {
-        forwarding: &forwarding,
-        trusted: false,
-        client_ip: "198.51.100.23",
-        tls: false,
-        http2: false,
-        subject: None,
-        backend_host: "10.0.0.1:8080",
-        hide_cookie: name.as_ref(),
-        unwrap: None,
-        upgrade: None,
-    };
-    let to_client = ToClient {
-        version: Version::Http11,
-        http2: false,
-        keep_alive: true,
-        via: "steadfast",
-        extra: b"",
-        wrap: None,
-        hsts: None,
-        private: false,
-    };
+    let (to_backend, to_client) = (samples::to_backend(&forwarding, name.as_ref()), samples::to_client());
     let mut out = Vec::with_capacity(4096);
     let mut index = FieldIndex::default();
 

@@ -11,12 +11,9 @@ use affinity::{
     token::{MasterKey, PoolKeys, SEALED_LEN, Token},
     wheel::Turn,
 };
-use bench::samples::{NOW, REQUEST, RESPONSE, Sessions, cookies};
+use bench::samples::{self, NOW, REQUEST, RESPONSE, Sessions, cookies};
 use control::spec::{Forwarding, Pool};
-use dataplane::http1::{
-    Asked, Chunked, FieldIndex, HeadScan, Limits, Method, Output, Parse, ToBackend, ToClient, Version, head, response,
-    rewrite,
-};
+use dataplane::http1::{Asked, Chunked, FieldIndex, HeadScan, Limits, Method, Output, Parse, head, response, rewrite};
 use std::hint::black_box;
 
 type Step = Box<dyn FnMut()>;
@@ -102,19 +99,7 @@ fn request(rewrites: bool) -> Step {
             panic!("it is a whole request")
         };
         if rewrites {
-            let to = ToBackend {
-                forwarding: &forwarding,
-                trusted: false,
-                client_ip: "198.51.100.23",
-                tls: false,
-                http2: false,
-                subject: None,
-                backend_host: "10.0.0.1:8080",
-                hide_cookie: name.as_ref(),
-                unwrap: None,
-                upgrade: None,
-            };
-            rewrite::request(&head, &to, &mut out);
+            rewrite::request(&head, &samples::to_backend(&forwarding, name.as_ref()), &mut out);
         }
         black_box(&out);
     })
@@ -130,17 +115,7 @@ fn rewrite_response() -> Step {
         let Ok(Parse::Complete { head, .. }) = response::parse(black_box(RESPONSE), &limits, asked, &mut index) else {
             panic!("it is a whole response")
         };
-        let to = ToClient {
-            version: Version::Http11,
-            http2: false,
-            keep_alive: true,
-            via: "steadfast",
-            extra: b"",
-            wrap: None,
-            hsts: None,
-            private: false,
-        };
-        black_box(rewrite::response(&head, &to, &mut out));
+        black_box(rewrite::response(&head, &samples::to_client(), &mut out));
     })
 }
 

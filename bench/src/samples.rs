@@ -1,10 +1,13 @@
 //! What is decided about: heads, cookies and sessions as they come.
 
 use affinity::{
+    cookie::CookieName,
     hash::mix64,
     table::PoolTable,
     token::{SEALED_LEN, Token},
 };
+use control::spec::Forwarding;
+use dataplane::http1::{ToBackend, ToClient, Version};
 
 /// What a browser sends for a page: 9 fields.
 pub const REQUEST: &[u8] = b"GET /cart/items?page=2 HTTP/1.1\r\n\
@@ -82,5 +85,35 @@ impl Sessions {
 
     pub fn iter(&self) -> std::slice::ChunksExact<'_, u8> {
         self.text.chunks_exact(self.len)
+    }
+}
+
+/// How [`REQUEST`] goes to a backend that is not to see the affinity cookie of this name.
+pub fn to_backend<'a>(forwarding: &'a Forwarding, hide_cookie: Option<&'a CookieName>) -> ToBackend<'a> {
+    ToBackend {
+        forwarding,
+        trusted: false,
+        client_ip: "198.51.100.23",
+        tls: false,
+        http2: false,
+        subject: None,
+        backend_host: "10.0.0.1:8080",
+        hide_cookie,
+        unwrap: None,
+        upgrade: None,
+    }
+}
+
+/// How [`RESPONSE`] goes to a client that has its cookie.
+pub fn to_client() -> ToClient<'static> {
+    ToClient {
+        version: Version::Http11,
+        http2: false,
+        keep_alive: true,
+        via: "steadfast",
+        extra: b"",
+        wrap: None,
+        hsts: None,
+        private: false,
     }
 }
