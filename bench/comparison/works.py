@@ -38,7 +38,7 @@ class Work:
     close: bool = False
     streams: int = 0  # at once on each connection of HTTP/2
     peers: tuple = ("steadfast", "haproxy", "nginx", "relay")
-    # What Steadfast's ratio to the first peer, or to each of these, is to reach.
+    # By number of connections and peer: what Steadfast's ratio to it is to reach.
     targets: dict = field(default_factory=dict)
 
     @property

@@ -119,7 +119,8 @@ pub(crate) fn max_over_mean(bearers: &[Bearer]) -> Option<f64> {
 /// How many sessions each has to give away, in the order of `bearers`: as few as bring it to the target, and never so
 /// many that it has less than its share.
 fn surplus(bearers: &[Bearer], target: f64) -> Vec<u64> {
-    bearers.iter().map(|bearer| has_to_give(bearer, fair(bearers, bearer), target)).collect()
+    let fair = fair(bearers);
+    bearers.iter().map(|bearer| has_to_give(bearer, fair(bearer), target)).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole sessions, at least none")]
@@ -138,10 +139,10 @@ fn asked_of(bearer: &Bearer, fair: f64, target: f64) -> u64 {
 }
 
 /// A backend's share of all sessions, by its weight.
-fn fair(bearers: &[Bearer], of: &Bearer) -> f64 {
+fn fair(bearers: &[Bearer]) -> impl Fn(&Bearer) -> f64 {
     let sessions: u64 = bearers.iter().map(|bearer| bearer.sessions).sum();
     let weight: u64 = bearers.iter().map(|bearer| u64::from(bearer.weight)).sum();
-    real(sessions) * f64::from(of.weight) / real(weight.max(1))
+    move |of| real(sessions) * f64::from(of.weight) / real(weight.max(1))
 }
 
 /// How many sessions still have to move.
@@ -156,7 +157,8 @@ pub(crate) fn left(bearers: &[Bearer], target: f64) -> u64 {
     reason = "whole sessions, of a backend below its share"
 )]
 pub(crate) fn round(wish: &Wish, bearers: &[Bearer], now: u64) -> Option<Rebalance> {
-    let asked: Vec<_> = bearers.iter().map(|bearer| asked_of(bearer, fair(bearers, bearer), wish.target)).collect();
+    let fair = fair(bearers);
+    let asked: Vec<_> = bearers.iter().map(|bearer| asked_of(bearer, fair(bearer), wish.target)).collect();
     let all: u64 = asked.iter().sum();
     let giving = bearers.iter().zip(&asked).filter(|(_, asked)| **asked > 0);
     let from = giving.filter_map(|(bearer, asked)| {
@@ -164,7 +166,7 @@ pub(crate) fn round(wish: &Wish, bearers: &[Bearer], now: u64) -> Option<Rebalan
         Some((bearer.name.clone(), share))
     });
     let to = bearers.iter().filter_map(|bearer| {
-        let lacks = (fair(bearers, bearer) - real(bearer.sessions)).ceil();
+        let lacks = (fair(bearer) - real(bearer.sessions)).ceil();
         (lacks > 0.0).then(|| (bearer.name.clone(), lacks as u32))
     });
     let (from, to): (BTreeMap<_, _>, BTreeMap<_, _>) = (from.collect(), to.collect());
