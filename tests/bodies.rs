@@ -79,10 +79,10 @@ fn slow_readers_cost_a_buffer_and_not_a_body() {
         stream.write_all(b"GET /files/big HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(read_head(stream).unwrap().starts_with("HTTP/1.1 200 "));
     }
-    // 400 MiB of bodies are under way and nobody reads: what is held for each is a few buffers of 16 KiB. Where the kernel
+    // 400 MiB of bodies are under way and nobody reads: what is held for each is one buffer of 128 KiB. Where the kernel
     // has huge pages, memory comes in steps of 2 MiB, a few of them begun by each worker.
     let held = resident(pid).saturating_sub(before);
-    let bound = 40 * 128 * 1024 + 4 * (2 << 20);
+    let bound = 40 * 144 * 1024 + 4 * (2 << 20);
     assert!(held < bound, "{held} bytes for 40 slow readers");
     let mut body = vec![0; SIZE];
     for stream in &mut streams {

@@ -100,9 +100,7 @@ impl Download<'_> {
             }
             let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
             if piece.send > 0 {
-                let (written, rest) = self.write(std::mem::take(buffer), piece.send).await;
-                *buffer = rest;
-                written?;
+                self.write(buffer, piece.send).await?;
             }
             buffer.consume(piece.consumed - piece.send);
         }
@@ -137,10 +135,18 @@ impl Download<'_> {
                 continue;
             };
             let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
-            out.extend_from_slice(&buffer.bytes()[..piece.send]);
-            buffer.consume(piece.consumed);
             self.flow.answered();
-            self.send(out).await?;
+            // Both go in one write; the smaller is copied.
+            if piece.send > out.len() && buffer.prepend(&out) {
+                let send = out.len() + piece.send;
+                self.worker.buffers.give_back_vector(out);
+                self.write(buffer, send).await?;
+                buffer.consume(piece.consumed - piece.send);
+            } else {
+                out.extend_from_slice(&buffer.bytes()[..piece.send]);
+                buffer.consume(piece.consumed);
+                self.send(out).await?;
+            }
             return Ok(begun);
         }
     }
@@ -255,14 +261,23 @@ impl Download<'_> {
     /// Reads more of the head; `began` where something of the response has come.
     async fn more_head(&self, buffer: &mut Buffer, began: bool) -> Result<(), Failure> {
         let began = began || !buffer.is_empty();
-        match self.read(buffer, began).await? {
-            true => Ok(()),
-            false => Err(self.broken_off(began)),
+        if !self.read(buffer, began).await? {
+            return Err(self.broken_off(began));
         }
+        if buffer.was_filled() {
+            // More of the body is there already, and goes in the same write.
+            self.worker.buffers.widen(buffer);
+            if !buffer.is_full() {
+                let read = self.backend.stream.try_read(buffer).map_err(|_| self.broken_off(true))?;
+                self.count_read(read.unwrap_or(0));
+            }
+        }
+        Ok(())
     }
 
     /// Reads more of the body; false where closing has ended it, as it may.
     async fn more(&self, buffer: &mut Buffer, body: &Body) -> Result<bool, Failure> {
+        self.worker.buffers.widen(buffer);
         match self.read(buffer, true).await? {
             true => Ok(true),
             false if matches!(body, Body::UntilClose) => Ok(false),
@@ -290,7 +305,7 @@ impl Download<'_> {
         }
         match result {
             Ok(count) if count > 0 => {
-                self.worker.board().add_backend(self.target.slot, BackendCount::BytesFromBackend, count as u64);
+                self.count_read(count);
                 Ok(true)
             }
             Ok(_) | Err(_) if left => {
@@ -322,14 +337,15 @@ impl Download<'_> {
         result.map_err(|_| self.client_gone())
     }
 
-    async fn write(&self, buffer: Buffer, count: usize) -> (Result<(), Failure>, Buffer) {
+    async fn write(&self, buffer: &mut Buffer, count: usize) -> Result<(), Failure> {
         self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
         if self.flow.has_uploaded() {
             // While the client is slow to take it, the backend is not late.
             self.backend.deadline.clear();
         }
-        let (result, buffer) = self.client.stream.write_front(buffer, count).await;
-        (result.map_err(|_| self.client_gone()), buffer)
+        let (result, rest) = self.client.stream.write_front(std::mem::take(buffer), count).await;
+        *buffer = rest;
+        result.map_err(|_| self.client_gone())
     }
 
     fn client_gone(&self) -> Failure {
@@ -353,6 +369,10 @@ impl Download<'_> {
     fn malformed(&self) -> Failure {
         self.count(BackendCount::BadResponses);
         Failure::backend(Kind::Malformed, self.reused)
+    }
+
+    fn count_read(&self, count: usize) {
+        self.worker.board().add_backend(self.target.slot, BackendCount::BytesFromBackend, count as u64);
     }
 
     fn count(&self, what: BackendCount) {

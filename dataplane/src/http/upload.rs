@@ -79,6 +79,7 @@ impl Upload<'_> {
             }
             self.read().await?;
         }
+        self.worker.buffers.narrow(self.buffer);
         self.flow.uploaded();
         match self.flow.has_answered() {
             false => {
@@ -99,6 +100,7 @@ impl Upload<'_> {
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
+        self.worker.buffers.widen(self.buffer);
         // While the client is waited for, the backend has nothing to be late with.
         self.backend.deadline.clear();
         let ends = if self.flow.has_answered() { Ends::Both } else { Ends::Reading };

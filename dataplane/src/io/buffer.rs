@@ -1,5 +1,6 @@
 use super::Spare;
 use monoio::buf::{IoBuf, IoBufMut};
+use std::{cell::Cell, rc::Rc};
 
 /// A fixed piece of memory with the bytes that were read and not yet used. Empty of memory until it is taken from
 /// [`Buffers`].
@@ -8,11 +9,19 @@ pub(crate) struct Buffer {
     memory: Box<[u8]>,
     start: usize,
     end: usize,
+    /// The last that was appended left no room.
+    was_filled: bool,
+    /// Of a large one.
+    _share: Option<Share>,
 }
 
 impl Buffer {
     fn new(size: usize) -> Self {
-        Self { memory: vec![0; size].into_boxed_slice(), start: 0, end: 0 }
+        Self::of(vec![0; size].into_boxed_slice(), None)
+    }
+
+    fn of(memory: Box<[u8]>, share: Option<Share>) -> Self {
+        Self { memory, start: 0, end: 0, was_filled: false, _share: share }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -40,6 +49,19 @@ impl Buffer {
         self.end == self.memory.len()
     }
 
+    /// Whether the last that was appended left no room: there may be more of it.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.was_filled
+    }
+
+    /// Puts bytes in front of those that are held; false where what was consumed has left too little room.
+    pub(crate) fn prepend(&mut self, bytes: &[u8]) -> bool {
+        let Some(start) = self.start.checked_sub(bytes.len()) else { return false };
+        self.memory[start..self.start].copy_from_slice(bytes);
+        self.start = start;
+        true
+    }
+
     /// Forgets the first `count` bytes.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
@@ -60,6 +82,7 @@ impl Buffer {
     /// Takes the first bytes of [`Self::free_mut`] for appended.
     pub(super) fn grow(&mut self, count: usize) {
         self.end = (self.end + count).min(self.memory.len());
+        self.was_filled = self.is_full();
     }
 
     /// Moves what is held to the front where too little room is left behind it.
@@ -86,7 +109,7 @@ unsafe impl IoBufMut for Tail {
     }
 
     unsafe fn set_init(&mut self, count: usize) {
-        self.0.end = (self.0.end + count).min(self.0.memory.len());
+        self.0.grow(count);
     }
 }
 
@@ -129,8 +152,37 @@ unsafe impl IoBuf for Rest {
 pub(crate) struct Buffers {
     size: usize,
     buffers: Spare<Buffer>,
+    large: Spare<Box<[u8]>>,
+    /// How many large ones are in use.
+    shares: Rc<Cell<usize>>,
     vectors: Spare<Vec<u8>>,
 }
+
+/// One of the large buffers that may be in use at once.
+#[derive(Debug)]
+struct Share(Rc<Cell<usize>>);
+
+impl Share {
+    fn of(shares: &Rc<Cell<usize>>) -> Option<Self> {
+        (shares.get() < MAX_LARGE).then(|| {
+            shares.set(shares.get() + 1);
+            Self(Rc::clone(shares))
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Bytes of a large buffer. 1 MiB costs 0.77 of what it does through 64 KiB, and as much as through 256.
+const LARGE: usize = 128 << 10;
+/// So many of them are in use at most, 32 MiB of each worker, however many clients are slow to read.
+const MAX_LARGE: usize = 256;
+/// Bytes in front of what a large one holds when it is taken: room for a head that grows by what we add.
+const HEADROOM: usize = 1 << 10;
 
 /// Bytes of a new vector. It grows with the first head that is larger, and stays so.
 const ORDINARY: usize = 2 << 10;
@@ -140,7 +192,13 @@ const MAX_KEPT: usize = 128 << 10;
 impl Buffers {
     /// `size` is that of each buffer, in bytes.
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, buffers: Spare::default(), vectors: Spare::default() }
+        Self {
+            size,
+            buffers: Spare::default(),
+            large: Spare::default(),
+            shares: Rc::default(),
+            vectors: Spare::default(),
+        }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -152,9 +210,36 @@ impl Buffers {
     }
 
     pub(crate) fn give_back(&self, mut buffer: Buffer) {
-        if buffer.is_held() {
-            buffer.clear();
-            self.buffers.give(buffer);
+        match buffer.memory.len() {
+            0 => {}
+            size if size == self.size => {
+                buffer.clear();
+                self.buffers.give(buffer);
+            }
+            _ => self.large.give(buffer.memory),
+        }
+    }
+
+    /// Changes a buffer that the last read filled for a large one, while there are any. More is to come, and each read and
+    /// write has its price.
+    pub(crate) fn widen(&self, buffer: &mut Buffer) {
+        if !buffer.was_filled || buffer.memory.len() + HEADROOM > LARGE {
+            return;
+        }
+        let Some(share) = Share::of(&self.shares) else { return };
+        let memory = self.large.take().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice());
+        let mut large = Buffer::of(memory, Some(share));
+        if !buffer.is_empty() {
+            (large.start, large.end) = (HEADROOM, HEADROOM + buffer.len());
+            large.bytes_mut().copy_from_slice(buffer.bytes());
+        }
+        self.give_back(std::mem::replace(buffer, large));
+    }
+
+    /// Changes a large buffer that is used up for an ordinary one: what comes next may be small, and others have bodies.
+    pub(crate) fn narrow(&self, buffer: &mut Buffer) {
+        if buffer.is_empty() && buffer.memory.len() != self.size {
+            self.give_back(std::mem::replace(buffer, self.buffer()));
         }
     }
 
@@ -172,14 +257,16 @@ impl Buffers {
 
     /// Lets go of what was not needed for a while; whether that was anything.
     pub(crate) fn trim(&self) -> bool {
-        self.buffers.trim() | self.vectors.trim()
+        self.buffers.trim() | self.large.trim() | self.vectors.trim()
     }
 }
 
 /// A buffer with these bytes.
 #[cfg(test)]
 pub(crate) fn holding(bytes: &[u8]) -> Buffer {
-    Buffer { memory: bytes.into(), start: 0, end: bytes.len() }
+    let mut buffer = Buffer::of(bytes.into(), None);
+    buffer.grow(bytes.len());
+    buffer
 }
 
 #[cfg(test)]
@@ -258,6 +345,50 @@ mod tests {
         unsafe { tail.set_init(100) };
         assert_eq!(tail.0.len(), 4);
         assert_eq!(room(Buffer::default()), 0, "one without memory takes nothing");
+    }
+
+    #[test]
+    fn a_buffer_that_was_filled_is_changed_for_a_large_one_with_what_it_holds() {
+        let buffers = Buffers::new(64);
+        let mut buffer = append(buffers.buffer(), &[1; 63]);
+        buffers.widen(&mut buffer);
+        assert_eq!(buffer.memory.len(), 64, "all that there was has been read");
+        buffer = append(buffer, &[2]);
+        buffer.consume(60);
+        assert!(buffer.was_filled() && !buffer.prepend(&[0; 61]));
+        buffers.widen(&mut buffer);
+        assert_eq!((buffer.bytes(), buffer.memory.len()), (&[1, 1, 1, 2][..], LARGE));
+        assert!(!buffer.was_filled() && buffer.prepend(&[9; HEADROOM]) && !buffer.prepend(b"x"));
+        assert_eq!((buffer.len(), buffer.bytes()[HEADROOM - 1], buffer.bytes()[HEADROOM]), (HEADROOM + 4, 9, 1));
+        buffer.clear();
+        let mut buffer = append(buffer, &[3; LARGE]);
+        buffers.narrow(&mut buffer);
+        assert_eq!(buffer.len(), LARGE, "no room is lost to the next read, and nothing that is held either");
+        buffer.consume(LARGE);
+        buffers.narrow(&mut buffer);
+        assert_eq!(room(buffer), 64);
+        let mut huge = append(Buffer::new(LARGE), &[1; LARGE]);
+        let place = huge.bytes().as_ptr();
+        buffers.widen(&mut huge);
+        assert_eq!(huge.bytes().as_ptr(), place, "nothing is gained by as much");
+    }
+
+    #[test]
+    fn no_more_large_buffers_are_in_use_than_may_be_whatever_becomes_of_them() {
+        let buffers = Buffers::new(1);
+        let wide = || {
+            let mut buffer = append(buffers.buffer(), b"x");
+            buffers.widen(&mut buffer);
+            buffer
+        };
+        let mut held: Vec<_> = (0..MAX_LARGE + 1).map(|_| wide()).collect();
+        assert_eq!(held.pop().unwrap().memory.len(), 1, "it goes on with what it has");
+        // Such as one that the kernel still writes to while its connection is let go.
+        drop(held.pop());
+        assert_eq!(wide().memory.len(), LARGE);
+        held.into_iter().for_each(|buffer| buffers.give_back(buffer));
+        assert_eq!(buffers.shares.get(), 0);
+        assert_eq!(wide().bytes(), b"x", "one that is used again holds nothing of before");
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl<'t> Pump<'t> {
                 }
                 *held = self.worker.buffers.buffer();
             }
+            self.worker.buffers.widen(held);
             match self.from.stream.try_read(held) {
                 Ok(Some(0)) => {
                     self.end().await;
