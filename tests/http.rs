@@ -259,6 +259,43 @@ fn an_answer_that_comes_before_the_request_has_ended_gets_through() {
 }
 
 #[test]
+fn a_last_response_comes_whole_and_a_small_one_together_with_the_end() {
+    let sizes = [0, 1, 20 << 10, 4 << 20];
+    let backend = Scripted::start(move |mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let mut body = vec![0; usize::from(head.starts_with("POST"))];
+            stream.read_exact(&mut body).unwrap();
+            let size: usize = head.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+            stream.write_all(&[head.as_bytes(), &vec![b'x'; size]].concat()).unwrap();
+        }
+    });
+    let instance = before(&backend);
+    for size in sizes {
+        for request in [
+            format!("GET /{size} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            format!("GET /{size} HTTP/1.0\r\n\r\n"),
+            // Behind a body some clients send an empty line, which must not reset the connection.
+            format!("POST /{size} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx\r\n"),
+        ] {
+            let mut stream = std::net::TcpStream::connect(instance.listener("web")).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = vec![0; 64 << 10];
+            let first = stream.read(&mut answer).unwrap();
+            if size < 2 && request.starts_with("GET") {
+                stream.set_nonblocking(true).unwrap();
+                assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the end is there with the answer");
+                stream.set_nonblocking(false).unwrap();
+            }
+            answer.truncate(first);
+            stream.read_to_end(&mut answer).unwrap();
+            let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            assert_eq!(answer.len() - head, size, "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn a_stale_idle_connection_costs_no_request() {
     // Each connection serves one request and is then closed, though it was said to be kept.
     let backend = Scripted::closing_after(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");

@@ -3,7 +3,7 @@ use super::{
     request::{Prepared, Request, Rules, prepare},
 };
 use crate::{
-    http1::{HeadScan, Parse, Reply, Status, head, rewrite::Subject},
+    http1::{BodyLength, HeadScan, Parse, Reply, Status, head, rewrite::Subject},
     io::{Buffer, Interrupt, Stream},
     tls::Accepted,
     worker::{Deadline, Ends, Worker},
@@ -242,6 +242,13 @@ impl Client {
     pub(super) async fn reply_and_close(&mut self, worker: &Worker, reply: &Reply) {
         self.reply(worker, reply).await;
         self.linger(worker).await;
+    }
+
+    /// Whether this was the last request, and nothing comes behind it: a client that has said so sends nothing more (RFC 9112
+    /// section 9.6), but for the empty line that some send behind a body (section 2.2).
+    pub(super) fn has_said_all(&self, request: &Request) -> bool {
+        let is_last = !request.keep_alive && request.body == BodyLength::None;
+        is_last && self.buffer.is_empty() && self.link.stream.is_plain()
     }
 
     /// Lets the client read what it was sent, before its connection is closed upon what it still sends.

@@ -45,6 +45,8 @@ pub(super) struct Switched {
 pub(super) struct Download<'a> {
     pub(super) worker: &'a Worker,
     pub(super) client: &'a Link,
+    /// The client's connection is closed behind the response at once.
+    pub(super) ends: bool,
     pub(super) backend: &'a Connection,
     pub(super) reused: bool,
     pub(super) request: &'a Request,
@@ -100,7 +102,7 @@ impl Download<'_> {
             }
             let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
             if piece.send > 0 {
-                self.write(buffer, piece.send).await?;
+                self.write(buffer, piece.send, self.is_last(&begun)).await?;
             }
             buffer.consume(piece.consumed - piece.send);
         }
@@ -131,21 +133,22 @@ impl Download<'_> {
                 if interims > MAX_INTERIM {
                     return Err(self.malformed());
                 }
-                self.send(out).await?;
+                self.send(out, false).await?;
                 continue;
             };
             let piece = begun.body.take(buffer.bytes_mut(), u64::MAX).map_err(|bad| self.bad_body(bad))?;
             self.flow.answered();
+            let is_last = self.is_last(&begun);
             // Both go in one write; the smaller is copied.
             if piece.send > out.len() && buffer.prepend(&out) {
                 let send = out.len() + piece.send;
                 self.worker.buffers.give_back_vector(out);
-                self.write(buffer, send).await?;
+                self.write(buffer, send, is_last).await?;
                 buffer.consume(piece.consumed - piece.send);
             } else {
                 out.extend_from_slice(&buffer.bytes()[..piece.send]);
                 buffer.consume(piece.consumed);
-                self.send(out).await?;
+                self.send(out, is_last).await?;
             }
             return Ok(begun);
         }
@@ -330,14 +333,27 @@ impl Download<'_> {
         }
     }
 
-    async fn send(&self, out: Vec<u8>) -> Result<(), Failure> {
+    /// Whether nothing is sent behind what has been taken of the body, so that it can go with the end of the connection.
+    fn is_last(&self, begun: &Begun) -> bool {
+        self.ends && !begun.keep_client && begun.body.is_done()
+    }
+
+    async fn send(&self, mut out: Vec<u8>, is_last: bool) -> Result<(), Failure> {
+        if is_last {
+            out.drain(..self.client.stream.try_write_last(&out));
+        }
         self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
         let (result, out) = self.client.stream.give_vector(out).await;
         self.worker.buffers.give_back_vector(out);
         result.map_err(|_| self.client_gone())
     }
 
-    async fn write(&self, buffer: &mut Buffer, count: usize) -> Result<(), Failure> {
+    async fn write(&self, buffer: &mut Buffer, mut count: usize, is_last: bool) -> Result<(), Failure> {
+        if is_last {
+            let written = self.client.stream.try_write_last(&buffer.bytes()[..count]);
+            buffer.consume(written);
+            count -= written;
+        }
         self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
         if self.flow.has_uploaded() {
             // While the client is slow to take it, the backend is not late.

@@ -124,7 +124,8 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
                 if let Some(marked) = marked {
                     client.marked = marked.then_some(request.claim.pool.slot);
                 }
-                if !keep_client {
+                // There is nothing to wait for behind a client that has said all.
+                if !keep_client && !client.has_said_all(request) {
                     client.linger(worker).await;
                 }
                 return After::answer(keep_client);
@@ -197,8 +198,8 @@ async fn attempt<'a>(
         let kind = if backend.deadline.is_closed() { Kind::Drained } else { Kind::Closed };
         return failed(Failure::backend(kind, reused));
     }
-    let link = &client.link;
-    let download = Download { worker, client: link, backend: &backend, reused, request, target, flow: &flow };
+    let (ends, link) = (client.has_said_all(request), &client.link);
+    let download = Download { worker, client: link, ends, backend: &backend, reused, request, target, flow: &flow };
     let result = if flow.has_uploaded() {
         download.run().await
     } else {

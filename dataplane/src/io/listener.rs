@@ -1,4 +1,7 @@
-use super::{Stream, tcp::Tcp};
+use super::{
+    Stream,
+    tcp::{Tcp, no_delay},
+};
 use monoio::net::{TcpListener, TcpStream};
 use std::{
     io,
@@ -21,6 +24,8 @@ impl Listener {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         let listener = std::net::TcpListener::from(socket);
         listener.set_nonblocking(true)?;
+        // Whom it accepts inherits it.
+        no_delay(listener.as_raw_fd());
         TcpListener::from_std(listener).map(Self)
     }
 
@@ -43,7 +48,7 @@ impl Listener {
         let stream = std::net::TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
         let peer = socket_address(&storage);
         match (TcpStream::from_std(stream), peer) {
-            (Ok(stream), Some(peer)) => Accepted::Connection(Stream::Tcp(Tcp::new(stream)), peer),
+            (Ok(stream), Some(peer)) => Accepted::Connection(Stream::Tcp(Tcp::of(stream)), peer),
             (Ok(_), None) => Accepted::Failed(io::ErrorKind::Unsupported.into()),
             (Err(error), _) => Accepted::Failed(error),
         }

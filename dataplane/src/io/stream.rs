@@ -72,6 +72,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is a socket in clear text.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         match self {
             Self::Tcp(_) => false,
@@ -193,6 +198,16 @@ impl Stream {
             Self::Tcp(tcp) => tcp.try_write_front(buffer, count),
             // What is sealed can't be taken back, and would wait for the next write where the socket takes it in part.
             Self::Tls(_) | Self::Pipe(_) => Ok(0),
+        }
+    }
+
+    /// Writes of these bytes what goes without waiting, and says how much. They leave with the end of the connection, which
+    /// has to follow at once: one segment less than if each went by itself.
+    pub(crate) fn try_write_last(&self, bytes: &[u8]) -> usize {
+        match self {
+            // Whatever went wrong shows in the write of the rest.
+            Self::Tcp(tcp) => tcp.send(bytes, libc::MSG_MORE).unwrap_or(0),
+            Self::Tls(_) | Self::Pipe(_) => 0,
         }
     }
 

@@ -26,10 +26,19 @@ fn as_tcp(stream: UnixStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream)
 }
 
+/// Heads and bodies go out in as few writes as can be; waiting for more would only delay them.
+pub(super) fn no_delay(fd: RawFd) {
+    let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+    // SAFETY: the option takes an integer, whose address and size these are; the callers hold the descriptor open.
+    unsafe {
+        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), size);
+    }
+}
+
 impl Tcp {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        // Heads and bodies go out in as few writes as can be; waiting for more would only delay them.
-        let _ = stream.set_nodelay(true);
+    /// A connection that does not wait for more before it sends; see [`no_delay`].
+    pub(super) fn of(stream: TcpStream) -> Self {
         Self(UnsafeCell::new(stream))
     }
 
@@ -41,7 +50,10 @@ impl Tcp {
             }
         };
         match monoio::time::timeout(timeout, connected).await {
-            Ok(connected) => connected.map(Self::new),
+            Ok(connected) => connected.map(|stream| {
+                no_delay(stream.as_raw_fd());
+                Self::of(stream)
+            }),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -128,15 +140,18 @@ impl Tcp {
     /// Writes of the first `count` bytes of the buffer what goes without waiting, and consumes it.
     pub(crate) fn try_write_front(&self, buffer: &mut Buffer, count: usize) -> io::Result<usize> {
         let bytes = buffer.bytes();
-        let bytes = &bytes[..count.min(bytes.len())];
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let written = self.send(&bytes[..count.min(bytes.len())], 0)?;
+        buffer.consume(written);
+        Ok(written)
+    }
+
+    /// `send(2)` without waiting; 0 where nothing goes.
+    pub(super) fn send(&self, bytes: &[u8], flags: libc::c_int) -> io::Result<usize> {
+        let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: the pointer and the length are of one slice; the descriptor is open as long as `self`.
         let written = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
         match usize::try_from(written) {
-            Ok(written) => {
-                buffer.consume(written);
-                Ok(written)
-            }
+            Ok(written) => Ok(written),
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 error => Err(error),
