@@ -391,6 +391,8 @@ say(most=max(sent), whole=whole, other=other["status"])
     assert!(said["other"] == 200 && said["most"].as_u64() < said["whole"].as_u64(), "{said}");
     let held = resident(pid).saturating_sub(before);
     assert!(held < reading + (24 << 20), "{} MiB after {}", held >> 20, reading >> 20);
+    drop(readers);
+    eventually("what they had is given back", || (resident(pid) < before + reading / 2).then_some(()));
 }
 
 #[test]

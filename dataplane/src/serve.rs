@@ -41,5 +41,5 @@ async fn requests(open: Open, client: Box<Client>) {
 
 /// Lets go of what was kept for connections that may come and was not needed for a while; whether that was anything.
 pub(crate) fn trim() -> bool {
-    http::trim()
+    http::trim() | http2::trim()
 }

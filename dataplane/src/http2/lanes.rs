@@ -2,6 +2,7 @@
 //! its own for each request costs more than to choose its backend.
 
 use super::stream::{Stream, serve_all};
+use crate::io::Spare;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -9,12 +10,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// How many lanes of a worker wait for a stream at most; who finds none opens one.
-const MOST: usize = 1_024;
-
 thread_local! {
-    /// Those of this worker that wait, the one that was left last on top: it is still in the caches.
-    static WAITING: RefCell<Vec<Rc<Lane>>> = const { RefCell::new(Vec::new()) };
+    /// Those of this worker that wait for a stream; who finds none opens one.
+    static WAITING: Spare<Rc<Lane>> = Spare::default();
 }
 
 /// A task that serves streams.
@@ -22,25 +20,44 @@ thread_local! {
 pub(super) struct Lane {
     next: Cell<Option<Stream>>,
     waker: RefCell<Option<Waker>>,
+    /// It is let go of.
+    is_over: Cell<bool>,
 }
 
 /// Serves a stream to its end, in a task that is not the caller's.
 pub(super) fn serve(stream: Stream) {
-    let waiting = WAITING.with_borrow_mut(Vec::pop);
+    let waiting = WAITING.with(Spare::take);
     let (lane, is_new) = waiting.map_or_else(|| (Rc::default(), true), |lane| (lane, false));
     lane.next.set(Some(stream));
     if is_new {
         monoio::spawn(serve_all(lane));
-    } else if let Some(waker) = lane.waker.take() {
-        waker.wake();
+    } else {
+        lane.wake();
     }
 }
 
+/// Ends those that were not needed for a while; whether there were any.
+pub(crate) fn trim() -> bool {
+    let surplus = WAITING.with(Spare::surplus);
+    for lane in &surplus {
+        lane.is_over.set(true);
+        lane.wake();
+    }
+    !surplus.is_empty()
+}
+
 impl Lane {
-    /// The next stream that is to be served in it.
-    pub(super) async fn next(&self) -> Stream {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next stream that is to be served in it; `None` where there will be none.
+    pub(super) async fn next(&self) -> Option<Stream> {
         poll_fn(|context| match self.next.take() {
-            Some(stream) => Poll::Ready(stream),
+            Some(stream) => Poll::Ready(Some(stream)),
+            None if self.is_over.get() => Poll::Ready(None),
             None => {
                 *self.waker.borrow_mut() = Some(context.waker().clone());
                 Poll::Pending
@@ -51,12 +68,25 @@ impl Lane {
 
     /// Whether it stays to wait for another.
     pub(super) fn stays(self: &Rc<Self>) -> bool {
-        WAITING.with_borrow_mut(|waiting| {
-            let stays = waiting.len() < MOST;
-            if stays {
-                waiting.push(Rc::clone(self));
-            }
-            stays
-        })
+        WAITING.with(|waiting| waiting.give(Rc::clone(self)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{pin::pin, task::Context};
+
+    #[test]
+    fn a_lane_that_is_not_needed_ends() {
+        let lane = Rc::<Lane>::default();
+        let mut next = pin!(lane.next());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(next.as_mut().poll(&mut context).is_pending() && lane.stays());
+        assert!(!trim(), "it has only just come");
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        assert!(trim());
+        assert!(matches!(next.as_mut().poll(&mut context), Poll::Ready(None)));
+        assert!(lane.waker.borrow().is_none() && WAITING.with(Spare::take).is_none());
     }
 }

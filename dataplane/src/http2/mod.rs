@@ -20,6 +20,7 @@ mod websocket;
 mod wire;
 
 pub(crate) use connection::serve;
+pub(crate) use lanes::trim;
 pub(crate) use upstream::{Upstream, connect};
 
 /// Bytes of a body that may be on their way without having been asked for again.

@@ -44,8 +44,7 @@ pub(super) struct Stream {
 /// Serves the streams of a lane, one after the other. All of an exchange stands in this one loop: a function for each stream
 /// would have its state, of 7 KB, moved into its caller's place with every call.
 pub(super) async fn serve_all(lane: Rc<Lane>) {
-    loop {
-        let Stream { connection, request, respond } = lane.next().await;
+    while let Some(Stream { connection, request, respond }) = lane.next().await {
         let (worker, common) = (&*connection.worker, &connection.common);
         'served: {
             worker.board().count(Dataplane::Http2Streams);

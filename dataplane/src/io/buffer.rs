@@ -216,7 +216,7 @@ impl Buffers {
                 buffer.clear();
                 self.buffers.give(buffer);
             }
-            _ => self.large.give(buffer.memory),
+            _ => drop(self.large.give(buffer.memory)),
         }
     }
 

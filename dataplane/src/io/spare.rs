@@ -26,20 +26,27 @@ impl<T> Spare<T> {
         piece
     }
 
-    pub(crate) fn give(&self, piece: T) {
+    /// Whether it is kept.
+    pub(crate) fn give(&self, piece: T) -> bool {
         let mut pieces = self.pieces.borrow_mut();
-        if pieces.len() < MOST {
+        let is_kept = pieces.len() < MOST;
+        if is_kept {
             pieces.push(piece);
         }
+        is_kept
     }
 
     /// Lets go of half of those that were not needed since the last call; whether that was any.
     pub(crate) fn trim(&self) -> bool {
+        !self.surplus().is_empty()
+    }
+
+    /// What [`Self::trim`] lets go of.
+    pub(crate) fn surplus(&self) -> Vec<T> {
         let mut pieces = self.pieces.borrow_mut();
         let surplus = self.least.replace(pieces.len()).min(pieces.len());
         // Those that were not used for longest.
-        drop(pieces.drain(..surplus.div_ceil(2)));
-        surplus > 0
+        pieces.drain(..surplus.div_ceil(2)).collect()
     }
 }
 
@@ -54,20 +61,20 @@ mod tests {
     #[test]
     fn the_last_one_comes_first_and_no_more_are_kept_than_may_be() {
         let spare = Spare::default();
-        (0..MOST + 10).for_each(|piece| spare.give(piece));
+        assert_eq!((0..MOST + 10).filter(|piece| spare.give(*piece)).count(), MOST);
         assert_eq!((count(&spare), spare.take()), (MOST, Some(MOST - 1)));
     }
 
     #[test]
     fn what_is_not_needed_goes_by_halves_and_what_is_stays() {
         let spare = Spare::default();
-        (0..100).for_each(|piece| spare.give(piece));
+        assert!((0..100).all(|piece| spare.give(piece)));
         spare.trim();
         assert_eq!(count(&spare), 100, "it has only just come");
         // Of these 100 no more than 60 are needed at once.
         for _ in 0..20 {
             let used: Vec<_> = (0..60).map(|_| spare.take().unwrap()).collect();
-            used.into_iter().for_each(|piece| spare.give(piece));
+            assert!(used.into_iter().all(|piece| spare.give(piece)));
             spare.trim();
         }
         assert_eq!(count(&spare), 60);
