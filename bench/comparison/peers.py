@@ -67,8 +67,17 @@ def configured(config, values, folder):
     machine = {"folder": folder, "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "user": getpass.getuser()}
     for key, value in (values | machine).items():
         text = text.replace("{%s}" % key, str(value))
-    (folder / config).write_text(text)
-    return folder / config
+    file = folder / Path(config).name
+    file.write_text(text)
+    return file
+
+
+def nginx_stream(nginx):
+    """With what this nginx passes plain TCP on: a line of configuration, empty where that is built in; None if it can't."""
+    built = subprocess.run([nginx, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr.split()
+    modules = [argument.partition("=")[2] for argument in built if argument.startswith("--modules-path=")]
+    module = Path(*modules, "ngx_stream_module.so")
+    return "" if "--with-stream" in built else f"load_module {module};" if module.is_file() else None
 
 
 @dataclass
@@ -114,6 +123,7 @@ class Backends:
     port: int
     more: int
     addresses: dict
+    asked: int = 0  # for counts
 
     @classmethod
     def start(cls, stack, cpus, top):
@@ -129,9 +139,10 @@ class Backends:
         return cls(ports[0], more, addresses)
 
     def counts(self):
-        """Connections and requests that all have accepted, this call among them."""
+        """Connections and requests that all have accepted, without those of these calls."""
+        self.asked += 1
         accepted, _, requests = map(int, get(self.port, "/counts").body.splitlines()[2].split())
-        return accepted, requests
+        return accepted - self.asked, requests - self.asked
 
 
 @dataclass
@@ -206,13 +217,18 @@ class Proxies:
         if missing:
             raise Failure("\n".join(missing))
 
-    def start(self, stack, name, backends, chain):
-        """The peer, checked; `chain` is the certificate's file where clients speak TLS. None where it is missing."""
+    def start(self, stack, name, backends, chain, tunnel=""):
+        """The peer, checked; `chain` is the certificate's file where clients speak TLS, `tunnel` the folder of configurations
+        for tunnels. None where it is missing."""
         kind = "steadfast" if name in self.VARIANTS else name
         command = self.commands[kind]
         if command[0] is None or not find(command[0]):
             mend = "cargo build --release -p bench --example relay" if name == "relay" else f"apt install {name}"
             print(f"{name} is missing and left out; to get it: {mend}", flush=True)
+            return None
+        stream = nginx_stream(command[0]) if (tunnel, kind) == ("tcp", "nginx") else ""
+        if stream is None:
+            print("nginx is left out, for it can't pass TCP on; to get that: apt install libnginx-mod-stream", flush=True)
             return None
         self.started += 1
         folder = self.top / f"{self.started}-{kind}"
@@ -226,11 +242,11 @@ class Proxies:
             config, flag = self.KNOWN[kind]
             tls = {key: text % ((chain,) * text.count("%s")) if chain else "" for key, text in TLS.items()}
             values = backends.addresses | tls | {"port": port, "tls": bool(chain), "maxconn": self.most} | self.variant(name, backends)
-            command = [*command, configured(config, values, folder)]
+            command = [*command, configured(Path(tunnel, config), values | {"nginx_stream": stream}, folder)]
         process = start(stack, name, command, values, self.cpus, folder)
         said = version(command[0], flag) if flag else "floor"
         spread = 1 if name in self.VARIANTS else len(BACKENDS)
-        peer = Peer(name, said, port, process, bool(chain), name != "relay", spread)
+        peer = Peer(name, said, port, process, bool(chain), name != "relay" and not tunnel, spread)
         if peer.sticky:
             peer.check()
         return peer

@@ -73,7 +73,7 @@ def table(rows, versions):
     text = []
     for name in dict.fromkeys(row["work"] for row in rows):
         of_it = [row for row in rows if row["work"] == name]
-        head = ("connections", "peer", "requests/s", of_it[0]["unit"], "user", "opened/1000", "Steadfast / peer", "to reach")
+        head = ("connections", "peer", f"{WORKS[name].counts}s/s", of_it[0]["unit"], "user", "opened/1000", "Steadfast / peer", "to reach")
         lines = [head, ["-" * len(title) for title in head], *map(line, of_it)]
         widths = [max(map(len, column)) for column in zip(*lines)]
         text.append(f"**`{name}`**: {WORKS[name].what}\n")

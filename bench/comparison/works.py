@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import tunnels
 from .machine import Failure, cpu_times, resident
 from .peers import FILES, PEERS
 
@@ -37,16 +38,23 @@ class Work:
     tls: str = ""  # the kind of certificate
     close: bool = False
     streams: int = 0  # at once on each connection of HTTP/2
+    tunnel: str = ""  # what each connection is then: "websocket" or "tcp"
     peers: tuple = ("steadfast", "haproxy", "nginx", "relay")
     # By number of connections and peer: what Steadfast's ratio to it is to reach.
     targets: dict = field(default_factory=dict)
 
     @property
+    def counts(self):
+        return "message" if self.tunnel else "request"
+
+    @property
     def unit(self):
-        return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, "CPU µs/MiB" if self.moved else "CPU µs/request")
+        return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
 
 
 PROXIES = ("steadfast", "haproxy", "nginx")
+# Those with configurations in peers/websocket and peers/tcp.
+TUNNELS = ("steadfast", "haproxy", "nginx")
 BETTER = "the better of both"
 WORKS = {
     "get": Work("small GET", (1, 16, 64, 512, 4096),
@@ -71,6 +79,14 @@ WORKS = {
     "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
     "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=("steadfast", "haproxy", "nginx"),
                     targets={(64, BETTER): 1.0}),
+    "websocket": Work("11 bytes there and back through a WebSocket", (1,), client="messages", tunnel="websocket", peers=TUNNELS),
+    "websocket-bulk": Work("frames of 1 MiB from the backend through a WebSocket", (1,), client="bulk", moved=1 << 20,
+                           tunnel="websocket", peers=TUNNELS),
+    "websocket-idle": Work("memory of idle WebSockets", (2_000,), client="idle", tunnel="websocket", peers=TUNNELS),
+    "tcp": Work("the same 11 bytes as plain TCP", (1,), client="messages", tunnel="tcp", peers=(*TUNNELS, "relay")),
+    # Without the relay, which is no floor here: its buffers are small.
+    "tcp-bulk": Work("the same frames of 1 MiB as plain TCP", (1,), client="bulk", moved=1 << 20, tunnel="tcp", peers=TUNNELS),
+    "tcp-idle": Work("memory of idle connections of plain TCP", (2_000,), client="idle", tunnel="tcp", peers=TUNNELS),
 }
 
 
@@ -92,9 +108,13 @@ class Run:
 class Bench:
     """Carries works out."""
 
-    def __init__(self, wrk, backends, top, rate=None):
-        self.wrk, self.backends, self.cookies, self.log = wrk, backends, Path(top, "cookies"), Path(top, "latencies")
-        self.rate = rate
+    def __init__(self, wrk, backends, far, top, rate=None):
+        self.wrk, self.backends, self.far = wrk, backends, far
+        self.cookies, self.log, self.rate = Path(top, "cookies"), Path(top, "latencies"), rate
+
+    def behind(self, work):
+        """The backends of this work."""
+        return self.far if work.tunnel else self.backends
 
     def sessions(self, peer):
         """New ones each time, lest they become old enough to be refreshed: wrk would not take the new cookie."""
@@ -105,20 +125,24 @@ class Bench:
         self.sessions(peer)
         if work.client == "idle":
             return self.idle(name, work, peer, connections)
-        client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate}[work.client]
-        accepted_before, seen_before = self.backends.counts()
+        client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate,
+                  "messages": self.carry, "bulk": self.carry}[work.client]
+        accepted_before, seen_before = self.behind(work).counts()
         before = cpu_times(peer.process.pid)
         result = client(work, peer, connections, seconds)
         after = cpu_times(peer.process.pid)
-        accepted, seen = self.backends.counts()
+        accepted, seen = self.behind(work).counts()
 
         requests, seconds = result.pop("requests"), result.pop("seconds")
         latency = result.pop("p99.9", None)
         void = [f"{count} {kind} errors" for kind, count in result.items() if count]
-        reached = (seen - seen_before - 1) // work.counted
+        reached, opened = (seen - seen_before) // work.counted, accepted - accepted_before
         # wrk and h2load leave without the answers to their last requests.
-        if requests == 0 or not 0 <= reached - requests <= connections * (work.streams or 1):
-            void.append(f"{requests} requests were answered and {reached} reached the backends")
+        unanswered = 0 if work.tunnel else connections * (work.streams or 1)
+        if requests == 0 or not 0 <= reached - requests <= unanswered:
+            void.append(f"{requests} {work.counts}s were answered and {reached} reached the backends")
+        if work.tunnel and opened != connections:
+            void.append(f"{connections} tunnels came to {opened} connections to the backend")
         if before.keys() != after.keys():
             void.append("a process of it ended or was started")
         both = before.keys() & after.keys()
@@ -126,7 +150,7 @@ class Bench:
         units = max(requests, 1) * (work.moved / (1 << 20) if work.moved else 1)
         figure = cpu_ns / 1000 / units if latency is None else latency
         return Run(name, peer.name, connections, figure, requests, requests / seconds, user / max(user + system, 1),
-                   accepted - accepted_before - 1, void)
+                   opened, void)
 
     def drive(self, work, peer, connections, seconds):
         command = [*self.wrk, f"-c{connections}", f"-d{seconds}s", f"{'https' if peer.tls else 'http'}://127.0.0.1:{peer.port}/",
@@ -182,13 +206,20 @@ class Bench:
         took.sort()
         return result | {"p99.9": took[len(took) * 999 // 1000] / 1000}
 
+    def carry(self, work, peer, connections, seconds):
+        return tunnels.carry(peer.port, work.client == "bulk", connections, seconds)
+
     def idle(self, name, work, peer, connections):
         """Connections that are kept after one request each."""
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if connections + 100 > room:
-            raise Failure(f"{connections} idle connections need as many descriptors, and there are {room}; see ulimit -n")
-        cookie = self.cookies.read_text().splitlines()[0]
-        request = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n".encode()
+        # The script itself is the backend of tunnels.
+        needed = connections * (2 if work.tunnel else 1)
+        if needed + 100 > room:
+            raise Failure(f"{connections} idle connections need {needed + 100} descriptors, and there are {room}; see ulimit -n")
+        request, status = tunnels.HANDSHAKE.format("/"), 101
+        if not work.tunnel:
+            cookie = self.cookies.read_text().splitlines()[0]
+            request, status = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n", 200
         with contextlib.ExitStack() as held:
             before = resident(peer.process.pid)
             for number in range(connections):
@@ -200,9 +231,9 @@ class Bench:
                 client.connect(("127.0.0.1", peer.port))
                 if peer.tls:
                     client = held.enter_context(ssl._create_unverified_context().wrap_socket(client))
-                client.sendall(request)
-                if not client.recv(4096).startswith(b"HTTP/1.1 200"):
-                    return Run(name, peer.name, connections, 0, number, 0, 0, 0, ["an answer is not 200"])
+                client.sendall(request.encode())
+                if not client.recv(4096).startswith(f"HTTP/1.1 {status}".encode()):
+                    return Run(name, peer.name, connections, 0, number, 0, 0, 0, [f"an answer is not {status}"])
             time.sleep(SETTLE)
             figure = (resident(peer.process.pid) - before) / connections
         return Run(name, peer.name, connections, figure, connections, 0, 0, 0, [])
