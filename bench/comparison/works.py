@@ -37,7 +37,7 @@ class Work:
     tls: str = ""  # the kind of certificate
     close: bool = False
     streams: int = 0  # at once on each connection of HTTP/2
-    peers: tuple = ("steadfast", "haproxy", "nginx", "relay")
+    peers: tuple = ("steadfast", "haproxy", "nginx", "envoy", "relay")
     # By number of connections and peer: what Steadfast's ratio to it is to reach.
     targets: dict = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Work:
         return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, "CPU µs/MiB" if self.moved else "CPU µs/request")
 
 
-PROXIES = ("steadfast", "haproxy", "nginx")
+PROXIES = ("steadfast", "haproxy", "nginx", "envoy")
 BETTER = "the better of both"
 WORKS = {
     "get": Work("small GET", (1, 16, 64, 512, 4096),
@@ -69,8 +69,7 @@ WORKS = {
     "workers": Work("small GET, two workers", peers=("steadfast with 2 workers", "steadfast"), targets={(64, "steadfast"): 1.05}),
     "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
     "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
-    "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=("steadfast", "haproxy", "nginx"),
-                    targets={(64, BETTER): 1.0}),
+    "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=PROXIES, targets={(64, BETTER): 1.0}),
 }
 
 
