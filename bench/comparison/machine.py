@@ -9,6 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).resolve().parents[2] / "target")).resolve()
+# Where bench/get-peers places programs.
+NEWEST = TARGET / "peers" / "bin"
+
 
 class Failure(Exception):
     """Ends the comparison; the text is for the user."""
@@ -60,9 +64,15 @@ def find(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin")
 
 
+def newest(program):
+    """Rather than that of the system, the one that bench/get-peers has got."""
+    got = NEWEST / program
+    return str(got) if got.exists() else find(program)
+
+
 def version(*command):
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    found = re.search(r"\d+\.\d+\S*", said.stdout + said.stderr)
+    found = re.search(r"\d+\.\d+[^\s/]*", said.stdout + said.stderr)
     return found[0] if found else "unknown"
 
 

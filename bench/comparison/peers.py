@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import Failure, cpu_times, find, free_ports, version
+from .machine import NEWEST, TARGET, Failure, cpu_times, find, free_ports, newest, version
 
 BENCH = Path(__file__).resolve().parent.parent
 PEERS = BENCH / "peers"
@@ -27,6 +27,23 @@ TLS = {
     "steadfast_tls": 'tls.certificate = [{chain = "%s", key = "%s.key"}]',
     "haproxy_tls": " ssl crt %s alpn h2,http/1.1",
     "nginx_tls": " ssl http2; ssl_certificate %s; ssl_certificate_key %s.key; ssl_protocols TLSv1.2 TLSv1.3",
+    "envoy_tls": """transport_socket:
+            name: envoy.transport_sockets.tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+              common_tls_context:
+                alpn_protocols: [h2, http/1.1]
+                tls_params: {tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}
+                tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s.key}}]""",
+}
+# From this version on nginx has an affinity cookie of its own.
+NGINX_STICKY = [1, 30]
+# How what may be missing is had; the newest of these take the place of the system's.
+MENDS = {
+    "haproxy": "bench/get-peers, or apt install haproxy",
+    "envoy": "bench/get-peers",
+    "before": "build it, or name another in --before",
+    "relay": "cargo build --release -p bench --example relay",
 }
 # Files that backends serve, by path.
 FILES = {"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20}
@@ -76,7 +93,9 @@ def nginx_stream(nginx):
     """With what this nginx passes plain TCP on: a line of configuration, empty where that is built in; None if it can't."""
     built = subprocess.run([nginx, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr.split()
     modules = [argument.partition("=")[2] for argument in built if argument.startswith("--modules-path=")]
-    module = Path(*modules, "ngx_stream_module.so")
+    # One that bench/get-peers has got has its modules beside it.
+    top = NEWEST.parent / "sid" if Path(nginx).parent == NEWEST else Path("/")
+    module = top.joinpath(*(path.strip("/") for path in modules), "ngx_stream_module.so")
     return "" if "--with-stream" in built else f"load_module {module};" if module.is_file() else None
 
 
@@ -114,6 +133,11 @@ def make_certificate(top, kind):
                         "-addext", "subjectAltName=DNS:localhost", "-keyout", f"{chain}.key", "-out", chain],
                        check=True, capture_output=True)
     return chain
+
+
+def is_sticky(nginx):
+    """Whether an nginx of this version has an affinity cookie of its own."""
+    return [int(part) for part in nginx.split(".")[:2] if part.isdigit()] >= NGINX_STICKY
 
 
 @dataclass
@@ -175,7 +199,8 @@ class Peer:
             with connect(self.port, self.tls) as connection:
                 for _ in range(REQUESTS_PER_SESSION):
                     answer = ask(connection, "/", first.cookie)
-                    if answer != Answer(200, "", first.body):
+                    # nginx sends the same cookie again with each answer.
+                    if answer not in (Answer(200, "", first.body), Answer(200, first.cookie, first.body)):
                         raise Failure(f"{self.name} isn't sticky: {first} and then {answer}")
         told = get(self.port, "/forwarded-for", self.tls).body
         if told != "127.0.0.1":
@@ -191,6 +216,7 @@ class Proxies:
         "before": ("steadfast.toml", "--version"),
         "haproxy": ("haproxy.cfg", "-v"),
         "nginx": ("nginx.conf", "-v"),
+        "envoy": ("envoy.yaml", "--version"),
     }
     # Of steadfast, by the name that it has then: what differs.
     VARIANTS = {
@@ -200,7 +226,7 @@ class Proxies:
     }
 
     def __init__(self, steadfast_command, before, cpus, top):
-        release = Path(os.environ.get("CARGO_TARGET_DIR", BENCH.parent / "target"), "release").resolve()
+        release = TARGET / "release"
         self.cpus, self.top, self.started = cpus, top, 0
         # HAProxy keeps two descriptors for each, and does not start where there are fewer.
         self.most = min(30_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200) // 2)
@@ -208,8 +234,10 @@ class Proxies:
         self.commands = {
             "steadfast": own,
             "before": shlex.split(before or ""),
-            "nginx": [find("nginx"), "-e", "stderr", "-c"],
-            "haproxy": [find("haproxy"), "-db", "-f"],
+            "nginx": [newest("nginx"), "-e", "stderr", "-c"],
+            "haproxy": [newest("haproxy"), "-db", "-f"],
+            # By itself it would have a worker for each CPU, and share memory with its successor.
+            "envoy": [newest("envoy"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"],
             "relay": [release / "examples" / "relay"],
         }
         wanted = ((own[0], "cargo build --release"), ("nginx", "apt install nginx"), ("wrk", "apt install wrk"))
@@ -223,8 +251,7 @@ class Proxies:
         kind = "steadfast" if name in self.VARIANTS else name
         command = self.commands[kind]
         if command[0] is None or not find(command[0]):
-            mend = "cargo build --release -p bench --example relay" if name == "relay" else f"apt install {name}"
-            print(f"{name} is missing and left out; to get it: {mend}", flush=True)
+            print(f"{name} is missing and left out; to get it: {MENDS[name]}", flush=True)
             return None
         stream = nginx_stream(command[0]) if (tunnel, kind) == ("tcp", "nginx") else ""
         if stream is None:
@@ -240,9 +267,13 @@ class Proxies:
             values = {"port": port}
         else:
             config, flag = self.KNOWN[kind]
+            if name == "nginx" and not tunnel and is_sticky(version(command[0], flag)):
+                config = "nginx-sticky.conf"
             tls = {key: text % ((chain,) * text.count("%s")) if chain else "" for key, text in TLS.items()}
-            values = backends.addresses | tls | {"port": port, "tls": bool(chain), "maxconn": self.most} | self.variant(name, backends)
-            command = [*command, configured(Path(tunnel, config), values | {"nginx_stream": stream}, folder)]
+            ports = {f"port_{key}": address.rpartition(":")[2] for key, address in backends.addresses.items()}
+            values = {"port": port, "tls": bool(chain), "maxconn": self.most, "nginx_stream": stream}
+            values |= backends.addresses | ports | tls | self.variant(name, backends)
+            command = [*command, configured(Path(tunnel, config), values, folder)]
         process = start(stack, name, command, values, self.cpus, folder)
         said = version(command[0], flag) if flag else "floor"
         spread = 1 if name in self.VARIANTS else len(BACKENDS)

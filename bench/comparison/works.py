@@ -39,7 +39,7 @@ class Work:
     close: bool = False
     streams: int = 0  # at once on each connection of HTTP/2
     tunnel: str = ""  # what each connection is then: "websocket" or "tcp"
-    peers: tuple = ("steadfast", "haproxy", "nginx", "relay")
+    peers: tuple = ("steadfast", "haproxy", "nginx", "envoy", "relay")
     # By number of connections and peer: what Steadfast's ratio to it is to reach.
     targets: dict = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Work:
         return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
 
 
-PROXIES = ("steadfast", "haproxy", "nginx")
+PROXIES = ("steadfast", "haproxy", "nginx", "envoy")
 # Those with configurations in peers/websocket and peers/tcp.
 TUNNELS = ("steadfast", "haproxy", "nginx")
 BETTER = "the better of both"
@@ -77,8 +77,7 @@ WORKS = {
     "workers": Work("small GET, two workers", peers=("steadfast with 2 workers", "steadfast"), targets={(64, "steadfast"): 1.05}),
     "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
     "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
-    "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=("steadfast", "haproxy", "nginx"),
-                    targets={(64, BETTER): 1.0}),
+    "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=PROXIES, targets={(64, BETTER): 1.0}),
     "websocket": Work("11 bytes there and back through a WebSocket", (1,), client="messages", tunnel="websocket", peers=TUNNELS),
     "websocket-bulk": Work("frames of 1 MiB from the backend through a WebSocket", (1,), client="bulk", moved=1 << 20,
                            tunnel="websocket", peers=TUNNELS),
