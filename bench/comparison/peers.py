@@ -7,6 +7,7 @@ import os
 import resource
 import shlex
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -106,6 +107,19 @@ class Answer:
     body: str
 
 
+class AdminConnection(http.client.HTTPConnection):
+    """To Steadfast's REST."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
 def connect(port, tls=False):
     if tls:
         context = ssl._create_unverified_context()
@@ -178,6 +192,7 @@ class Peer:
     tls: bool
     sticky: bool = True
     spread: int = len(BACKENDS)  # different bodies, at least
+    admin: Path = None  # the socket of Steadfast's REST
 
     def new_sessions(self):
         """First answers, each with a cookie, and a body that shows the backend behind it."""
@@ -223,6 +238,7 @@ class Proxies:
         "steadfast with 10 backends": {"backends": 10},
         "steadfast with 10,000 backends": {"backends": 10_000},
         "steadfast with 2 workers": {"workers": 2},
+        "steadfast with 1,000 backends": {"backends": 1_000, "source": "api"},
     }
 
     def __init__(self, steadfast_command, before, cpus, top):
@@ -277,16 +293,16 @@ class Proxies:
         process = start(stack, name, command, values, self.cpus, folder)
         said = version(command[0], flag) if flag else "floor"
         spread = 1 if name in self.VARIANTS else len(BACKENDS)
-        peer = Peer(name, said, port, process, bool(chain), name != "relay" and not tunnel, spread)
+        peer = Peer(name, said, port, process, bool(chain), name != "relay" and not tunnel, spread, folder / "admin.sock")
         if peer.sticky:
             peer.check()
         return peer
 
     def variant(self, name, backends):
         """Values of steadfast's configuration."""
-        differs = {"backends": len(BACKENDS), "workers": 1} | self.VARIANTS.get(name, {})
+        differs = {"backends": len(BACKENDS), "workers": 1, "source": "file"} | self.VARIANTS.get(name, {})
         more = [
             f'[[pool.backend]]\nname = "more-{i}"\naddress = "127.1.{i // 250}.{i % 250 + 1}:{backends.more}"'
             for i in range(differs["backends"] - len(BACKENDS))
         ]
-        return {"workers": differs["workers"], "more": "\n".join(more)}
+        return {"workers": differs["workers"], "source": differs["source"], "more": "\n".join(more)}

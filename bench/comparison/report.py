@@ -2,7 +2,7 @@
 
 import statistics
 
-from .works import BETTER, WORKS
+from .works import BETTER, ITSELF, WORKS
 
 
 def spread(values):
@@ -40,7 +40,7 @@ def summary(runs):
                 "user_share": statistics.median(run.user_share for run in valid) if valid else None,
                 "opened_per_1000_requests": 1000 * sum(run.backend_connections_opened for run in valid) / requests if requests else None,
                 "ratio": ratios(peers[first], group) if peer != first else None,
-                "target": work.targets.get((connections, peer)),
+                "target": work.targets.get((connections, peer if peer != first else ITSELF)),
             }
             rows.append(row)
         others = {peer: group for peer, group in peers.items() if peer in ("haproxy", "nginx")}
@@ -59,7 +59,8 @@ def table(rows, versions):
 
     def line(row):
         ratio, target = row["ratio"], row["target"]
-        reached = "" if target is None or ratio is None else f"{target:.2f}: {'reached' if ratio['median'] <= target else 'missed'}"
+        judged = ratio or row["figure"]
+        reached = "" if target is None or judged is None else f"{target:.2f}: {'reached' if judged['median'] <= target else 'missed'}"
         known = row["requests_per_second"] is not None
         digits = 0 if row["unit"] in ("bytes/connection", "CPU µs/MiB") else 2
         return (

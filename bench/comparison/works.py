@@ -8,16 +8,18 @@ import socket
 import ssl
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import tunnels
 from .machine import Failure, cpu_times, resident
-from .peers import FILES, PEERS
+from .peers import FILES, PEERS, AdminConnection
 
 # Processes of openssl s_time or h2load at once.
 CLIENTS = 8
 IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3.12
+PAUSE = 0.02  # seconds between two changes
 SETTLE = 3  # seconds until the memory of idle connections is looked at
 
 
@@ -49,13 +51,15 @@ class Work:
 
     @property
     def unit(self):
-        return {"idle": "bytes/connection", "rate": "p99.9 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
+        return {"idle": "bytes/connection", "rate": "p99.9 ms", "change": "p99 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
 
 
 PROXIES = ("steadfast", "haproxy", "nginx", "envoy")
 # Those with configurations in peers/websocket and peers/tcp.
 TUNNELS = ("steadfast", "haproxy", "nginx")
 BETTER = "the better of both"
+# What it is to reach by itself, in the unit of the work.
+ITSELF = "itself"
 WORKS = {
     "get": Work("small GET", (1, 16, 64, 512, 4096),
                 targets={(512, "haproxy"): 0.5, (512, "nginx"): 0.65, (512, "relay"): 1.12, (64, "haproxy"): 0.65, (64, "nginx"): 0.75}),
@@ -78,6 +82,8 @@ WORKS = {
     "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
     "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
     "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=PROXIES, targets={(64, BETTER): 1.0}),
+    "change": Work("until all workers have applied a weight, 1,000 backends, under full load", client="change",
+                   peers=("steadfast with 1,000 backends",), targets={(64, ITSELF): 10}),
     "websocket": Work("11 bytes there and back through a WebSocket", (1,), client="messages", tunnel="websocket", peers=TUNNELS),
     "websocket-bulk": Work("frames of 1 MiB from the backend through a WebSocket", (1,), client="bulk", moved=1 << 20,
                            tunnel="websocket", peers=TUNNELS),
@@ -125,7 +131,7 @@ class Bench:
         if work.client == "idle":
             return self.idle(name, work, peer, connections)
         client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate,
-                  "messages": self.carry, "bulk": self.carry}[work.client]
+                  "messages": self.carry, "bulk": self.carry, "change": self.change}[work.client]
         accepted_before, seen_before = self.behind(work).counts()
         before = cpu_times(peer.process.pid)
         result = client(work, peer, connections, seconds)
@@ -133,7 +139,7 @@ class Bench:
         accepted, seen = self.behind(work).counts()
 
         requests, seconds = result.pop("requests"), result.pop("seconds")
-        latency = result.pop("p99.9", None)
+        latency = result.pop("ms", None)
         void = [f"{count} {kind} errors" for kind, count in result.items() if count]
         reached, opened = (seen - seen_before) // work.counted, accepted - accepted_before
         # wrk and h2load leave without the answers to their last requests.
@@ -203,7 +209,23 @@ class Bench:
             took += [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
             log.unlink()
         took.sort()
-        return result | {"p99.9": took[len(took) * 999 // 1000] / 1000}
+        return result | {"ms": took[len(took) * 999 // 1000] / 1000}
+
+    def change(self, work, peer, connections, seconds):
+        """Changes a weight again and again under all requests that clients can send: the time until all workers have applied one
+        that 99 of 100 keep, in ms."""
+        took, applied = [], True
+        with ThreadPoolExecutor(1) as threads, contextlib.closing(AdminConnection(peer.admin)) as admin:
+            driven = threads.submit(self.drive, work, peer, connections, seconds)
+            while not driven.done():
+                began = time.monotonic()
+                weight = json.dumps({"weight": 1 + len(took) % 100})
+                admin.request("PATCH", f"/v1/pools/shop/backends/more-{len(took) % 900}", weight, {"Content-Type": "application/json"})
+                applied &= json.load(admin.getresponse()).get("applied") is True
+                took.append(1000 * (time.monotonic() - began))
+                time.sleep(PAUSE)
+        took.sort()
+        return driven.result() | {"ms": took[len(took) * 99 // 100], "unapplied changes": int(not applied)}
 
     def carry(self, work, peer, connections, seconds):
         return tunnels.carry(peer.port, work.client == "bulk", connections, seconds)
