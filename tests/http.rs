@@ -4,6 +4,7 @@
 
 mod support;
 
+use socket2::SockRef;
 use std::io::{Read, Write};
 use support::{
     Instance, Recorder, Scripted, Setup,
@@ -303,6 +304,32 @@ fn a_stale_idle_connection_costs_no_request() {
     let mut connection = Connection::open(&instance.listener("web"));
     for n in 0..100 {
         assert_eq!(connection.request("GET", "/", &[], b"").status, 200, "{n}");
+    }
+}
+
+/// What was read of a response that fills a buffer was lost when its connection broke right behind it.
+#[test]
+fn a_reset_behind_a_whole_response_takes_nothing_away_and_one_within_is_seen() {
+    for framing in ["Content-Length: 16000\r\n", "Content-Length: 20000\r\n", ""] {
+        let backend = Scripted::start(move |mut stream| {
+            read_head(&mut stream).unwrap();
+            let mut answer = format!("HTTP/1.1 200 OK\r\n{framing}X-Pad: ");
+            let end = 16_384 - 16_000 - 4;
+            answer.extend(std::iter::repeat_n('x', end - answer.len()));
+            answer.push_str("\r\n\r\n");
+            answer.extend(std::iter::repeat_n('~', 16_000));
+            stream.write_all(answer.as_bytes()).unwrap();
+            SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        });
+        let instance = before(&backend);
+        let mut stream = std::net::TcpStream::connect(instance.listener("web")).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let result = stream.read_to_end(&mut answer);
+        let came = answer.iter().filter(|byte| **byte == b'~').count();
+        // An end without a length is told by a reset; the other is short of what was promised.
+        assert!(came == 16_000 && result.is_err() == framing.is_empty(), "{framing:?}: {came} {result:?}");
     }
 }
 

@@ -107,7 +107,7 @@ impl Download<'_> {
             buffer.consume(piece.consumed - piece.send);
         }
         // Bytes behind a response belong to no request: the connection can't be trusted with another one.
-        let keep_backend = begun.keep_backend && buffer.is_empty();
+        let keep_backend = begun.keep_backend && buffer.is_empty() && !self.flow.has_failed();
         Ok(Downloaded::Answered { keep_client: begun.keep_client, keep_backend, marked: begun.marked })
     }
 
@@ -271,8 +271,10 @@ impl Download<'_> {
             // More of the body is there already, and goes in the same write.
             self.worker.buffers.widen(buffer);
             if !buffer.is_full() {
-                let read = self.backend.stream.try_read(buffer).map_err(|_| self.broken_off(true))?;
-                self.count_read(read.unwrap_or(0));
+                match self.backend.stream.try_read(buffer) {
+                    Ok(read) => self.count_read(read.unwrap_or(0)),
+                    Err(_) => self.flow.failed(),
+                }
             }
         }
         Ok(())
@@ -290,6 +292,9 @@ impl Download<'_> {
 
     /// Reads from the backend; false at its end.
     async fn read(&self, buffer: &mut Buffer, began: bool) -> Result<bool, Failure> {
+        if self.flow.has_failed() {
+            return Err(self.broken_off(began));
+        }
         let mut watching = false;
         let mut read = pin!(self.backend.stream.read(std::mem::take(buffer)));
         let (result, rest) = poll_fn(|context| {
@@ -335,7 +340,7 @@ impl Download<'_> {
 
     /// Whether nothing is sent behind what has been taken of the body, so that it can go with the end of the connection.
     fn is_last(&self, begun: &Begun) -> bool {
-        self.ends && !begun.keep_client && begun.body.is_done()
+        self.ends && !begun.keep_client && begun.body.is_done() && begun.switched.is_none()
     }
 
     async fn send(&self, mut out: Vec<u8>, is_last: bool) -> Result<(), Failure> {

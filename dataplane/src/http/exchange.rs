@@ -26,6 +26,7 @@ pub(super) struct Flow {
     uploaded: Cell<bool>,
     answered: Cell<bool>,
     ends_by_close: Cell<bool>,
+    failed: Cell<bool>,
 }
 
 impl Flow {
@@ -45,6 +46,15 @@ impl Flow {
 
     pub(super) fn has_answered(&self) -> bool {
         self.answered.get()
+    }
+
+    /// The backend's connection has failed, behind what was read of it: that may be all that is needed.
+    pub(super) fn failed(&self) {
+        self.failed.set(true);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get()
     }
 
     /// Only closing tells the client where the response ends.
