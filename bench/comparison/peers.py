@@ -271,7 +271,7 @@ class Proxies:
             return None
         stream = nginx_stream(command[0]) if (tunnel, kind) == ("tcp", "nginx") else ""
         if stream is None:
-            print("nginx is left out, for it can't pass TCP on; to get that: apt install libnginx-mod-stream", flush=True)
+            print("nginx is left out, for it can't pass TCP on; to get that: bench/get-peers, or apt install libnginx-mod-stream", flush=True)
             return None
         self.started += 1
         folder = self.top / f"{self.started}-{kind}"

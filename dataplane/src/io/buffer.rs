@@ -16,10 +16,6 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    fn new(size: usize) -> Self {
-        Self::of(vec![0; size].into_boxed_slice(), None)
-    }
-
     fn of(memory: Box<[u8]>, share: Option<Share>) -> Self {
         Self { memory, start: 0, end: 0, was_filled: false, _share: share }
     }
@@ -151,7 +147,7 @@ unsafe impl IoBuf for Rest {
 #[derive(Debug)]
 pub(crate) struct Buffers {
     size: usize,
-    buffers: Spare<Buffer>,
+    small: Spare<Box<[u8]>>,
     large: Spare<Box<[u8]>>,
     /// How many large ones are in use.
     shares: Rc<Cell<usize>>,
@@ -194,7 +190,7 @@ impl Buffers {
     pub(crate) fn new(size: usize) -> Self {
         Self {
             size,
-            buffers: Spare::default(),
+            small: Spare::default(),
             large: Spare::default(),
             shares: Rc::default(),
             vectors: Spare::default(),
@@ -206,17 +202,14 @@ impl Buffers {
     }
 
     pub(crate) fn buffer(&self) -> Buffer {
-        self.buffers.take().unwrap_or_else(|| Buffer::new(self.size))
+        Buffer::of(self.small.take().unwrap_or_else(|| memory(self.size)), None)
     }
 
-    pub(crate) fn give_back(&self, mut buffer: Buffer) {
-        match buffer.memory.len() {
-            0 => {}
-            size if size == self.size => {
-                buffer.clear();
-                self.buffers.give(buffer);
-            }
-            _ => drop(self.large.give(buffer.memory)),
+    /// Nothing of what it held or how it was read stays with the memory.
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        if buffer.is_held() {
+            let spare = if buffer.memory.len() == self.size { &self.small } else { &self.large };
+            spare.give(buffer.memory);
         }
     }
 
@@ -227,8 +220,7 @@ impl Buffers {
             return;
         }
         let Some(share) = Share::of(&self.shares) else { return };
-        let memory = self.large.take().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice());
-        let mut large = Buffer::of(memory, Some(share));
+        let mut large = Buffer::of(self.large.take().unwrap_or_else(|| memory(LARGE)), Some(share));
         if !buffer.is_empty() {
             (large.start, large.end) = (HEADROOM, HEADROOM + buffer.len());
             large.bytes_mut().copy_from_slice(buffer.bytes());
@@ -257,8 +249,12 @@ impl Buffers {
 
     /// Lets go of what was not needed for a while; whether that was anything.
     pub(crate) fn trim(&self) -> bool {
-        self.buffers.trim() | self.large.trim() | self.vectors.trim()
+        self.small.trim() | self.large.trim() | self.vectors.trim()
     }
+}
+
+fn memory(size: usize) -> Box<[u8]> {
+    vec![0; size].into()
 }
 
 /// A buffer with these bytes.
@@ -281,6 +277,10 @@ impl Buffer {
 mod tests {
     use super::*;
 
+    fn fresh(size: usize) -> Buffer {
+        Buffer::of(memory(size), None)
+    }
+
     /// Appends as the kernel does.
     fn append(buffer: Buffer, bytes: &[u8]) -> Buffer {
         let mut tail = Tail(buffer);
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_is_read_in_order_and_once() {
-        let mut buffer = append(append(Buffer::new(8), b"abc"), b"de");
+        let mut buffer = append(append(fresh(8), b"abc"), b"de");
         assert_eq!(buffer.bytes(), b"abcde");
         buffer.consume(2);
         buffer = append(buffer, b"fgh");
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn room_is_made_only_where_little_is_left_and_keeps_the_bytes() {
-        let mut buffer = append(Buffer::new(8), b"abcdefgh");
+        let mut buffer = append(fresh(8), b"abcdefgh");
         buffer.make_room();
         assert_eq!(buffer.bytes(), b"abcdefgh");
         buffer.consume(6);
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_front_is_no_more_than_what_is_held() {
-        let mut buffer = append(Buffer::new(8), b"abcd");
+        let mut buffer = append(fresh(8), b"abcd");
         buffer.consume(1);
         for (count, seen) in [(0, &b""[..]), (2, b"bc"), (9, b"bcd")] {
             let front = Front { buffer, count };
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_kernel_can_never_count_beyond_the_memory() {
-        let mut tail = Tail(append(Buffer::new(4), b"abc"));
+        let mut tail = Tail(append(fresh(4), b"abc"));
         // SAFETY: the memory was initialised when it was made.
         unsafe { tail.set_init(100) };
         assert_eq!(tail.0.len(), 4);
@@ -367,7 +367,12 @@ mod tests {
         buffer.consume(LARGE);
         buffers.narrow(&mut buffer);
         assert_eq!(room(buffer), 64);
-        let mut huge = append(Buffer::new(LARGE), &[1; LARGE]);
+        buffers.give_back(append(buffers.buffer(), &[4; 64]));
+        let mut again = buffers.buffer();
+        assert!(again.is_empty() && buffers.small.take().is_none(), "it is the same memory");
+        buffers.widen(&mut again);
+        assert_eq!(again.memory.len(), 64, "that it was filled in an earlier use is no reason");
+        let mut huge = append(fresh(LARGE), &[1; LARGE]);
         let place = huge.bytes().as_ptr();
         buffers.widen(&mut huge);
         assert_eq!(huge.bytes().as_ptr(), place, "nothing is gained by as much");
