@@ -270,9 +270,9 @@ impl PoolTable {
                 Rebalancing::of(round, &backends, longest_idle)
             }),
             usable_weight: usable_weight(&backends, false, fails_open),
-            backups: Backups::of(&backends, same_ring.and_then(|old| old.backups.as_ref()), fails_open),
+            backups: Backups::of(&backends, old.and_then(|old| old.backups.as_ref()), same_ring.is_some(), fails_open),
             release: release.and_then(|release| ReleaseTable::new(release, &settings.affinity)),
-            ring: same_ring.map_or_else(|| Arc::new(Ring::build(&weights)), |old| Arc::clone(&old.ring)),
+            ring: ring(old.map(|old| &old.ring), same_ring.is_some(), &weights),
             ring_generation: same_ring.map_or(snapshot.generation, |old| old.ring_generation),
             wheel: same_ring.map_or_else(|| wheel(&weights), |old| old.wheel.clone()),
             cookie: CookieName::new(&cookie.name).filter(|_| settings.affinity.sets_cookie()),
@@ -344,16 +344,16 @@ impl PoolTable {
 }
 
 impl Backups {
-    fn of(backends: &[Backend], same: Option<&Self>, fails_open: bool) -> Option<Self> {
+    fn of(backends: &[Backend], old: Option<&Self>, is_same: bool, fails_open: bool) -> Option<Self> {
         if !backends.iter().any(|backend| backend.backup) {
             return None;
         }
         let usable_weight = usable_weight(backends, true, fails_open);
-        if let Some(same) = same {
+        if let Some(same) = old.filter(|_| is_same) {
             return Some(Self { usable_weight, ..same.clone() });
         }
         let weights = weights(backends, true);
-        Some(Self { ring: Arc::new(Ring::build(&weights)), wheel: wheel(&weights), usable_weight })
+        Some(Self { ring: ring(old.map(|old| &old.ring), false, &weights), wheel: wheel(&weights), usable_weight })
     }
 
     /// As [`Table::copy`].
@@ -367,6 +367,14 @@ impl Backups {
 fn weights(backends: &[Backend], backup: bool) -> Vec<(&str, u32)> {
     let weight = |backend: &Backend| if backend.backup == backup { backend.weight } else { 0 };
     backends.iter().map(|backend| (backend.name.as_str(), weight(backend))).collect()
+}
+
+fn ring(old: Option<&Arc<Ring>>, is_same: bool, weights: &[(&str, u32)]) -> Arc<Ring> {
+    match old {
+        Some(old) if is_same => Arc::clone(old),
+        Some(old) => Arc::new(old.changed(weights)),
+        None => Arc::new(Ring::build(weights)),
+    }
 }
 
 fn wheel(weights: &[(&str, u32)]) -> Wheel {

@@ -61,7 +61,7 @@ type Usable = fn(u16) -> bool;
 
 fn ring(c: &mut Criterion) {
     let mut group = c.benchmark_group("ring");
-    for count in [10, 10_000] {
+    for count in [10, 1_000, 10_000] {
         let names: Vec<String> = (0..count).map(|i| format!("app-{i}")).collect();
         let members: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
         let ring = Ring::build(&members);
@@ -71,6 +71,13 @@ fn ring(c: &mut Criterion) {
             mix64(key)
         };
         group.bench_function(BenchmarkId::new("build", count), |b| b.iter(|| Ring::build(black_box(&members))));
+        let weighs = |weight| [&[("app-0", weight)], &members[1..]].concat();
+        for (label, before, after) in [("joins", 0, 1), ("leaves", 1, 0), ("gains", 1, 2), ("loses", 2, 1)] {
+            let (before, after) = (Ring::build(&weighs(before)), weighs(after));
+            group.bench_function(BenchmarkId::new(format!("changed, one {label}"), count), |b| {
+                b.iter(|| before.changed(black_box(&after)));
+            });
+        }
         group.bench_function(BenchmarkId::new("clone", count), |b| b.iter(|| black_box(&ring).clone()));
         group.bench_function(BenchmarkId::new("lookup", count), |b| b.iter(|| ring.lookup(next())));
         let cases: [(&str, Usable); 4] = [

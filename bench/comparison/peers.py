@@ -233,12 +233,12 @@ class Proxies:
         "nginx": ("nginx.conf", "-v"),
         "envoy": ("envoy.yaml", "--version"),
     }
-    # Of steadfast, by the name that it has then: what differs.
+    # What differs in a build of Steadfast, by what its name ends with then.
     VARIANTS = {
-        "steadfast with 10 backends": {"backends": 10},
-        "steadfast with 10,000 backends": {"backends": 10_000},
-        "steadfast with 2 workers": {"workers": 2},
-        "steadfast with 1,000 backends": {"backends": 1_000, "source": "api"},
+        "with 10 backends": {"backends": 10},
+        "with 10,000 backends": {"backends": 10_000},
+        "with 2 workers": {"workers": 2},
+        "with 1,000 backends": {"backends": 1_000, "source": "api"},
     }
 
     def __init__(self, steadfast_command, before, cpus, top):
@@ -264,10 +264,10 @@ class Proxies:
     def start(self, stack, name, backends, chain, tunnel=""):
         """The peer, checked; `chain` is the certificate's file where clients speak TLS, `tunnel` the folder of configurations
         for tunnels. None where it is missing."""
-        kind = "steadfast" if name in self.VARIANTS else name
+        kind, _, varied = name.partition(" ")
         command = self.commands[kind]
         if command[0] is None or not find(command[0]):
-            print(f"{name} is missing and left out; to get it: {MENDS[name]}", flush=True)
+            print(f"{name} is missing and left out; to get it: {MENDS[kind]}", flush=True)
             return None
         stream = nginx_stream(command[0]) if (tunnel, kind) == ("tcp", "nginx") else ""
         if stream is None:
@@ -288,19 +288,19 @@ class Proxies:
             tls = {key: text % ((chain,) * text.count("%s")) if chain else "" for key, text in TLS.items()}
             ports = {f"port_{key}": address.rpartition(":")[2] for key, address in backends.addresses.items()}
             values = {"port": port, "tls": bool(chain), "maxconn": self.most, "nginx_stream": stream}
-            values |= backends.addresses | ports | tls | self.variant(name, backends)
+            values |= backends.addresses | ports | tls | self.variant(varied, backends)
             command = [*command, configured(Path(tunnel, config), values, folder)]
         process = start(stack, name, command, values, self.cpus, folder)
         said = version(command[0], flag) if flag else "floor"
-        spread = 1 if name in self.VARIANTS else len(BACKENDS)
+        spread = 1 if varied else len(BACKENDS)
         peer = Peer(name, said, port, process, bool(chain), name != "relay" and not tunnel, spread, folder / "admin.sock")
         if peer.sticky:
             peer.check()
         return peer
 
-    def variant(self, name, backends):
+    def variant(self, varied, backends):
         """Values of steadfast's configuration."""
-        differs = {"backends": len(BACKENDS), "workers": 1, "source": "file"} | self.VARIANTS.get(name, {})
+        differs = {"backends": len(BACKENDS), "workers": 1, "source": "file"} | self.VARIANTS.get(varied, {})
         more = [
             f'[[pool.backend]]\nname = "more-{i}"\naddress = "127.1.{i // 250}.{i % 250 + 1}:{backends.more}"'
             for i in range(differs["backends"] - len(BACKENDS))

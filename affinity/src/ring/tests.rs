@@ -46,7 +46,7 @@ fn rounds_have_no_influence() {
     let names = names(300);
     let members: Vec<(&str, u32)> = names.iter().enumerate().map(|(i, name)| (name.as_str(), i as u32 % 7)).collect();
     for members in [&members[..], &members[..2], &members[..10]] {
-        let whole = Small::build_in_rounds(members, MOST_ARRIVALS);
+        let whole = Small::build_in_rounds(members, claims::MOST_ARRIVALS);
         for arrivals in [1, 2, 3, 8, 13] {
             assert_eq!(Small::build_in_rounds(members, arrivals).owners, whole.owners);
         }
@@ -215,6 +215,41 @@ impl Placement {
     }
 }
 
+/// In the order of names.
+fn listed(members: &Members) -> Vec<(String, u32)> {
+    members.iter().map(|(member, &weight)| (format!("member {member}"), weight)).collect()
+}
+
+fn borrowed(members: &[(String, u32)]) -> Vec<(&str, u32)> {
+    members.iter().map(|(name, weight)| (name.as_str(), *weight)).collect()
+}
+
+/// As many members as make a change contest few slots: one joins, another gains, loses, leaves and comes back.
+#[test]
+fn a_changed_ring_is_the_one_that_is_built() {
+    let mut members: Vec<(String, u32)> = names(400).into_iter().map(|name| (name, 10)).collect();
+    let mut ring = Ring::build(&borrowed(&members));
+    let steps: [(usize, u32); 10] =
+        [(7, 11), (7, 9), (399, 0), (399, 30), (0, 100), (0, 1), (200, 0), (201, 0), (202, 0), (202, 100)];
+    for (member, weight) in steps {
+        members[member].1 = weight;
+        let (listed, before) = (borrowed(&members), ring.owners.clone());
+        assert!(Claims::left_by(&ring, &in_order(&listed)).is_some(), "all slots are contested");
+        ring = ring.changed(&listed);
+        assert_ne!(ring.owners, before);
+        assert_eq!(ring.owners, Ring::build(&listed).owners, "{member} has {weight}");
+    }
+    members.insert(0, ("first".to_owned(), 5));
+    members.remove(300);
+    ring = ring.changed(&borrowed(&members));
+    assert_eq!(ring.owners, Ring::build(&borrowed(&members)).owners);
+    // It goes on where nobody is left, and where all are others.
+    for members in [vec![("a", 0)], vec![("b", 1), ("c", u32::MAX)], vec![("c", 1)], vec![]] {
+        ring = ring.changed(&members);
+        assert_eq!(ring.owners, Ring::build(&members).owners);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -237,6 +272,27 @@ proptest! {
                 prop_assert_eq!(if gained { to } else { from }, &Some(member));
             }
             before = after;
+        }
+    }
+
+    /// However many changes a ring has come through, several at once or one by one.
+    #[test]
+    fn changes_leave_the_ring_that_is_built(
+        mut members in proptest::collection::btree_map(0..20u8, weights(), 0..20),
+        rounds in proptest::collection::vec(changes(), 1..20),
+    ) {
+        let mut ring = Small::build(&borrowed(&listed(&members)));
+        for changes in rounds {
+            for (member, weight) in changes {
+                match weight {
+                    Some(weight) => members.insert(member, weight),
+                    None => members.remove(&member),
+                };
+            }
+            let listed = listed(&members);
+            let built = Small::build(&borrowed(&listed));
+            ring = ring.changed(&borrowed(&listed));
+            prop_assert_eq!(&ring.owners, &built.owners);
         }
     }
 
