@@ -239,6 +239,7 @@ class Proxies:
         "with 10,000 backends": {"backends": 10_000},
         "with 2 workers": {"workers": 2},
         "with 1,000 backends": {"backends": 1_000, "source": "api"},
+        "with 1,000 backends at rest": {"backends": 1_000, "source": "api"},
     }
 
     def __init__(self, steadfast_command, before, cpus, top):

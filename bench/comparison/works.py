@@ -20,6 +20,7 @@ from .peers import FILES, PEERS, AdminConnection
 CLIENTS = 8
 IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3.12
 PAUSE = 0.02  # seconds between two changes
+AT_REST = "at rest"  # ends the name of a peer whose backends don't change
 SETTLE = 3  # seconds until the memory of idle connections is looked at
 
 
@@ -51,7 +52,7 @@ class Work:
 
     @property
     def unit(self):
-        return {"idle": "bytes/connection", "rate": "p99.9 ms", "change": "p99 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
+        return {"idle": "bytes/connection", "rate": "p99.9 ms", "change": "p99 ms", "changed": "p99.9 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
 
 
 PROXIES = ("steadfast", "haproxy", "nginx", "envoy")
@@ -82,8 +83,11 @@ WORKS = {
     "idle": Work("memory of idle connections", (10_000,), client="idle", peers=PROXIES, targets={(10_000, BETTER): 1.0}),
     "idle-tls": Work("memory of idle connections over TLS 1.3", (4_000,), client="idle", tls="ec", peers=PROXIES),
     "latency": Work("p99.9 at half of HAProxy's peak", client="rate", peers=PROXIES, targets={(64, BETTER): 1.0}),
-    "change": Work("until all workers have applied a weight, 1,000 backends, under full load", client="change",
+    "change": Work("until all workers know who leaves or joins 1,000 backends, under full load", client="change",
                    peers=("steadfast with 1,000 backends",), targets={(64, ITSELF): 10}),
+    "changed": Work("p99.9 of these requests, and without changes", client="changed",
+                    peers=("steadfast with 1,000 backends", f"steadfast with 1,000 backends {AT_REST}"),
+                    targets={(64, f"steadfast with 1,000 backends {AT_REST}"): 1.05}),
     "websocket": Work("11 bytes there and back through a WebSocket", (1,), client="messages", tunnel="websocket", peers=TUNNELS),
     "websocket-bulk": Work("frames of 1 MiB from the backend through a WebSocket", (1,), client="bulk", moved=1 << 20,
                            tunnel="websocket", peers=TUNNELS),
@@ -131,7 +135,7 @@ class Bench:
         if work.client == "idle":
             return self.idle(name, work, peer, connections)
         client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate,
-                  "messages": self.carry, "bulk": self.carry, "change": self.change}[work.client]
+                  "messages": self.carry, "bulk": self.carry, "change": self.change, "changed": self.last}[work.client]
         accepted_before, seen_before = self.behind(work).counts()
         before = cpu_times(peer.process.pid)
         result = client(work, peer, connections, seconds)
@@ -140,6 +144,7 @@ class Bench:
 
         requests, seconds = result.pop("requests"), result.pop("seconds")
         latency = result.pop("ms", None)
+        result.pop("p999", None)
         void = [f"{count} {kind} errors" for kind, count in result.items() if count]
         reached, opened = (seen - seen_before) // work.counted, accepted - accepted_before
         # wrk and h2load leave without the answers to their last requests.
@@ -212,20 +217,25 @@ class Bench:
         return result | {"ms": took[len(took) * 999 // 1000] / 1000}
 
     def change(self, work, peer, connections, seconds):
-        """Changes a weight again and again under all requests that clients can send: the time until all workers have applied one
-        that 99 of 100 keep, in ms."""
+        """Takes a backend's weight and gives it back, one after the other, under all requests that clients can send: the time
+        until all workers have applied it that 99 of 100 keep, in ms."""
         took, applied = [], True
         with ThreadPoolExecutor(1) as threads, contextlib.closing(AdminConnection(peer.admin)) as admin:
             driven = threads.submit(self.drive, work, peer, connections, seconds)
             while not driven.done():
                 began = time.monotonic()
-                weight = json.dumps({"weight": 1 + len(took) % 100})
-                admin.request("PATCH", f"/v1/pools/shop/backends/more-{len(took) % 900}", weight, {"Content-Type": "application/json"})
+                backend, weight = f"more-{len(took) // 2 % 900}", json.dumps({"weight": len(took) % 2})
+                admin.request("PATCH", f"/v1/pools/shop/backends/{backend}", weight, {"Content-Type": "application/json"})
                 applied &= json.load(admin.getresponse()).get("applied") is True
                 took.append(1000 * (time.monotonic() - began))
                 time.sleep(PAUSE)
         took.sort()
         return driven.result() | {"ms": took[len(took) * 99 // 100], "unapplied changes": int(not applied)}
+
+    def last(self, work, peer, connections, seconds):
+        """The latency that 999 of 1,000 requests keep while backends change, in ms."""
+        result = (self.drive if peer.name.endswith(AT_REST) else self.change)(work, peer, connections, seconds)
+        return result | {"ms": result["p999"] / 1000}
 
     def carry(self, work, peer, connections, seconds):
         return tunnels.carry(peer.port, work.client == "bulk", connections, seconds)

@@ -69,9 +69,9 @@ function request()
    return requests[turn]
 end
 
-function done(summary)
+function done(summary, latency)
    local e = summary.errors
    io.write(string.format(
-      '\n{"requests": %d, "seconds": %.6f, "connect": %d, "read": %d, "write": %d, "timeout": %d, "status": %d}\n',
-      summary.requests, summary.duration / 1e6, e.connect, e.read, e.write, e.timeout, e.status))
+      '\n{"requests": %d, "seconds": %.6f, "connect": %d, "read": %d, "write": %d, "timeout": %d, "status": %d, "p999": %d}\n',
+      summary.requests, summary.duration / 1e6, e.connect, e.read, e.write, e.timeout, e.status, latency:percentile(99.9)))
 end

@@ -102,20 +102,17 @@ impl<const BITS: u32> Claims<BITS> {
     }
 
     #[inline]
-    fn open_bit(&self, slot: usize) -> u64 {
-        self.open[slot / 64] >> (slot % 64)
-    }
-
-    #[inline]
     fn arrive_at(&mut self, member: &Member, k: u64, hash: u64) {
         let slot = slot::<BITS>(hash);
-        if self.open_bit(slot) & 1 == 0 {
-            return;
+        if self.open[slot / 64] >> (slot % 64) & 1 == 1 {
+            self.claim(slot, member.time(k, hash), member.owner);
         }
-        let time = member.time(k, hash);
+    }
+
+    fn claim(&mut self, slot: usize, time: u64, owner: u16) {
         if self.owners[slot] == NOBODY || time < self.times[slot] {
             self.times[slot] = time;
-            self.owners[slot] = member.owner;
+            self.owners[slot] = owner;
         }
     }
 
