@@ -135,7 +135,7 @@ class Bench:
         if work.client == "idle":
             return self.idle(name, work, peer, connections)
         client = {"wrk": self.drive, "s_time": self.shake_hands, "h2load": self.multiplex, "rate": self.keep_rate,
-                  "messages": self.carry, "bulk": self.carry, "change": self.change, "changed": self.last}[work.client]
+                  "messages": self.carry, "bulk": self.carry, "change": self.change, "changed": self.keep_changing}[work.client]
         accepted_before, seen_before = self.behind(work).counts()
         before = cpu_times(peer.process.pid)
         result = client(work, peer, connections, seconds)
@@ -232,7 +232,7 @@ class Bench:
         took.sort()
         return driven.result() | {"ms": took[len(took) * 99 // 100], "unapplied changes": int(not applied)}
 
-    def last(self, work, peer, connections, seconds):
+    def keep_changing(self, work, peer, connections, seconds):
         """The latency that 999 of 1,000 requests keep while backends change, in ms."""
         result = (self.drive if peer.name.endswith(AT_REST) else self.change)(work, peer, connections, seconds)
         return result | {"ms": result["p999"] / 1000}

@@ -86,27 +86,29 @@ impl<const BITS: u32> Claims<BITS> {
 
     /// The member's arrivals from the `k`-th on that are before `until`. Says which is the first that is not.
     fn arrive(&mut self, member: &Member, k: u64, until: u64) -> u64 {
-        let sure = member.arrivals(until).max(k);
+        let (sure, interval) = (member.arrivals(until).max(k), u64::MAX / u64::from(member.weight));
         for k in k..sure {
-            self.arrive_at(member, k, member.hash(k));
+            let hash = member.hash(k);
+            if self.is_open(slot::<BITS>(hash)) {
+                self.claim(slot::<BITS>(hash), time(interval, k, hash), member.owner);
+            }
         }
         for k in sure.. {
             let hash = member.hash(k);
-            let time = member.time(k, hash);
+            let time = time(interval, k, hash);
             if time >= until {
                 return k;
             }
-            self.arrive_at(member, k, hash);
+            if self.is_open(slot::<BITS>(hash)) {
+                self.claim(slot::<BITS>(hash), time, member.owner);
+            }
         }
         unreachable!("time goes on")
     }
 
     #[inline]
-    fn arrive_at(&mut self, member: &Member, k: u64, hash: u64) {
-        let slot = slot::<BITS>(hash);
-        if self.open[slot / 64] >> (slot % 64) & 1 == 1 {
-            self.claim(slot, member.time(k, hash), member.owner);
-        }
+    fn is_open(&self, slot: usize) -> bool {
+        self.open[slot / 64] >> (slot % 64) & 1 == 1
     }
 
     fn claim(&mut self, slot: usize, time: u64, owner: u16) {
@@ -131,18 +133,18 @@ impl<const BITS: u32> Claims<BITS> {
     }
 }
 
+/// When the `k`-th arrival is.
+#[inline]
+fn time(interval: u64, k: u64, hash: u64) -> u64 {
+    let ordinal = (k << 32) | (hash & 0xFFFF_FFFF);
+    ((u128::from(ordinal) * u128::from(interval)) >> (96 - UNIT_BITS)) as u64
+}
+
 impl Member {
     /// Says where the `k`-th arrival is, and when within its interval.
     #[inline]
     fn hash(&self, k: u64) -> u64 {
         mix64(self.seed.wrapping_add(k.wrapping_mul(GOLDEN)))
-    }
-
-    #[inline]
-    fn time(&self, k: u64, hash: u64) -> u64 {
-        let interval = u64::MAX / u64::from(self.weight);
-        let ordinal = (k << 32) | (hash & 0xFFFF_FFFF);
-        ((u128::from(ordinal) * u128::from(interval)) >> (96 - UNIT_BITS)) as u64
     }
 
     /// How many are before `until` whatever their hashes are.
