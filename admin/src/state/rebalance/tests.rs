@@ -188,6 +188,11 @@ fn it_ends_at_the_target_within_the_rate_and_moves_no_more_than_it_has_to() {
 #[test]
 fn the_last_few_do_not_take_round_after_round() {
     let fast = Wish { sessions_per_second: 1_000, ..WISH };
-    let worst = (0..60).map(|seed| simulate(60, &fast, seed).0.len()).max();
-    assert!(worst < Some(18), "{worst:?} seconds");
+    let runs = (0..200).map(|seed| simulate(60, &fast, seed).0);
+    let (seconds, mut moved): (Vec<_>, Vec<_>) = runs.map(|run| (run.len(), run.iter().sum::<u64>())).unzip();
+    let worst = seconds.iter().max();
+    assert!(worst < Some(&18), "{worst:?} seconds");
+    // 16 have to move. Who moves is drawn, so that some more do: twice as many in one of a thousand cases.
+    moved.sort_unstable();
+    assert_eq!((moved[100], moved[198]), (18, 24), "the median, and all but one in a hundred");
 }
