@@ -47,7 +47,12 @@ pub(crate) struct Ear {
 pub(crate) enum Word {
     Ready,
     Status(String),
+    /// Not systemd's: another data plane is to take over.
+    Upgrade,
 }
+
+/// How a child says [`Word::Upgrade`].
+pub(crate) const UPGRADE: &str = "X_STEADFAST=upgrade";
 
 impl Ear {
     /// `owner` is the user and group that will write to it, where that is not this process's.
@@ -80,6 +85,9 @@ impl Ear {
 }
 
 fn word(line: &str) -> Option<Word> {
+    if line == UPGRADE {
+        return Some(Word::Upgrade);
+    }
     match line.split_once('=')? {
         ("READY", "1") => Some(Word::Ready),
         ("STATUS", text) => Some(Word::Status(text.to_owned())),

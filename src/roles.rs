@@ -41,6 +41,7 @@ pub(crate) fn admin(arguments: &cli::Role) -> Result<(), Failure> {
         load: Box::new(load),
         listener: sockets.admin,
         version: VERSION,
+        upgrade: arguments.supervised.then(|| Box::new(|| notify::say(notify::UPGRADE)) as Box<admin::Ask>),
         ready: Box::new(ready),
     };
     admin::run(options).map_err(|error| Failure::general(error.to_string()))

@@ -1,7 +1,7 @@
 //! The listening sockets: taken from whoever started this process, bound where nobody handed one over.
 
 use crate::failure::Failure;
-use control::config::Config;
+use control::{config::Config, spec::Listener};
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -73,6 +73,37 @@ pub(crate) fn acquire(config: &Config, wanted: Wanted) -> Result<Sockets, Failur
     }
     handed.all_taken(wanted)?;
     Ok(sockets)
+}
+
+/// The sockets of a configuration that follows another one: those of listeners that stay where they are go on, others are bound.
+/// `known` are the listeners before, and where they are reached.
+///
+/// # Errors
+/// One line that names the listener and its address.
+pub(crate) fn follow(
+    config: &Config,
+    (known, addresses): (&[Listener], &Addresses),
+    sockets: &[(String, OwnedFd)],
+) -> Result<Sockets, Failure> {
+    let addresses_now = Addresses { admin: addresses.admin.clone(), listeners: BTreeMap::new() };
+    let mut followed = Sockets { listeners: Vec::new(), admin: None, addresses: addresses_now };
+    let workers = dataplane::worker_count(config.global.workers);
+    for Listener { name, bind, .. } in &config.listeners {
+        let stays = known.iter().any(|known| (&known.name, &known.bind) == (name, bind));
+        let own = if stays {
+            let own = sockets.iter().filter(|(of, _)| of == name).map(|(_, socket)| socket.try_clone());
+            own.collect::<io::Result<Vec<_>>>()?
+        } else {
+            bind_tcp(bind, workers).map_err(Failure::doing(format_args!("can't bind listener {name} to {bind}")))?
+        };
+        let address = match addresses.listeners.get(name).filter(|_| stays) {
+            Some(address) => address.clone(),
+            None => address_of(&own[0])?,
+        };
+        followed.addresses.listeners.insert(name.clone(), address);
+        followed.listeners.extend(own.into_iter().map(|socket| (name.clone(), socket)));
+    }
+    Ok(followed)
 }
 
 /// Sockets from whoever started this process, by name.

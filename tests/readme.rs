@@ -116,6 +116,7 @@ fn filled() -> Config {
         user: name(),
         keys_file: path(),
         drain_timeout: Span::from_secs(1),
+        upgrade_timeout: Span::from_secs(1),
     };
     Config {
         global,

@@ -15,10 +15,12 @@ mod rest;
 mod serve;
 mod state;
 mod store;
+mod supervisor;
 #[cfg(test)]
 mod testing;
 
 pub use error::Error;
+pub use supervisor::Ask;
 
 use control::{Problem, config::Config};
 use listen::Listener;
@@ -28,6 +30,7 @@ use rest::{
 };
 use state::State;
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Reads the configuration file again: what it says, or all that is wrong with it.
@@ -41,6 +44,8 @@ pub struct Options {
     /// A bound, listening TCP or Unix socket; `config.admin.listen` is bound without one.
     pub listener: Option<OwnedFd>,
     pub version: &'static str,
+    /// Asks the supervisor for another data plane, where there is one.
+    pub upgrade: Option<Box<Ask>>,
     /// Called once all is bound and the state is there.
     pub ready: Box<dyn FnOnce() + Send>,
 }
@@ -75,19 +80,20 @@ pub fn run(options: Options) -> Result<(), Error> {
 }
 
 async fn serve(options: Options) -> Result<(), Error> {
-    let Options { config, load, listener, version, ready } = options;
+    let Options { config, load, listener, version, upgrade, ready } = options;
     let mut stop = Signals::new()?;
     let token = config.admin.token_file.as_deref().map(Token::load).transpose()?;
     let listener = match listener {
         Some(socket) => Listener::take(socket, token.is_some())?,
         None => Listener::bind(&config.admin.listen, token.is_some()).await?,
     };
+    let supervisor = Supervisor::new(upgrade, config.global.processes_path());
     let control_socket = config.global.control_socket();
     let control = control_server::bind(&control_socket).await?;
     let state = tokio::task::block_in_place(|| State::start(config))?;
     tracing::info!(address = listener.name(), control = %control_socket.display(), "the admin process serves");
     let guard = Guard::new(token, listener.is_loopback());
-    let app = App::new(Arc::clone(&state), guard, Arc::from(load), version);
+    let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, version);
     let router = rest::router(Arc::clone(&app));
     tokio::spawn(health::run(Arc::clone(&state)));
     tokio::spawn(names::run(Arc::clone(&state)));

@@ -3,6 +3,7 @@
 use crate::{
     rest::{App, guard::Guard, router},
     state::State,
+    supervisor::Supervisor,
 };
 use axum::{Router, body::Body, http::Request};
 use control::{
@@ -99,7 +100,8 @@ impl Rig {
         let file: File = Arc::new(Mutex::new(Ok(config)));
         let read = Arc::clone(&file);
         let load = Arc::new(move || read.lock().unwrap().clone());
-        let app = App::new(Arc::clone(&state), Guard::new(None, true), load, "0.0.0-test");
+        let supervisor = Supervisor::new(None, "processes.json".into());
+        let app = App::new(Arc::clone(&state), Guard::new(None, true), load, supervisor, "0.0.0-test");
         Self { state, router: router(app), file }
     }
 

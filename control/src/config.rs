@@ -32,6 +32,8 @@ pub struct Global {
     pub keys_file: Option<PathBuf>,
     /// How long exchanges may take to finish after SIGTERM.
     pub drain_timeout: Span,
+    /// How long a data plane that an upgrade has replaced may go on with what it has.
+    pub upgrade_timeout: Span,
 }
 
 impl Default for Global {
@@ -43,6 +45,7 @@ impl Default for Global {
             user: None,
             keys_file: None,
             drain_timeout: Span::from_secs(30),
+            upgrade_timeout: Span::from_secs(600),
         }
     }
 }
@@ -55,6 +58,11 @@ impl Global {
     /// Where the admin process serves the control channel.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime_dir.join("control.sock")
+    }
+
+    /// Where the supervisor tells its processes; see [`crate::processes`].
+    pub fn processes_path(&self) -> PathBuf {
+        self.runtime_dir.join("processes.json")
     }
 
     /// Where the data plane keeps the snapshot that it last applied.

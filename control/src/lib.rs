@@ -9,6 +9,7 @@ pub mod desired;
 pub mod drain;
 pub mod endpoint;
 pub mod message;
+pub mod processes;
 pub mod rebalance;
 pub mod release;
 pub mod spec;

@@ -103,6 +103,11 @@ pub(crate) enum Action {
     Explain(Explain),
     /// Read the configuration file again.
     Reload,
+    /// Have another data plane take over on the same sockets: the program that is installed, by the configuration file as it is.
+    ///
+    /// The one before goes on with what it has, for up to global.upgrade_timeout, and takes nobody new. Where the new one does not
+    /// come up, the old one serves on, and the exit code is 1.
+    Upgrade,
     /// The keys of the affinity tokens: what was seen of them, and whether an old one may go.
     Keys {
         #[command(subcommand)]

@@ -161,6 +161,7 @@ impl Call {
                 Self { body: Some(change.to_body()), ..Self::post(&path, show::preview) }
             }
             Action::Reload => Self::post("/v1/reload", show::written),
+            Action::Upgrade => Self::post("/v1/upgrade", show::upgraded),
             Action::Keys { change: None } => Self::read("/v1/keys".to_owned(), keys::show),
             Action::Keys { change: Some(change) } => Self::of_keys(change),
             Action::RotateKeys => Self::of_keys(&KeyChange::Rotate { keep: None, behind: false }),

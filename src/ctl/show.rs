@@ -100,6 +100,17 @@ fn state(backend: &Value) -> String {
     }
 }
 
+/// Which data plane serves now.
+pub(super) fn upgraded(answer: &Value) -> String {
+    let replaced: Vec<_> = list(&answer["replaced"]).map(cell).collect();
+    let beside = if replaced.is_empty() {
+        String::new()
+    } else {
+        format!("; {} go on with what they have", replaced.join(", "))
+    };
+    format!("data plane {} serves{beside}\n", cell(&answer["dataplane"]))
+}
+
 /// What a write has done.
 pub(super) fn written(answer: &Value) -> String {
     let mut text = String::new();

@@ -64,7 +64,16 @@ pub(super) struct Child {
     was_ready: bool,
     /// The last that it said of itself.
     said: Option<String>,
+    /// It has said that another data plane is to take over.
+    wishes: bool,
+    /// What was installed at the program's path as it started; absent where that could not be told.
+    image: Option<Image>,
+    /// It was told to end, to be started anew.
+    renews: bool,
 }
+
+/// Which file a program is: its device, inode, and time of change in nanoseconds.
+type Image = (u64, u64, i128);
 
 enum Life {
     Running {
@@ -83,6 +92,8 @@ enum Life {
 #[derive(Debug)]
 pub(super) enum Happening {
     Ready,
+    /// Another data plane is to take over.
+    Upgrade,
     Started,
     /// `restart` is the pause until it is started again; absent where it won't be.
     Ended {
@@ -94,8 +105,20 @@ pub(super) enum Happening {
 
 impl Child {
     pub(super) fn start(launch: Launch, ear: Ear) -> io::Result<Self> {
+        let image = launch.image();
         let life = Life::Running { process: launch.spawn(&ear)?, since: Instant::now() };
-        Ok(Self { launch, ear, life, backoff: Backoff::default(), was_ready: false, said: None })
+        let (backoff, was_ready, said, wishes, renews) = (Backoff::default(), false, None, false, false);
+        Ok(Self { launch, ear, life, backoff, was_ready, said, wishes, image, renews })
+    }
+
+    /// What it was started with.
+    pub(super) fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    /// From what file of configuration it is started again.
+    pub(super) fn set_config(&mut self, config: PathBuf) {
+        self.launch.config = config;
     }
 
     pub(super) fn role(&self) -> Role {
@@ -141,6 +164,7 @@ impl Child {
             match word {
                 Word::Ready => ready = true,
                 Word::Status(text) => self.said = Some(text),
+                Word::Upgrade => self.wishes = true,
             }
         }
         if let Some(status) = ended {
@@ -151,6 +175,9 @@ impl Child {
             self.was_ready = true;
             return Ok(Some(Happening::Ready));
         }
+        if std::mem::take(&mut self.wishes) {
+            return Ok(Some(Happening::Upgrade));
+        }
         match self.life {
             Life::Pausing { until } if until <= now => Ok(self.start_again(now)),
             Life::Pausing { .. } | Life::Running { .. } | Life::Ending { .. } => Ok(None),
@@ -159,6 +186,7 @@ impl Child {
 
     fn ended(&mut self, status: ExitStatus, now: Instant) -> Happening {
         let restart = match &self.life {
+            Life::Running { .. } if std::mem::take(&mut self.renews) => Some(Duration::ZERO),
             Life::Running { since, .. } if self.was_ready => Some(self.backoff.next(now - *since)),
             Life::Running { .. } | Life::Pausing { .. } | Life::Ending { .. } => None,
         };
@@ -169,7 +197,17 @@ impl Child {
         Happening::Ended { status, said: self.said.take(), restart }
     }
 
+    /// Has it end, and starts it again at once, where another program is installed than it runs; whether that is so.
+    pub(super) fn renew(&mut self) -> bool {
+        self.renews = self.is_running() && self.launch.image() != self.image;
+        if self.renews {
+            self.signal(Signal::TERM);
+        }
+        self.renews
+    }
+
     fn start_again(&mut self, now: Instant) -> Option<Happening> {
+        self.image = self.launch.image();
         match self.launch.spawn(&self.ear) {
             Ok(process) => {
                 self.life = Life::Running { process, since: now };
@@ -217,6 +255,18 @@ impl Child {
 }
 
 impl Launch {
+    /// The same with these sockets, and by another file of configuration.
+    pub(super) fn with(&self, sockets: Vec<(String, OwnedFd)>, config: PathBuf) -> Self {
+        let Self { role, program, account, log, .. } = self;
+        let (program, account, log) = (program.clone(), account.clone(), log.clone());
+        Self { role: *role, program, config, sockets, account, log }
+    }
+
+    fn image(&self) -> Option<Image> {
+        let of = rustix::fs::stat(&self.program).ok()?;
+        Some((of.st_dev, of.st_ino, i128::from(of.st_mtime) * 1_000_000_000 + i128::from(of.st_mtime_nsec)))
+    }
+
     fn spawn(&self, ear: &Ear) -> io::Result<process::Child> {
         let first_free = FIRST_FD + RawFd::try_from(self.sockets.len()).map_err(io::Error::other)?;
         // Above the numbers that the child expects its sockets at, so that moving one there can't overwrite the next …

@@ -3,6 +3,7 @@
 mod backoff;
 mod child;
 mod events;
+mod upgrade;
 
 use crate::{
     config::{self, Purpose},
@@ -14,11 +15,13 @@ use crate::{
     user::Account,
 };
 use child::{Child, Happening, Launch, Role};
-use control::config::Global;
+use control::{
+    config::{Config, Global},
+    processes::Processes,
+};
 use events::Events;
 use rustix::process::Signal;
-use serde::Serialize;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -28,6 +31,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
+use upgrade::Upgrades;
 
 /// What the data plane may take beyond `global.drain_timeout`, and the admin process in all, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -50,7 +54,7 @@ pub(crate) fn run(file: &Path, log: &LogOptions, on_ready: impl FnOnce(&Addresse
     folders::make(global, account.as_ref())?;
     let files = Files::take(global)?;
     // Before anything can be started that would have to be ended.
-    let mut events = Events::on(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+    let mut events = Events::on(&[SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD])?;
     let sockets = sockets::acquire(&loaded.config, Wanted::All)?;
     for (name, address) in &sockets.addresses.listeners {
         tracing::info!(name, address, "listening");
@@ -58,9 +62,9 @@ pub(crate) fn run(file: &Path, log: &LogOptions, on_ready: impl FnOnce(&Addresse
     tracing::info!(name = ADMIN, address = sockets.addresses.admin, "listening");
     // It may hold secrets, such as the keys of other balancers' cookies.
     folders::replace(&files.config, loaded.text.as_bytes(), Readers::One(account.as_ref()))?;
-    let drain = global.drain_timeout.to_std();
     let (addresses, children) = launch(file, &files, sockets, account, log)?;
-    let mut supervisor = Supervisor { files, addresses, children, phase: Phase::Starting, drain };
+    let (file, config, upgrades) = (file.to_owned(), loaded.config, Upgrades::default());
+    let mut supervisor = Supervisor { file, config, files, addresses, children, upgrades, phase: Phase::Starting };
     let ended = supervisor.supervise(&mut events, on_ready);
     if ended.is_err() {
         supervisor.kill();
@@ -94,12 +98,15 @@ fn launch(
 }
 
 struct Supervisor {
+    file: PathBuf,
+    /// What the data plane was started with.
+    config: Config,
     files: Files,
     addresses: Addresses,
     /// The data plane, then the admin process: the order in which they end.
     children: [Child; 2],
+    upgrades: Upgrades,
     phase: Phase,
-    drain: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +126,10 @@ impl Supervisor {
         let mut on_ready = Some(on_ready);
         self.write_processes();
         loop {
-            let deadline = self.children.iter().filter_map(Child::deadline).chain(self.phase.deadline()).min();
-            for signal in events.wait(&self.children.each_ref().map(Child::ear), deadline)? {
+            let deadlines = self.children.iter().filter_map(Child::deadline).chain(self.phase.deadline());
+            let deadline = deadlines.chain(self.upgrades.deadline()).min();
+            let ears: Vec<_> = self.children.iter().map(Child::ear).chain(self.upgrades.ears()).collect();
+            for signal in events.wait(&ears, deadline)? {
                 self.on_signal(signal)?;
             }
             for index in 0..self.children.len() {
@@ -128,6 +137,7 @@ impl Supervisor {
                     self.on_happening(index, happening)?;
                 }
             }
+            self.follow_upgrades(Instant::now())?;
             if self.phase == Phase::Starting && self.children.iter().all(Child::was_ready) {
                 self.phase = Phase::Serving;
                 self.serving();
@@ -143,10 +153,7 @@ impl Supervisor {
     }
 
     fn serving(&self) {
-        let addresses = serde_json::to_vec(&self.addresses).expect("addresses are strings by name");
-        if let Err(error) = folders::replace(&self.files.addresses, &addresses, Readers::All) {
-            tracing::warn!("can't write {}: {error}", self.files.addresses.display());
-        }
+        self.write_addresses();
         notify::say("READY=1");
         tracing::info!("ready");
     }
@@ -158,7 +165,8 @@ impl Supervisor {
             }
             (SIGTERM | SIGINT, Phase::Starting | Phase::Serving) => {
                 notify::say("STOPPING=1");
-                tracing::info!(drain_timeout = ?self.drain, "draining");
+                tracing::info!(drain_timeout = %self.config.global.drain_timeout, "draining");
+                self.upgrades.stop();
                 self.stop(0, Instant::now());
                 Ok(())
             }
@@ -168,6 +176,14 @@ impl Supervisor {
                 notify::say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
                 self.children[1].signal(Signal::HUP);
                 notify::say("READY=1");
+                Ok(())
+            }
+            (SIGUSR2, Phase::Serving) => {
+                self.begin_upgrade(Instant::now());
+                Ok(())
+            }
+            (SIGUSR2, _) => {
+                tracing::warn!("no upgrade while it starts or stops");
                 Ok(())
             }
             // A child has ended or was stopped, which the look at each of them tells.
@@ -180,6 +196,11 @@ impl Supervisor {
         let title = child.role().title();
         match happening {
             Happening::Ready => tracing::debug!("{title} is ready"),
+            // Who forwards what strangers send has no say in what is run.
+            Happening::Upgrade if child.role() == Role::Admin && self.phase == Phase::Serving => {
+                self.begin_upgrade(Instant::now());
+            }
+            Happening::Upgrade => {}
             Happening::Started => {
                 tracing::info!(pid = child.pid(), "{title} was started again");
                 self.write_processes();
@@ -190,6 +211,7 @@ impl Supervisor {
                     _ if matches!(self.phase, Phase::Stopping { .. }) => {
                         tracing::info!("{title} ended, {status}{said}")
                     }
+                    Some(Duration::ZERO) => tracing::info!("{title} ended, {status}{said}, and is started anew"),
                     Some(pause) => {
                         tracing::error!("{title} ended, {status}{said}; it is started again in {pause:?}");
                     }
@@ -203,7 +225,7 @@ impl Supervisor {
 
     /// Tells the child to end, or the next one where it is not running.
     fn stop(&mut self, index: usize, now: Instant) {
-        let patience = if index == 0 { self.drain + GRACE } else { GRACE };
+        let patience = if index == 0 { self.config.global.drain_timeout.to_std() + GRACE } else { GRACE };
         self.phase = Phase::Stopping { index, kill_at: now + patience };
         // Those after it are not to be started again any more, but serve on where they run.
         self.children.iter_mut().for_each(Child::let_end);
@@ -213,10 +235,16 @@ impl Supervisor {
     /// Goes on with stopping; whether all have ended.
     fn stopped(&mut self, now: Instant) -> bool {
         let Phase::Stopping { index, kill_at } = self.phase else { return false };
-        if self.children[index].is_running() {
+        // Data planes that were replaced end with the one that serves.
+        let replaced = self.upgrades.replaced.iter().map(|old| &old.child).filter(|_| index == 0);
+        let mut running =
+            std::iter::once(&self.children[index]).chain(replaced).filter(|child| child.is_running()).peekable();
+        if running.peek().is_some() {
             if now >= kill_at {
-                tracing::warn!("{} did not end in time and is killed", self.children[index].role().title());
-                self.children[index].signal(Signal::KILL);
+                for child in running {
+                    tracing::warn!("{} did not end in time and is killed", child.role().title());
+                    child.signal(Signal::KILL);
+                }
                 self.phase = Phase::Stopping { index, kill_at: now + GRACE };
             }
             return false;
@@ -230,11 +258,21 @@ impl Supervisor {
 
     fn kill(&mut self) {
         self.children.iter_mut().for_each(Child::kill);
+        self.upgrades.kill();
+    }
+
+    fn write_addresses(&self) {
+        let addresses = serde_json::to_vec(&self.addresses).expect("addresses are strings by name");
+        if let Err(error) = folders::replace(&self.files.addresses, &addresses, Readers::All) {
+            tracing::warn!("can't write {}: {error}", self.files.addresses.display());
+        }
     }
 
     fn write_processes(&self) {
         let [dataplane, admin] = self.children.each_ref().map(Child::pid);
-        let processes = Processes { supervisor: process::id(), dataplane, admin };
+        let replaced = self.upgrades.replaced.iter().filter_map(|old| old.child.pid()).collect();
+        let upgrade = self.upgrades.last.clone();
+        let processes = Processes { supervisor: process::id(), dataplane, admin, replaced, upgrade };
         let text = serde_json::to_vec(&processes).expect("numbers by name");
         if let Err(error) = folders::replace(&self.files.processes, &text, Readers::All) {
             tracing::warn!("can't write {}: {error}", self.files.processes.display());
@@ -256,18 +294,12 @@ fn cannot_start(title: &str, status: ExitStatus, said: &str) -> Failure {
     Failure::new(code.unwrap_or(crate::failure::GENERAL), format!("the {title} can't start, {status}{said}"))
 }
 
-/// The pids, for scripts; null while a child is not running.
-#[derive(Serialize)]
-struct Processes {
-    supervisor: u32,
-    dataplane: Option<u32>,
-    admin: Option<u32>,
-}
-
 /// What the supervisor keeps in `global.runtime_dir` while it runs.
 struct Files {
     folder: PathBuf,
     config: PathBuf,
+    /// The same of a data plane that is to take over.
+    next_config: PathBuf,
     addresses: PathBuf,
     processes: PathBuf,
     /// Held locked, so that no other supervisor uses the folder.
@@ -294,16 +326,16 @@ impl Files {
                 Failure::general(format!("can't lock {}: {error}", path.display()))
             }
         })?;
-        let (config, addresses, processes) =
-            (folder.join("config.toml"), folder.join("addresses.json"), folder.join("processes.json"));
-        let files = Self { folder, config, addresses, processes, _lock: lock };
+        let [config, next_config, addresses] =
+            ["config.toml", "config-next.toml", "addresses.json"].map(|name| folder.join(name));
+        let files = Self { folder, config, next_config, addresses, processes: global.processes_path(), _lock: lock };
         // What one that was killed left behind would be taken for ours.
         files.remove();
         Ok(files)
     }
 
     fn remove(&self) {
-        for file in [&self.config, &self.addresses, &self.processes] {
+        for file in [&self.config, &self.next_config, &self.addresses, &self.processes] {
             drop(std::fs::remove_file(file));
         }
     }

@@ -103,7 +103,15 @@ impl Connection {
     /// Bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).unwrap();
+        self.try_send(bytes).unwrap();
+    }
+
+    /// The same, where the other side may be gone.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes)
     }
 
     /// The next response, after any interim ones.

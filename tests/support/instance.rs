@@ -52,6 +52,12 @@ impl Setup {
         Self::new(&rest)
     }
 
+    /// More of the configuration, behind all that there is.
+    pub fn and(mut self, more: &str) -> Self {
+        self.rest += more;
+        self
+    }
+
     /// Lines for `[global]`; the default is two workers.
     pub fn global(self, lines: &str) -> Self {
         Self { global: format!("{lines}\n"), ..self }

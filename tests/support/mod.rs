@@ -14,6 +14,7 @@ pub mod peers;
 pub mod pki;
 mod process;
 mod shop;
+pub mod visitors;
 pub mod websockets;
 
 pub use backend::{Recorder, Scripted};

@@ -28,7 +28,7 @@ mod tests;
 mod views;
 mod windows;
 
-use crate::{Load, state::State};
+use crate::{Load, state::State, supervisor::Supervisor};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -51,15 +51,22 @@ pub(crate) struct App {
     pub(crate) state: Arc<State>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) load: Arc<Load>,
+    pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) version: &'static str,
     pub(crate) started: Instant,
     pub(crate) waits: Semaphore,
 }
 
 impl App {
-    pub(crate) fn new(state: Arc<State>, guard: Guard, load: Arc<Load>, version: &'static str) -> Arc<Self> {
-        let waits = Semaphore::new(MAX_WAITS);
-        Arc::new(Self { state, guard: Arc::new(guard), load, version, started: Instant::now(), waits })
+    pub(crate) fn new(
+        state: Arc<State>,
+        guard: Guard,
+        load: Arc<Load>,
+        supervisor: Supervisor,
+        version: &'static str,
+    ) -> Arc<Self> {
+        let (guard, supervisor, waits) = (Arc::new(guard), Arc::new(supervisor), Semaphore::new(MAX_WAITS));
+        Arc::new(Self { state, guard, load, supervisor, version, started: Instant::now(), waits })
     }
 }
 
@@ -81,6 +88,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(admin_state::health))
         .routes(routes!(operation::status))
         .routes(routes!(operation::reload))
+        .routes(routes!(operation::upgrade))
         .routes(routes!(keys::list))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::remove))

@@ -22,6 +22,7 @@ use axum::{
 use control::{
     config::Source,
     desired::{AdminState, Member, PoolState},
+    processes::Processes,
     status::{Health, TlsStats},
 };
 use serde::Serialize;
@@ -229,6 +230,26 @@ pub(super) async fn reload(State(app): Shared, MaybeJson(Nothing {}): MaybeJson<
     Ok(json(StatusCode::OK, &ReloadReceipt { receipt, warnings }))
 }
 
+/// A data plane that took over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UpgradeReceipt {
+    /// The pid of the one that serves now.
+    dataplane: Option<u32>,
+    /// Those of the ones that were replaced and go on with what they have.
+    replaced: Vec<u32>,
+}
+
+/// Has another data plane take over, of the program that is installed and by the configuration file as it is now; answered when
+/// it serves. The one before goes on with what it has, and takes nobody new. Where that fails, all is as it was.
+#[utoipa::path(post, path = "/v1/upgrade", tag = "operation", responses((status = 200, body = UpgradeReceipt)))]
+pub(super) async fn upgrade(
+    State(app): Shared,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<Response, Problem> {
+    let Processes { dataplane, replaced, .. } = app.supervisor.upgrade().await?;
+    Ok(json(StatusCode::OK, &UpgradeReceipt { dataplane, replaced }))
+}
+
 impl App {
     /// Reads the files again and applies them.
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<(Receipt, Vec<String>), Problem> {
@@ -242,7 +263,7 @@ impl App {
         let (config, token) =
             read.map_err(|problems| Problem::wrong(problems.iter().map(FieldProblem::from).collect()))?;
         let token = token.transpose().map_err(|error| Problem::unavailable(error.to_string()))?;
-        let (written, warnings) = self.state.reload(config).await?;
+        let (written, warnings) = self.state.reload(config, Arc::clone(&self.supervisor)).await?;
         if let Some(token) = token {
             self.guard.renew(token);
         }

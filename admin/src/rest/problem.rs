@@ -158,12 +158,12 @@ impl From<Refusal> for Problem {
             }
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
-                let detail = format!(
-                    "listeners changed whose sockets are bound at start: {}; restart to apply this",
-                    listeners.join(", ")
-                );
+                let moved = listeners.join(", ");
+                let detail =
+                    format!("listeners changed whose sockets are bound at start: {moved}; restart to apply this");
                 conflict("needs-restart", "This needs a restart", detail)
             }
+            Refusal::NotUpgraded(why) => conflict("not-upgraded", "The data plane serves on as it was", why),
             Refusal::Failed(error) => Self::unavailable(error.to_string()),
             Refusal::Stopping => Self::unavailable("this process is about to stop"),
         }

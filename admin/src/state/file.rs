@@ -97,8 +97,8 @@ fn settings_of(pool: &Pool) -> Pool {
     Pool { backends: Vec::new(), ..pool.clone() }
 }
 
-/// What a reload can't do, since sockets are handed down at start: one line for each listener.
-pub(crate) fn needs_restart(known: &[Listener], wanted: &[Listener]) -> Vec<String> {
+/// Listeners whose sockets have to be bound, let go of or moved: a few words for each.
+pub(crate) fn moved(known: &[Listener], wanted: &[Listener]) -> Vec<String> {
     let binds = |listeners: &[Listener]| -> BTreeMap<String, String> {
         listeners.iter().map(|listener| (listener.name.clone(), listener.bind.clone())).collect()
     };

@@ -26,6 +26,7 @@ use crate::{
     keys,
     names::schedule::{Failing, Owner},
     store::Store,
+    supervisor::Supervisor,
 };
 use control::{
     config::{Config, Source},
@@ -214,11 +215,16 @@ impl State {
         .await
     }
 
-    /// Applies a configuration file that was read again, and the keys file with it.
+    /// Applies a configuration file that was read again, and the keys file with it. Where listeners came, went or moved, another
+    /// data plane has to take over for that.
     ///
     /// # Errors
-    /// Listeners came, went or moved; the keys or the store failed. Nothing has changed then.
-    pub(crate) async fn reload(self: &Arc<Self>, mut config: Config) -> Result<(Written, Vec<String>), Refusal> {
+    /// The keys, the store or the other data plane failed. Nothing has changed then.
+    pub(crate) async fn reload(
+        self: &Arc<Self>,
+        mut config: Config,
+        supervisor: Arc<Supervisor>,
+    ) -> Result<(Written, Vec<String>), Refusal> {
         let warnings = file::waits_for_restart(&self.running, &config);
         config.membership = self.running.membership;
         let written = self
@@ -226,14 +232,16 @@ impl State {
                 let mut writer = state.writer.lock().await;
                 let path = state.keys_path.clone();
                 let entries = off_the_runtime(move || keys::load(&path)).await??;
-                let mut plan = state.plan(&writer, |current| {
-                    let desired = &current.snapshot.desired;
-                    let restart = file::needs_restart(&desired.listeners, &config.listeners);
-                    if !restart.is_empty() {
-                        return Err(Refusal::NeedsRestart(restart));
-                    }
-                    Ok(file::plan(desired, current.sections, &config, current.incarnation))
+                let moved = file::moved(&state.lock().snapshot.desired.listeners, &config.listeners);
+                if !moved.is_empty() && !supervisor.is_there() {
+                    return Err(Refusal::NeedsRestart(moved));
+                }
+                let mut plan = state.plan(&writer, |Current { snapshot, sections, incarnation, .. }| {
+                    Ok(file::plan(&snapshot.desired, sections, &config, *incarnation))
                 })?;
+                if !moved.is_empty() {
+                    supervisor.upgrade().await?;
+                }
                 plan.changes.extend(keyring::news(&state.lock().snapshot.desired.keys, &entries));
                 let written = state.commit(&mut writer, plan).await?;
                 state.lock().added = keyring::added(&entries);

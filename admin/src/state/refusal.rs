@@ -55,6 +55,8 @@ pub(crate) enum Refusal {
     CantLoad(Vec<Problem>),
     /// What the configuration file asks for needs sockets that only a start can make.
     NeedsRestart(Vec<String>),
+    /// No other data plane has taken over, and why.
+    NotUpgraded(String),
     /// The store, or the keys file.
     Failed(Error),
     Stopping,

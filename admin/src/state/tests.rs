@@ -1,5 +1,8 @@
 use super::*;
-use crate::testing::{Folder, Rig, from_file, pool};
+use crate::{
+    supervisor::Supervisor,
+    testing::{Folder, Rig, from_file, pool},
+};
 use control::{
     desired::{AdminState, Member, SEED_INCARNATION},
     spec::{Balance, Discover, Listener, Route},
@@ -24,7 +27,7 @@ async fn reload(rig: &Rig, change: impl FnOnce(&mut Config)) -> Result<(Written,
     let mut file = rig.file.lock().unwrap().clone().unwrap();
     change(&mut file);
     *rig.file.lock().unwrap() = Ok(file.clone());
-    rig.state.reload(file).await
+    rig.state.reload(file, Arc::new(Supervisor::new(None, "processes.json".into()))).await
 }
 
 /// Starts with the file as it was left.

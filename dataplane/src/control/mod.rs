@@ -13,7 +13,7 @@ mod snapshot;
 use crate::{
     Error,
     tunnel::CLOSING,
-    worker::{FromWorker, Handed, SPREAD},
+    worker::{FromWorker, Handed, Parting, SPREAD},
 };
 use control::{
     config::Global,
@@ -23,6 +23,7 @@ use control::{
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use link::{Link, LinkEvent};
 use plane::Plane;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 use std::time::{Duration, Instant};
 
 /// What the control thread works with.
@@ -33,7 +34,7 @@ pub(crate) struct Parts {
     pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
     pub(crate) events: Receiver<FromWorker>,
     pub(crate) handed: Receiver<Handed>,
-    pub(crate) signals: Receiver<()>,
+    pub(crate) signals: Receiver<Parting>,
     pub(crate) ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -64,6 +65,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         handed: handed.clone(),
         unsaved: false,
         unwritable: false,
+        is_replaced: false,
         reporting: false,
         ticks: 0,
     };
@@ -71,9 +73,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
     link::keep_connecting(control.global.control_socket(), heard);
     let ticks = tick(REPORT);
     let start = crossbeam_channel::after(ADMIN_FIRST);
-    let mut drain_over: Receiver<Instant> = never();
-    let mut tunnels_over: Receiver<Instant> = never();
-    let farewell = Farewell::of(control.global.drain_timeout);
+    let mut farewell = Farewell::default();
     loop {
         select! {
             recv(events) -> event => {
@@ -89,37 +89,47 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
             recv(handed) -> handed => handed.into_iter().for_each(|handed| control.take(handed)),
             recv(ticks) -> _ => control.tick(),
             recv(start) -> _ => control.serve_by_snapshot(),
-            recv(tunnels_over) -> _ => control.plane.stop_tunnels(farewell.over),
-            recv(drain_over) -> _ => return Err(Error::DrainDeadline),
-            recv(signals) -> _ => {
-                if control.plane.is_draining() {
-                    return Err(Error::Ended);
-                }
-                tracing::info!(deadline = %control.global.drain_timeout, "draining");
-                control.save();
-                control.plane.drain();
-                tunnels_over = crossbeam_channel::after(farewell.after.to_std());
-                drain_over = crossbeam_channel::after(control.global.drain_timeout.to_std());
+            recv(farewell.tunnels) -> _ => control.plane.stop_tunnels(farewell.over),
+            recv(farewell.end) -> _ => return Err(Error::DrainDeadline),
+            recv(signals) -> parting => match (control.plane.parting(), parting.unwrap_or(Parting::Stop)) {
+                (Some(Parting::Stop), Parting::Stop) => return Err(Error::Ended),
+                (Some(_), Parting::Replaced) => {}
+                (None | Some(Parting::Replaced), parting) => farewell = control.part(parting),
             }
         }
     }
 }
 
-/// When the tunnels are closed of a data plane that is to stop: as late as leaves them the time that it takes, and no
-/// earlier than half of `drain_timeout`.
+/// When a data plane that is to end tells its tunnels so, and when it is over.
 struct Farewell {
-    after: Span,
+    tunnels: Receiver<Instant>,
     /// Within so long they are told, one after the other.
     over: Span,
+    end: Receiver<Instant>,
+}
+
+impl Default for Farewell {
+    /// It goes on.
+    fn default() -> Self {
+        Self { tunnels: never(), over: Span::default(), end: never() }
+    }
 }
 
 impl Farewell {
-    fn of(drain_timeout: Span) -> Self {
-        let all = drain_timeout.as_millis();
-        let (spread, closing) = (SPREAD.as_millis(), CLOSING.as_millis());
-        let kept = (spread + closing).min(all / 2);
-        Self { after: Span::from_millis(all - kept), over: Span::from_millis(kept * spread / (spread + closing)) }
+    fn within(timeout: Span) -> Self {
+        let (after, over) = last_words(timeout);
+        let [tunnels, end] = [after, timeout].map(|span| crossbeam_channel::after(span.to_std()));
+        Self { tunnels, over, end }
     }
+}
+
+/// After how long tunnels are told, and within how long all of them: as late as leaves them the time that it takes, and no
+/// earlier than half of `timeout`.
+fn last_words(timeout: Span) -> (Span, Span) {
+    let all = timeout.as_millis();
+    let (spread, closing) = (SPREAD.as_millis(), CLOSING.as_millis());
+    let kept = (spread + closing).min(all / 2);
+    (Span::from_millis(all - kept), Span::from_millis(kept * spread / (spread + closing)))
 }
 
 struct Control {
@@ -136,6 +146,8 @@ struct Control {
     unsaved: bool,
     /// The last attempt to write the snapshot failed, and that was told.
     unwritable: bool,
+    /// Another data plane keeps the snapshot from now on.
+    is_replaced: bool,
     ticks: u32,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
@@ -289,10 +301,23 @@ impl Control {
         }
     }
 
+    /// Begins to end.
+    fn part(&mut self, parting: Parting) -> Farewell {
+        let timeout = match parting {
+            Parting::Stop => self.global.drain_timeout,
+            Parting::Replaced => self.global.upgrade_timeout,
+        };
+        tracing::info!(deadline = %timeout, "{}", if parting == Parting::Stop { "draining" } else { "replaced, draining" });
+        self.save();
+        self.is_replaced |= parting == Parting::Replaced;
+        self.plane.drain(parting);
+        Farewell::within(timeout)
+    }
+
     /// Writes the snapshot before anything is acknowledged: a data plane that restarts must not know less than it said.
     fn save(&mut self) {
-        if self.plane.generation() == 0 {
-            // Nothing was heard yet, and what is on disk is all that there is.
+        if self.plane.generation() == 0 || self.is_replaced {
+            // Nothing was heard yet, and what is on disk is all that there is; or it is another's.
             return;
         }
         let path = self.global.snapshot_path();
@@ -316,7 +341,7 @@ impl Control {
 
     /// Where the admin process does not answer, what was known last is better than nothing.
     fn serve_by_snapshot(&mut self) {
-        if self.plane.generation() > 0 || self.plane.is_draining() {
+        if self.plane.generation() > 0 || self.plane.parting().is_some() {
             return;
         }
         let path = self.global.snapshot_path();
@@ -336,20 +361,21 @@ impl Control {
     }
 }
 
-/// Signals as a channel: each SIGTERM or SIGINT is one message.
+/// Signals as a channel: each SIGTERM or SIGINT is a wish to stop, SIGUSR2 says that another data plane has taken over.
 ///
 /// # Errors
 /// Where the handlers can't be set.
-pub(crate) fn signals() -> std::io::Result<Receiver<()>> {
+pub(crate) fn signals() -> std::io::Result<Receiver<Parting>> {
     let (sender, receiver) = crossbeam_channel::unbounded();
-    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
     spawn("signals", move || relay(&mut signals, &sender))?;
     Ok(receiver)
 }
 
-fn relay(signals: &mut signal_hook::iterator::Signals, sender: &Sender<()>) {
-    for _ in signals.forever() {
-        if sender.send(()).is_err() {
+fn relay(signals: &mut signal_hook::iterator::Signals, sender: &Sender<Parting>) {
+    for signal in signals.forever() {
+        let parting = if signal == SIGUSR2 { Parting::Replaced } else { Parting::Stop };
+        if sender.send(parting).is_err() {
             return;
         }
     }
@@ -365,11 +391,9 @@ mod tests {
 
     #[test]
     fn tunnels_are_closed_as_late_as_leaves_them_their_time() {
-        for (drain_timeout, after, over) in
-            [(30_000, 21_000, 5_000), (18_000, 9_000, 5_000), (1_800, 900, 500), (0, 0, 0)]
-        {
-            let farewell = Farewell::of(Span::from_millis(drain_timeout));
-            assert_eq!((farewell.after.as_millis(), farewell.over.as_millis()), (after, over), "{drain_timeout}");
+        for (timeout, after, over) in [(30_000, 21_000, 5_000), (18_000, 9_000, 5_000), (1_800, 900, 500), (0, 0, 0)] {
+            let found = last_words(Span::from_millis(timeout));
+            assert_eq!((found.0.as_millis(), found.1.as_millis()), (after, over), "{timeout}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     tls::{self, News},
-    worker::{Command, Mailbox, Shared},
+    worker::{Command, Mailbox, Parting, Shared},
 };
 use affinity::{
     sessions::Sessions,
@@ -35,7 +35,8 @@ pub(super) struct Plane {
     dirty: Dirty,
     slots: SlotBook,
     reporter: Reporter,
-    draining: bool,
+    /// Why it ends, where it does.
+    parting: Option<Parting>,
     /// What all workers were known to act on when it was last told.
     acknowledged: u64,
     /// Backends whose drain is over and was to close what is open, by slot, and the generation that says so.
@@ -66,7 +67,7 @@ impl Plane {
             dirty: Dirty::All,
             slots: SlotBook::default(),
             reporter: Reporter::default(),
-            draining: false,
+            parting: None,
             acknowledged: 0,
             closing: None,
             sessions: Sessions::new(unix_seconds()),
@@ -85,8 +86,8 @@ impl Plane {
         self.snapshot.generation
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining
+    pub(super) fn parting(&self) -> Option<Parting> {
+        self.parting
     }
 
     /// Takes a whole snapshot. Where a name in an address led is kept until the admin process has looked it up: one that
@@ -241,10 +242,10 @@ impl Plane {
         self.workers.iter().all(|seat| seat.flushed || seat.ended)
     }
 
-    pub(super) fn drain(&mut self) {
-        self.draining = true;
+    pub(super) fn drain(&mut self, parting: Parting) {
+        self.parting = Some(parting);
         for seat in &self.workers {
-            seat.mailbox.send(Command::Drain);
+            seat.mailbox.send(Command::Drain(parting));
         }
     }
 

@@ -144,8 +144,8 @@ impl Client {
     fn wait_until(&mut self, worker: &Worker) -> Option<u64> {
         let timeouts = Rules::of(worker, self.link.listener)?.timeouts;
         let until = *self.until.get_or_insert_with(|| worker.after(timeouts.idle));
-        // Whoever comes while we drain gets one answer.
-        Some(if worker.is_draining() { until.min(worker.after(timeouts.head)) } else { until })
+        // Whoever comes while we stop gets one answer.
+        Some(if worker.is_stopping() { until.min(worker.after(timeouts.head)) } else { until })
     }
 
     /// Reads up to the end of the next request's head, and decides all that the head decides. With `interrupt` it waits a moment

@@ -1,3 +1,4 @@
+use super::Parting;
 use std::{
     cell::{Cell, RefCell},
     task::{Context, Waker},
@@ -6,7 +7,7 @@ use std::{
 /// Whether the worker drains, and who waits for that.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
-    begun: Cell<bool>,
+    begun: Cell<Option<Parting>>,
     waiting: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
 }
@@ -20,11 +21,15 @@ pub(crate) struct Watch<'a> {
 
 impl Drain {
     pub(super) fn has_begun(&self) -> bool {
+        self.begun.get().is_some()
+    }
+
+    pub(super) fn parting(&self) -> Option<Parting> {
         self.begun.get()
     }
 
-    pub(super) fn begin(&self) {
-        self.begun.set(true);
+    pub(super) fn begin(&self, parting: Parting) {
+        self.begun.set(Some(parting));
         for waker in self.waiting.borrow_mut().iter_mut().filter_map(Option::take) {
             waker.wake();
         }
@@ -89,7 +94,7 @@ mod tests {
             assert!(!gone.has_begun(&Context::from_waker(&other)) && !watch.has_begun(&Context::from_waker(&one)));
         }
         assert_eq!(drain.waiting.borrow().len(), 2);
-        drain.begin();
+        drain.begin(Parting::Replaced);
         assert_eq!((stays.0.load(Ordering::Relaxed), goes.0.load(Ordering::Relaxed)), (1, 0));
         assert!(watch.has_begun(&Context::from_waker(&one)));
     }

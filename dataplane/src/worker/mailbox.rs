@@ -36,10 +36,20 @@ pub(crate) enum Command {
     },
     /// Close what is open at these backends, by slot: no worker sends there any more.
     Close(Arc<[u32]>),
-    /// Accept nobody any more, close idle connections, and end when the last exchange and the last tunnel have.
-    Drain,
+    /// Accept nobody any more, and end when the last exchange, the last tunnel and the last idle connection have.
+    Drain(Parting),
     /// Close the tunnels, one after the other within so long.
     StopTunnels(Span),
+}
+
+/// Why a worker is to end, and so what becomes of idle connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// Nobody serves after it: they are closed.
+    Stop,
+    /// Another data plane serves on the same sockets. A client that is idle may be about to send, and to close upon that would
+    /// lose its request: each gets one more answer, which says that it is the last on this connection.
+    Replaced,
 }
 
 /// What a worker tells the control thread.
@@ -152,7 +162,7 @@ impl Worker {
                 }
                 Command::Room { ticket, slot } => self.room_for(ticket, slot),
                 Command::Close(slots) => self.close(&slots),
-                Command::Drain => self.begin_drain(),
+                Command::Drain(parting) => self.begin_drain(parting),
                 Command::StopTunnels(over) => self.stop_tunnels(over),
             }
         }

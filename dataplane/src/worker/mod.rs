@@ -24,7 +24,7 @@ pub(crate) use drain::Drain;
 pub(crate) use gates::{Gates, Queue};
 pub(crate) use handover::{Handed, Handover};
 pub(crate) use ledger::{Ledger, Move, add as add_move};
-pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Shared};
+pub(crate) use mailbox::{Command, FromWorker, Inbox, Mailbox, Parting, Shared};
 pub(crate) use room::{Place, Room};
 pub(crate) use samples::{Sample, Samples, is_sampled};
 pub(crate) use sightings::{Seen, Sightings};
@@ -275,6 +275,11 @@ impl Worker {
         self.drain.has_begun()
     }
 
+    /// Whether nobody serves after it.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.drain.parting() == Some(Parting::Stop)
+    }
+
     fn is_drained(&self) -> bool {
         self.is_draining() && self.accepting.get() == 0 && self.open.iter().all(|open| open.get() == 0)
     }
@@ -342,10 +347,12 @@ impl Worker {
         *self.listeners.borrow_mut() = self.listener_names.iter().map(find).collect();
     }
 
-    fn begin_drain(&self) {
-        self.deadlines.end_idle(self.after(ON_ITS_WAY));
+    fn begin_drain(&self, parting: Parting) {
+        if parting == Parting::Stop {
+            self.deadlines.end_idle(self.after(ON_ITS_WAY));
+        }
         self.backends.close_all();
-        self.drain.begin();
+        self.drain.begin(parting);
     }
 
     /// What `wait` gives, or `None` as soon as the worker drains. Only for waits that lose nothing when they are given up.
