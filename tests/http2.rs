@@ -317,6 +317,25 @@ fn floods_end_their_connection_and_nobody_elses() {
     eventually("floods are counted", || (instance.metric("steadfast_dataplane_http2_floods_total") >= 5).then_some(()));
 }
 
+/// Fixed: where a flood came together with the preface, as from a client that is faster than its connection is accepted, nothing
+/// was answered, and the connection stood until its head was overdue.
+#[test]
+fn a_flood_that_comes_with_the_preface_is_told_so_too() {
+    let instance = Setup::shop(SILENT, [("a", "127.0.0.1:9")]).start();
+    let said = ask(
+        r#"
+Client.flush = lambda self: None
+client = Client(sys.argv[1])
+client.raw(client.state.data_to_send() + frames.PingFrame(0, b"12345678").serialize() * 900)
+while client.goaway is None and client.read(5, watch=True): pass
+say(goaway=client.goaway)
+"#,
+        &[&instance.listener("web")],
+    );
+    assert_eq!(said["goaway"], 11);
+    instance.counts("http2_floods", 1);
+}
+
 /// Fixed: h2 warned of each, and whoever sent many filled the log.
 #[test]
 fn what_a_client_does_wrong_is_not_for_the_log() {

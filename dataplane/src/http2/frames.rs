@@ -30,6 +30,8 @@ pub(super) struct Frames {
     at: u64,
     /// Why the connection is to end.
     verdict: Option<Reason>,
+    /// Bytes of what has come last that stand before the frame by which it is to end.
+    sound: usize,
 }
 
 const HEADER: usize = 9;
@@ -77,14 +79,23 @@ impl Frames {
             account: MOST,
             at: now,
             verdict: None,
+            sound: 0,
         }
     }
 
-    /// Looks at the frames in what has come, and says why the connection is to end, if it is; `h2` must not see them then.
+    /// How many of the bytes that came last `h2` may see, where it must not see all: without the preface in front of a flood,
+    /// it could not even tell why the connection ends.
+    pub(super) fn sound(&self) -> usize {
+        self.sound
+    }
+
+    /// Looks at the frames in what has come, and says why the connection is to end, if it is.
     pub(super) fn came(&mut self, mut bytes: &[u8], now: u64) -> Option<Reason> {
         let waited = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         self.at = now;
         self.earn(waited.saturating_mul(REFILL));
+        let whole = bytes.len();
+        self.sound = 0;
         while !bytes.is_empty() && self.verdict.is_none() {
             if self.skip > 0 {
                 let over = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
@@ -92,6 +103,9 @@ impl Frames {
                 self.payload(&bytes[..over]);
                 bytes = &bytes[over..];
                 continue;
+            }
+            if self.have == 0 {
+                self.sound = whole - bytes.len();
             }
             let count = (HEADER - self.have).min(bytes.len());
             self.header[self.have..][..count].copy_from_slice(&bytes[..count]);
@@ -288,6 +302,25 @@ mod tests {
             let mut flood = Frames::new(0);
             bytes.chunks(size).for_each(|piece| assert_eq!(flood.came(piece, 0), None));
             assert_eq!((flood.account, flood.have, flood.skip), (whole, 0, 0), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_frame_that_ends_a_connection_may_be_seen() {
+        let (first, wrong) = ([PREFACE.to_vec(), flagged(kind::SETTINGS, 0, 0, 18)].concat(), frame(kind::PING, 7));
+        let bytes = [&*first, &wrong].concat();
+        for cut in 0..=bytes.len() {
+            let mut all = Frames::new(0);
+            let (before, behind) = bytes.split_at(cut);
+            let seen = match all.came(before, 0) {
+                Some(_) => all.sound(),
+                None => {
+                    assert_eq!(all.came(behind, 0), Some(Reason::FRAME_SIZE_ERROR), "{cut}");
+                    cut + all.sound()
+                }
+            };
+            // A part of its header may have gone before it was known.
+            assert!((first.len()..first.len() + HEADER).contains(&seen), "{seen} at {cut}");
         }
     }
 

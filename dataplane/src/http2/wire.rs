@@ -49,15 +49,13 @@ impl Wire {
     /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
     pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
         loop {
-            if let Some(frames) = &self.frames {
-                self.verdict.set(frames.borrow_mut().came(read.bytes(), worker.clock.millis()));
+            let sound = self.sound(worker, read.bytes());
+            if self.inward.write(&read.bytes()[..sound]).await.is_err() {
+                break;
             }
             if self.verdict.get().is_some() {
                 // Nothing more is read; what ends it waits for no more either.
                 return std::future::pending().await;
-            }
-            if self.inward.write(read.bytes()).await.is_err() {
-                break;
             }
             read.clear();
             let result;
@@ -68,6 +66,14 @@ impl Wire {
         }
         worker.buffers.give_back(read);
         self.inward.end();
+    }
+
+    /// How many of these bytes `h2` is to see.
+    fn sound(&self, worker: &Worker, bytes: &[u8]) -> usize {
+        let Some(frames) = &self.frames else { return bytes.len() };
+        let mut frames = frames.borrow_mut();
+        self.verdict.set(frames.came(bytes, worker.clock.millis()));
+        if self.verdict.get().is_some() { frames.sound() } else { bytes.len() }
     }
 
     /// Moves what is to be sent until there is no more of it.
