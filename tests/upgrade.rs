@@ -98,6 +98,38 @@ fn under_load_no_request_is_lost_no_session_moves_and_no_tunnel_is_cut() {
     eventually("the last of the old ones has ended", || replaced(&instance).is_empty().then_some(()));
 }
 
+/// A drain that is under way must not look as if it were over, and sessions that are handed over count once.
+#[test]
+fn live_sessions_are_handed_over_by_one_that_is_replaced_and_by_one_that_stops() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let mut instance = shop(&nginx).start();
+    let web = instance.listener("web");
+    (0..60).for_each(|_| assert_eq!(http::get(&web, "/", &[]).status, 200));
+    let live = |instance: &Instance| ["a", "b"].map(|name| instance.backend("shop", name)["live_sessions"].as_u64());
+    let all = eventually("all are known", || {
+        let live = live(&instance);
+        (live.iter().flatten().sum::<u64>() == 60).then_some(live)
+    });
+    let are_known = |instance: &Instance, what: &str| eventually(what, || (live(instance) == all).then_some(()));
+    let log = |instance: &Instance| instance.process.stderr().matches("live sessions taken over").count();
+    upgrade(&instance);
+    eventually("they are taken over", || (log(&instance) == 1).then_some(()));
+    eventually("the old one has ended", || replaced(&instance).is_empty().then_some(()));
+    are_known(&instance, "the next data plane knows them");
+
+    let old = instance.signal("dataplane", Signal::TERM);
+    instance.replaced("dataplane", old);
+    are_known(&instance, "so does one that comes after one that has stopped");
+    let (status, drained) = instance.api("POST", "/v1/pools/shop/backends/a/drain", Some(json!({})));
+    assert_eq!((status, &drained["backend"]["drain_progress"]["live_sessions"]), (200, &json!(all[0])), "{drained}");
+
+    instance.process.signal(Signal::TERM);
+    assert!(instance.process.ended().success());
+    instance.start_again();
+    are_known(&instance, "and one of another supervisor");
+    assert!(!instance.folder.path("state/sessions.json").exists(), "they are followed, and not on disk");
+}
+
 /// It runs from a path of its own, where a test can install another program.
 fn installed(setup: Setup) -> (Instance, PathBuf) {
     let program = setup.folder().path("steadfast");

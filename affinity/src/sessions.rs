@@ -37,6 +37,16 @@ pub struct Sessions {
     ages: AHashMap<u32, Ages>,
 }
 
+/// A session as one who followed it tells another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub key: u64,
+    /// When it was seen last, in Unix seconds.
+    pub at: u32,
+    /// Since when it has been live, without a silence of the idle time; absent where that is not known.
+    pub live_since: Option<NonZeroU32>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     backend: u32,
@@ -110,6 +120,58 @@ impl Sessions {
         }
         self.remember(touch.pool, touch.backend);
         while self.seen.len() > self.max_kept && self.thin() {}
+    }
+
+    /// All that are kept, with their backends.
+    pub fn all(&self) -> impl Iterator<Item = (u32, Known)> {
+        let known = |((_, key), seen): (&(u32, u64), &Seen)| {
+            (seen.backend, Known { key: *key, at: seen.at, live_since: seen.live_since })
+        };
+        self.seen.iter().map(known)
+    }
+
+    /// How thin the sample of a pool is: only one in 2^level of its keys is kept.
+    pub fn level(&self, pool: u32) -> u32 {
+        self.pools.get(&pool).map_or(0, |pool| pool.level)
+    }
+
+    /// Since when they are followed, in Unix seconds.
+    pub fn since(&self) -> u32 {
+        self.since
+    }
+
+    /// Whoever was taken over was followed since then, by another.
+    pub fn followed_since(&mut self, since: u32) {
+        self.since = self.since.min(since);
+    }
+
+    /// Takes sessions at a backend over from another who has followed them, by a sample of that level. Where a session has been seen
+    /// here by now, that is newer, but for since when it is live.
+    pub fn take_over(&mut self, pool: u32, level: u32, backend: u32, known: impl Iterator<Item = Known>) {
+        let sampled = self.pools.entry(pool).or_default();
+        if sampled.level < level {
+            sampled.level = level;
+            self.retain(|key, of, _| of != pool || is_sampled(key, level));
+        }
+        for Known { key, at, live_since } in known {
+            if !is_sampled(key, self.level(pool)) {
+                continue;
+            }
+            match self.seen.entry((pool, key)) {
+                Entry::Occupied(mut entry) if entry.get().at >= at => entry.get_mut().live_since = live_since,
+                Entry::Occupied(mut entry) => {
+                    let before = entry.insert(Seen { backend, at, live_since });
+                    self.forget(before.backend);
+                    self.remember(pool, backend);
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(Seen { backend, at, live_since });
+                    self.pools.entry(pool).or_default().kept += 1;
+                    self.remember(pool, backend);
+                }
+            }
+            while self.seen.len() > self.max_kept && self.thin() {}
+        }
     }
 
     /// Halves the sample of the pool that has most; false where there is none.
@@ -254,6 +316,43 @@ mod tests {
         sessions.touch(touch(1, 1, 1));
         sessions.touch(Touch { pool: 1, ..touch(1, 2, 1) });
         assert_eq!((sessions.live(1), sessions.live(2)), (1, 1));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_followed_as_if_it_had_been_seen_here() {
+        let begun = NonZeroU32::new;
+        let (mut before, mut next) = (Sessions::new(100), Sessions::new(900));
+        for key in 0..60 {
+            before.touch(Touch { begun: begun(50), ..touch(key, (key % 2) as u32, 800 + key as u32) });
+        }
+        // Two of them come to the next one before that: one stays where it was, one has moved.
+        next.touch(touch(10, 0, 901));
+        next.touch(touch(12, 1, 901));
+        let all: Vec<_> = before.all().collect();
+        for backend in [0, 1] {
+            let of = all.iter().filter(|(at, _)| *at == backend).map(|(_, known)| *known);
+            next.take_over(0, before.level(0), backend, of);
+        }
+        next.followed_since(before.since());
+        assert_eq!([0, 1].map(|backend| next.live(backend)), [29, 31]);
+        next.gauge(1_000);
+        assert_eq!(next.ages(0).map(|ages| ages.0[0]), Some(950), "also of those that were seen here first");
+        next.expire(1_000, |_| Some(150));
+        assert_eq!([0, 1].map(|backend| next.live(backend)), [5 + 1, 5 + 1], "50 to 59, and the two");
+    }
+
+    #[test]
+    fn a_thinner_sample_that_is_taken_over_thins_what_is_there() {
+        let mut before = Sessions { max_kept: 1_024, ..Sessions::new(0) };
+        let mut next = Sessions { max_kept: 1_024, ..Sessions::new(0) };
+        for key in 0..20_000 {
+            before.touch(touch(mix64(key), 1, 1));
+        }
+        for key in 0..900 {
+            next.touch(touch(mix64(key), 1, 2));
+        }
+        next.take_over(0, before.level(0), 1, before.all().map(|(_, known)| known).collect::<Vec<_>>().into_iter());
+        assert_eq!((next.live(1), next.level(0)), (before.live(1), before.level(0)));
     }
 
     #[test]

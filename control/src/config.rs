@@ -70,6 +70,11 @@ impl Global {
         self.state_dir.join("dataplane.json")
     }
 
+    /// Where a data plane that ends leaves its live sessions to the next.
+    pub fn sessions_path(&self) -> PathBuf {
+        self.state_dir.join("sessions.json")
+    }
+
     /// Where the admin process keeps the desired state.
     pub fn store_path(&self) -> PathBuf {
         self.state_dir.join("admin.redb")

@@ -2,6 +2,7 @@
 
 mod changes;
 mod hot;
+mod kept;
 mod ledger;
 mod link;
 mod plane;
@@ -21,6 +22,7 @@ use control::{
     spec::Span,
 };
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use kept::Mark;
 use link::{Link, LinkEvent};
 use plane::Plane;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
@@ -66,6 +68,8 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         unsaved: false,
         unwritable: false,
         is_replaced: false,
+        leaves: Leaves::Nothing,
+        all_ended: false,
         reporting: false,
         ticks: 0,
     };
@@ -78,7 +82,8 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         select! {
             recv(events) -> event => {
                 let Ok(event) = event else { return Ok(()) };
-                if control.hear_worker(event) {
+                control.hear_worker(event);
+                if control.may_end() {
                     return Ok(());
                 }
             }
@@ -87,7 +92,12 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
                 Err(_) => hears = never(),
             },
             recv(handed) -> handed => handed.into_iter().for_each(|handed| control.take(handed)),
-            recv(ticks) -> _ => control.tick(),
+            recv(ticks) -> _ => {
+                control.tick();
+                if control.may_end() {
+                    return Ok(());
+                }
+            }
             recv(start) -> _ => control.serve_by_snapshot(),
             recv(farewell.tunnels) -> _ => control.plane.stop_tunnels(farewell.over),
             recv(farewell.end) -> _ => return Err(Error::DrainDeadline),
@@ -148,14 +158,60 @@ struct Control {
     unwritable: bool,
     /// Another data plane keeps the snapshot from now on.
     is_replaced: bool,
+    leaves: Leaves,
+    all_ended: bool,
     ticks: u32,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
 }
 
+/// What becomes of the live sessions of a data plane that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    /// They are its own.
+    Nothing,
+    /// They are to be left to another, once the workers have handed over what they have seen.
+    Gathered,
+    /// Another one is there and may take them from that file, for which there are so many ticks.
+    ToTake(Mark, u32),
+    /// They are followed by another.
+    Taken,
+}
+
+/// How long the next data plane has to take the live sessions, in ticks.
+const TO_TAKE: u32 = 5;
+
 impl Control {
-    /// True when the last worker has ended.
-    fn hear_worker(&mut self, event: FromWorker) -> bool {
+    /// Whether all is done: nothing moves any more, and the live sessions count somewhere else by now.
+    fn may_end(&mut self) -> bool {
+        if self.all_ended && (self.leaves == Leaves::Gathered || !self.is_replaced) {
+            // What was seen while it drained too.
+            self.leave_sessions();
+        }
+        self.all_ended && !matches!(self.leaves, Leaves::ToTake(..))
+    }
+
+    /// Takes live sessions from the data plane before this one; or, where this one was replaced, sees whether its own were taken.
+    fn pass_sessions_on(&mut self) {
+        let path = self.global.sessions_path();
+        match self.leaves {
+            Leaves::Nothing if self.plane.parting().is_some() => {}
+            Leaves::Nothing => match self.plane.take_sessions(&path) {
+                Ok(None) => {}
+                Ok(Some(count)) => tracing::info!(count, "live sessions taken over"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "live sessions of before can't be read"),
+            },
+            Leaves::ToTake(mark, _) if !mark.is_at(&path) => {
+                self.leaves = Leaves::Taken;
+                self.plane.forget_sessions();
+            }
+            Leaves::ToTake(_, 0) => self.leaves = Leaves::Nothing,
+            Leaves::ToTake(mark, ticks) => self.leaves = Leaves::ToTake(mark, ticks - 1),
+            Leaves::Gathered | Leaves::Taken => {}
+        }
+    }
+
+    fn hear_worker(&mut self, event: FromWorker) {
         match event {
             FromWorker::Applied { worker, generation, before } => {
                 drop(before);
@@ -167,17 +223,20 @@ impl Control {
                 }
             }
             FromWorker::Flushed { worker } => {
-                if self.plane.flushed(worker) && std::mem::take(&mut self.reporting) {
+                let all = self.plane.flushed(worker);
+                if all && std::mem::take(&mut self.reporting) {
                     self.report();
+                }
+                if all && self.leaves == Leaves::Gathered {
+                    self.leave_sessions();
                 }
             }
             FromWorker::Failing { pool, backend, reason } => {
                 tracing::warn!(%pool, %backend, %reason, "traffic fails at this backend");
                 self.send(&ToAdmin::Failing { pool, backend, reason });
             }
-            FromWorker::Ended { worker } => return self.plane.ended(worker),
+            FromWorker::Ended { worker } => self.all_ended = self.plane.ended(worker),
         }
-        false
     }
 
     fn hear_admin(&mut self, event: LinkEvent) {
@@ -259,6 +318,7 @@ impl Control {
     }
 
     fn tick(&mut self) {
+        self.pass_sessions_on();
         self.plane.expire_sessions();
         self.plane.look_at_certificates();
         if self.ticks.is_multiple_of(GAUGED_EVERY) {
@@ -278,6 +338,7 @@ impl Control {
 
     fn take(&mut self, handed: Handed) {
         match handed {
+            Handed::Seen(_) if self.leaves == Leaves::Taken => {}
             Handed::Seen(touches) => touches.into_iter().for_each(|touch| self.plane.sessions.touch(touch)),
             Handed::Sampled(samples) => samples.into_iter().for_each(|sample| self.plane.hottest.add(sample)),
             Handed::Sighted(seen) => self.plane.releases.note(&seen),
@@ -285,11 +346,15 @@ impl Control {
         }
     }
 
-    fn report(&mut self) {
-        // What the workers handed over before they said so may still be in the channel.
+    /// What the workers handed over before they said so may still be in the channel.
+    fn take_handed(&mut self) {
         while let Ok(handed) = self.handed.try_recv() {
             self.take(handed);
         }
+    }
+
+    fn report(&mut self) {
+        self.take_handed();
         if let Some(stats) = self.plane.report() {
             self.send(&ToAdmin::Stats { stats: Box::new(stats) });
         }
@@ -309,9 +374,29 @@ impl Control {
         };
         tracing::info!(deadline = %timeout, "{}", if parting == Parting::Stop { "draining" } else { "replaced, draining" });
         self.save();
+        // What the one before has left may still lie there.
+        self.pass_sessions_on();
+        if !self.is_replaced {
+            self.leaves = Leaves::Gathered;
+            self.plane.flush();
+        }
         self.is_replaced |= parting == Parting::Replaced;
         self.plane.drain(parting);
         Farewell::within(timeout)
+    }
+
+    fn leave_sessions(&mut self) {
+        self.take_handed();
+        let path = self.global.sessions_path();
+        self.leaves = Leaves::Nothing;
+        match self.plane.leave_sessions(&path) {
+            Ok(Some(mark)) if self.is_replaced => self.leaves = Leaves::ToTake(mark, TO_TAKE),
+            // The next takes them when it comes.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "live sessions can't be left to the next data plane");
+            }
+        }
     }
 
     /// Writes the snapshot before anything is acknowledged: a data plane that restarts must not know less than it said.

@@ -1,6 +1,7 @@
 use super::{
     changes::{just_closed, new_lives},
     hot::Hottest,
+    kept::{self, Mark},
     ledger::Ledger,
     releases::Releases,
     report::{Reporter, Sources},
@@ -22,6 +23,8 @@ use control::{
 };
 use std::{
     collections::BTreeSet,
+    io,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -269,6 +272,29 @@ impl Plane {
         let idle: ahash::AHashMap<u32, u32> =
             pools.map(|pool| (pool.slot, pool.settings.affinity.cookie.live_for().as_secs_u32())).collect();
         self.sessions.expire(now, |pool| idle.get(&pool).copied());
+    }
+
+    /// Leaves the live sessions to the data plane that comes next.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(super) fn leave_sessions(&self, path: &Path) -> io::Result<Option<Mark>> {
+        let table = self.workers.first().and_then(|seat| seat.table.as_ref());
+        table.map(|table| kept::write(path, &self.sessions, table)).transpose()
+    }
+
+    /// Takes the live sessions that the one before has left, if it has; how many.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub(super) fn take_sessions(&mut self, path: &Path) -> io::Result<Option<usize>> {
+        let table = self.workers.first().and_then(|seat| seat.table.as_ref());
+        table.map_or(Ok(None), |table| kept::take(path, &mut self.sessions, table))
+    }
+
+    /// Another data plane follows them from now on.
+    pub(super) fn forget_sessions(&mut self) {
+        self.sessions = Sessions::new(unix_seconds());
     }
 
     pub(super) fn gauge_sessions(&mut self) {
