@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .machine import NEWEST, TARGET, Failure, cpu_times, find, free_ports, newest, version
@@ -23,29 +23,16 @@ SESSIONS = 30
 REQUESTS_PER_SESSION = 20
 START_TIMEOUT = 30
 STOP_TIMEOUT = 10
-# What each says where its clients speak TLS.
-TLS = {
-    "steadfast_tls": 'tls.certificate = [{chain = "%s", key = "%s.key"}]',
-    "haproxy_tls": " ssl crt %s alpn h2,http/1.1",
-    "nginx_tls": " ssl http2; ssl_certificate %s; ssl_certificate_key %s.key; ssl_protocols TLSv1.2 TLSv1.3",
-    "envoy_tls": """transport_socket:
+ENVOY_TLS = """transport_socket:
             name: envoy.transport_sockets.tls
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
               common_tls_context:
                 alpn_protocols: [h2, http/1.1]
                 tls_params: {tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3}
-                tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s.key}}]""",
-}
+                tls_certificates: [{certificate_chain: {filename: {chain}}, private_key: {filename: {chain}.key}}]"""
 # From this version on nginx has an affinity cookie of its own.
 NGINX_STICKY = [1, 30]
-# How what may be missing is had; the newest of these take the place of the system's.
-MENDS = {
-    "haproxy": "bench/get-peers, or apt install haproxy",
-    "envoy": "bench/get-peers",
-    "before": "build it, or name another in --before",
-    "relay": "cargo build --release -p bench --example relay",
-}
 # Files that backends serve, by path.
 FILES = {"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20}
 
@@ -79,14 +66,18 @@ def stop(process):
         process.wait()
 
 
-def configured(config, values, folder):
-    """The peer's configuration in its folder; `{key}` in it stands for the value."""
-    text = (PEERS / config).read_text()
-    machine = {"folder": folder, "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "user": getpass.getuser()}
-    for key, value in (values | machine).items():
+def filled(text, values):
+    """`{key}` in it stands for the value."""
+    for key, value in values.items():
         text = text.replace("{%s}" % key, str(value))
+    return text
+
+
+def configured(config, values, folder):
+    """The peer's configuration in its folder."""
+    machine = {"folder": folder, "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "user": getpass.getuser()}
     file = folder / Path(config).name
-    file.write_text(text)
+    file.write_text(filled((PEERS / config).read_text(), values | machine))
     return file
 
 
@@ -222,17 +213,48 @@ class Peer:
             raise Failure(f"{self.name} tells backends {told!r} as the client's address")
 
 
-class Proxies:
-    """How each peer is started. One that is missing is left out, with a line that says how to get it."""
+@dataclass(frozen=True)
+class Kind:
+    """How a peer is had, started and told what to do. In all that it is told `{key}` stands for a value."""
 
-    # By name: its configuration, and what tells its version.
-    KNOWN = {
-        "steadfast": ("steadfast.toml", "--version"),
-        "before": ("steadfast.toml", "--version"),
-        "haproxy": ("haproxy.cfg", "-v"),
-        "nginx": ("nginx.conf", "-v"),
-        "envoy": ("envoy.yaml", "--version"),
+    command: list
+    mend: str  # how it is had where it is missing; what bench/get-peers gets takes the place of the system's
+    config: str = ""  # its file, which ends the command; without one there are arguments
+    arguments: str = "--listen 127.0.0.1:{port} {tls}"
+    backend: str = "--backend {address}"  # one more argument for each
+    tls: str = ""  # what `{tls}` is where clients speak TLS
+    version: str = "--version"  # the argument that has it tell its version; empty where there is none
+
+    def told(self, tunnel, values, backends, folder):
+        """What follows the command."""
+        if self.config:
+            return [configured(Path(tunnel, self.config), values, folder)]
+        each = [filled(self.backend, {"name": name, "address": address}) for name, address in backends.items()]
+        return shlex.split(filled(" ".join([self.arguments, *each]), values))
+
+
+def kinds(steadfast_command, before):
+    """All that are known, by name."""
+    release = TARGET / "release"
+    own = Kind([release / "steadfast", "run", "--config"], "cargo build --release", "steadfast.toml",
+               tls='tls.certificate = [{chain = "{chain}", key = "{chain}.key"}]')
+    return {
+        "steadfast": replace(own, command=shlex.split(steadfast_command)) if steadfast_command else own,
+        "before": replace(own, command=shlex.split(before or ""), mend="build it, or name another in --before"),
+        "haproxy": Kind([newest("haproxy"), "-db", "-f"], "bench/get-peers, or apt install haproxy", "haproxy.cfg",
+                        tls=" ssl crt {chain} alpn h2,http/1.1", version="-v"),
+        "nginx": Kind([newest("nginx"), "-e", "stderr", "-c"], "apt install nginx", "nginx.conf", version="-v",
+                      tls=" ssl http2; ssl_certificate {chain}; ssl_certificate_key {chain}.key; ssl_protocols TLSv1.2 TLSv1.3"),
+        # By itself it would have a worker for each CPU, and share memory with its successor.
+        "envoy": Kind([newest("envoy"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"],
+                      "bench/get-peers", "envoy.yaml", tls=ENVOY_TLS),
+        "relay": Kind([release / "examples" / "relay"], "cargo build --release -p bench --example relay", version=""),
     }
+
+
+class Proxies:
+    """Starts peers. One that is missing is left out, with a line that says how to get it."""
+
     # What differs in a build of Steadfast, by what its name ends with then.
     VARIANTS = {
         "with 10 backends": {"backends": 10},
@@ -243,21 +265,11 @@ class Proxies:
     }
 
     def __init__(self, steadfast_command, before, cpus, top):
-        release = TARGET / "release"
         self.cpus, self.top, self.started = cpus, top, 0
         # HAProxy keeps two descriptors for each, and does not start where there are fewer.
         self.most = min(30_000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 200) // 2)
-        own = shlex.split(steadfast_command) if steadfast_command else [release / "steadfast", "run", "--config"]
-        self.commands = {
-            "steadfast": own,
-            "before": shlex.split(before or ""),
-            "nginx": [newest("nginx"), "-e", "stderr", "-c"],
-            "haproxy": [newest("haproxy"), "-db", "-f"],
-            # By itself it would have a worker for each CPU, and share memory with its successor.
-            "envoy": [newest("envoy"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"],
-            "relay": [release / "examples" / "relay"],
-        }
-        wanted = ((own[0], "cargo build --release"), ("nginx", "apt install nginx"), ("wrk", "apt install wrk"))
+        self.kinds = kinds(steadfast_command, before)
+        wanted = ((self.kinds["steadfast"].command[0], "cargo build --release"), ("nginx", "apt install nginx"), ("wrk", "apt install wrk"))
         missing = [f"{program} is missing; to get it: {mend}" for program, mend in wanted if not find(program)]
         if missing:
             raise Failure("\n".join(missing))
@@ -265,36 +277,31 @@ class Proxies:
     def start(self, stack, name, backends, chain, tunnel=""):
         """The peer, checked; `chain` is the certificate's file where clients speak TLS, `tunnel` the folder of configurations
         for tunnels. None where it is missing."""
-        kind, _, varied = name.partition(" ")
-        command = self.commands[kind]
-        if command[0] is None or not find(command[0]):
-            print(f"{name} is missing and left out; to get it: {MENDS[kind]}", flush=True)
+        base, _, varied = name.partition(" ")
+        kind = self.kinds[base]
+        program = kind.command[0]
+        if not program or not find(program):
+            print(f"{name} is missing and left out; to get it: {kind.mend}", flush=True)
             return None
-        stream = nginx_stream(command[0]) if (tunnel, kind) == ("tcp", "nginx") else ""
+        stream = nginx_stream(program) if (tunnel, base) == ("tcp", "nginx") else ""
         if stream is None:
             print("nginx is left out, for it can't pass TCP on; to get that: bench/get-peers, or apt install libnginx-mod-stream", flush=True)
             return None
+        said = version(program, kind.version) if kind.version else "floor"
+        if base == "nginx" and not tunnel and is_sticky(said):
+            kind = replace(kind, config="nginx-sticky.conf")
         self.started += 1
-        folder = self.top / f"{self.started}-{kind}"
+        folder = self.top / f"{self.started}-{base}"
         folder.mkdir()
         (port,) = free_ports(1)
-        if name == "relay":
-            led = [part for address in backends.addresses.values() for part in ("--backend", address)]
-            command, flag = [*command, "--listen", f"127.0.0.1:{port}", *led], None
-            values = {"port": port}
-        else:
-            config, flag = self.KNOWN[kind]
-            if name == "nginx" and not tunnel and is_sticky(version(command[0], flag)):
-                config = "nginx-sticky.conf"
-            tls = {key: text % ((chain,) * text.count("%s")) if chain else "" for key, text in TLS.items()}
-            ports = {f"port_{key}": address.rpartition(":")[2] for key, address in backends.addresses.items()}
-            values = {"port": port, "tls": bool(chain), "maxconn": self.most, "nginx_stream": stream}
-            values |= backends.addresses | ports | tls | self.variant(varied, backends)
-            command = [*command, configured(Path(tunnel, config), values, folder)]
+        ports = {f"port_{key}": address.rpartition(":")[2] for key, address in backends.addresses.items()}
+        tls = filled(kind.tls, {"chain": chain}) if chain else ""
+        values = {"port": port, "tls": tls, "maxconn": self.most, "nginx_stream": stream}
+        values |= backends.addresses | ports | self.variant(varied, backends)
+        command = [*kind.command, *kind.told(tunnel, values, backends.addresses, folder)]
         process = start(stack, name, command, values, self.cpus, folder)
-        said = version(command[0], flag) if flag else "floor"
         spread = 1 if varied else len(BACKENDS)
-        peer = Peer(name, said, port, process, bool(chain), name != "relay" and not tunnel, spread, folder / "admin.sock")
+        peer = Peer(name, said, port, process, bool(chain), base != "relay" and not tunnel, spread, folder / "admin.sock")
         if peer.sticky:
             peer.check()
         return peer
