@@ -208,9 +208,18 @@ class Peer:
                     # nginx sends the same cookie again with each answer.
                     if answer not in (Answer(200, "", first.body), Answer(200, first.cookie, first.body)):
                         raise Failure(f"{self.name} isn't sticky: {first} and then {answer}")
+        self.check_shared(sessions)
         told = get(self.port, "/forwarded-for", self.tls).body
         if told != "127.0.0.1":
             raise Failure(f"{self.name} tells backends {told!r} as the client's address")
+
+    def check_shared(self, sessions):
+        """Clients of the works go round the sessions on each of their connections, as a proxy in front may."""
+        with connect(self.port, self.tls) as connection:
+            for first in sessions:
+                answer = ask(connection, "/", first.cookie)
+                if answer.body != first.body:
+                    raise Failure(f"{self.name} isn't sticky where sessions share a connection: {first} and then {answer}")
 
 
 @dataclass(frozen=True)
