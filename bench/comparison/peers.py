@@ -257,6 +257,8 @@ def kinds(steadfast_command, before):
         # By itself it would have a worker for each CPU, and share memory with its successor.
         "envoy": Kind([newest("envoy"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "-c"],
                       "bench/get-peers", "envoy.yaml", tls=ENVOY_TLS),
+        "pingora": Kind([newest("pingora")], "bench/get-peers", backend="--backend {name}={address}",
+                        tls="--certificate {chain} --key {chain}.key"),
         "relay": Kind([release / "examples" / "relay"], "cargo build --release -p bench --example relay", version=""),
     }
 

@@ -22,6 +22,7 @@ IP_BIND_ADDRESS_NO_PORT = 24  # <linux/in.h>; Python has no name for it before 3
 PAUSE = 0.02  # seconds between two changes
 AT_REST = "at rest"  # ends the name of a peer whose backends don't change
 SETTLE = 3  # seconds until the memory of idle connections is looked at
+PROXIES = ("steadfast", "haproxy", "nginx", "envoy", "pingora")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Work:
     close: bool = False
     streams: int = 0  # at once on each connection of HTTP/2
     tunnel: str = ""  # what each connection is then: "websocket" or "tcp"
-    peers: tuple = ("steadfast", "haproxy", "nginx", "envoy", "relay")
+    peers: tuple = (*PROXIES, "relay")
     # By number of connections and peer: what Steadfast's ratio to it is to reach.
     targets: dict = field(default_factory=dict)
 
@@ -55,7 +56,6 @@ class Work:
         return {"idle": "bytes/connection", "rate": "p99.9 ms", "change": "p99 ms", "changed": "p99.9 ms"}.get(self.client, f"CPU µs/{'MiB' if self.moved else self.counts}")
 
 
-PROXIES = ("steadfast", "haproxy", "nginx", "envoy")
 # Those with configurations in peers/websocket and peers/tcp.
 TUNNELS = ("steadfast", "haproxy", "nginx")
 BETTER = "the better of both"
