@@ -8,6 +8,7 @@ pub mod counters;
 pub mod desired;
 pub mod drain;
 pub mod endpoint;
+pub mod latency;
 pub mod message;
 pub mod processes;
 pub mod rebalance;

@@ -2,6 +2,7 @@
 
 use crate::{
     cost::{Hot, Moved, RouteStats},
+    latency::Latency,
     release::{By, Signal, TIMES},
 };
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,9 @@ pub struct PoolStats {
     /// Requests with a token that opens, by the names in [`TokenAge`](crate::token_age::TokenAge).
     #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub ages: Counts,
+    /// How long responses took, by the names in [`Class`](crate::latency::Class); what was never answered is left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency: BTreeMap<String, Latency>,
 }
 
 /// What a data plane has seen of a release since it began, or since the data plane started.

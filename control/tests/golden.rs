@@ -6,6 +6,7 @@
 use control::{
     cost::{Hot, HotKey, Moved, RouteStats},
     desired::{AdminState, Change, Desired, Drain, DrainMode, Member, Observed, PoolState, Share, Snapshot, Then},
+    latency::Latency,
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     rebalance::Rebalance,
     release::{By, Finding, Passed, Percent, RampPlan, Release, ReleaseState, Signal, Stopped, Watch},
@@ -302,6 +303,7 @@ fn to_admin() -> Vec<ToAdmin> {
     let route =
         RouteStats { listener: "web".into(), host: None, path: Some("/cart".into()), counts: counts("unmarked") };
     let pool = PoolStats {
+        latency: [("2xx".to_owned(), Latency { buckets: vec![7, 1], sum: 4_200 })].into(),
         counts: counts("pinned"),
         requests_queued: 1,
         tunnels: 6,

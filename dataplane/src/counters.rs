@@ -3,6 +3,7 @@
 
 use control::{
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    latency::{self, BUCKETS, Class},
     token_age::TokenAge,
 };
 use std::sync::{
@@ -59,9 +60,18 @@ pub(crate) struct PoolCells {
     pub(crate) counts: [Count; PoolCount::COUNT],
     /// Requests with a token that opens.
     pub(crate) ages: [Count; TokenAge::COUNT],
+    pub(crate) latency: [LatencyCells; Class::COUNT],
     /// Tunnels too.
     pub(crate) in_flight: InFlight,
     pub(crate) tunnels: InFlight,
+}
+
+/// How long the responses of one class took.
+#[derive(Debug, Default)]
+pub(crate) struct LatencyCells {
+    pub(crate) buckets: [Count; BUCKETS],
+    /// In microseconds.
+    pub(crate) sum: Count,
 }
 
 impl Default for PoolCells {
@@ -70,6 +80,7 @@ impl Default for PoolCells {
         Self {
             counts: std::array::from_fn(|_| Count::default()),
             ages: std::array::from_fn(|_| Count::default()),
+            latency: Default::default(),
             in_flight: InFlight::default(),
             tunnels: InFlight::default(),
         }
@@ -165,6 +176,15 @@ impl Board {
 
     pub(crate) fn count_pool(&self, slot: u32, what: PoolCount) {
         self.pool(slot).counts[what as usize].add(1);
+    }
+
+    /// A request of the pool has its response, after so many microseconds.
+    pub(crate) fn answered(&self, slot: u32, status: u16, micros: u64) {
+        if let Some(class) = Class::of(status) {
+            let LatencyCells { buckets, sum } = &self.pool(slot).latency[class as usize];
+            buckets[latency::bucket(micros)].add(1);
+            sum.add(micros);
+        }
     }
 
     pub(crate) fn route(&self, slot: u32) -> &RouteCells {

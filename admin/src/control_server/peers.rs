@@ -88,6 +88,8 @@ impl Connected {
 pub(crate) struct Peers {
     connected: BTreeMap<u64, Connected>,
     ids: u64,
+    /// Those that had served nothing before they connected.
+    started: u64,
 }
 
 /// Figures of a backend, summed over the data planes.
@@ -109,9 +111,15 @@ impl Peers {
         let (lines, outbox) = mpsc::unbounded_channel();
         let (queued, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         self.ids += 1;
+        self.started += u64::from(peer.is_fresh);
         let connected = Connected { peer, lines, queued: Arc::clone(&queued), cut: Arc::clone(&cut) };
         self.connected.insert(self.ids, connected);
         (self.ids, Outbox { lines: outbox, queued, cut })
+    }
+
+    /// Data planes that have begun to serve since this process started.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
     }
 
     pub(crate) fn disconnect(&mut self, id: u64) -> Option<Peer> {
@@ -158,14 +166,11 @@ pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
     for (name, report) in pools {
         let Some(wanted) = desired.pools.get(&name) else { continue };
         let pool: &mut PoolStats = known.pools.entry(name).or_default();
-        pool.counts = report.counts;
-        (pool.requests_queued, pool.tunnels) = (report.requests_queued, report.tunnels);
-        (pool.hot, pool.routes) = (report.hot, report.routes);
-        pool.release = report.release;
-        pool.tls_refused = report.tls_refused;
-        pool.ledger = report.ledger.or(pool.ledger.take());
-        pool.ages = report.ages;
-        pool.backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
+        // What is not told again has not changed.
+        let ledger = report.ledger.or(pool.ledger.take());
+        let mut backends = std::mem::take(&mut pool.backends);
+        backends.extend(report.backends.into_iter().filter(|(name, _)| wanted.members.contains_key(name)));
+        *pool = PoolStats { ledger, backends, ..report };
     }
 }
 

@@ -11,6 +11,7 @@ use affinity::burn::Returning;
 use control::{
     counters::{PoolCount, Tells},
     desired::{Change, Desired},
+    latency::BUCKETS,
     status::{Counts, PoolStats, Stats},
     token_age::TokenAge,
 };
@@ -55,6 +56,8 @@ pub(crate) struct PoolSums {
     pub(crate) counts: Counts,
     /// Requests with a token that opens, by the age of their session.
     pub(crate) ages: [u64; TokenAge::COUNT],
+    /// Responses by how long they took, of all classes.
+    pub(crate) latency: [u64; BUCKETS],
 }
 
 /// A pool's past.
@@ -149,13 +152,15 @@ impl History {
     }
 
     /// What was counted of a pool in the last minutes before `now`.
-    fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
+    pub(crate) fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
         let Some(windows) = self.pools.get(name) else { return PoolSums::default() };
         let sums = windows.over(window, now);
-        let (counts, ages) = sums.split_at(PoolCount::COUNT);
+        let (counts, rest) = sums.split_at(PoolCount::COUNT);
+        let (ages, latency) = rest.split_at(TokenAge::COUNT);
         PoolSums {
             counts: PoolCount::ALL.iter().zip(counts).map(|(what, sum)| (what.name().to_owned(), *sum)).collect(),
             ages: std::array::from_fn(|age| ages[age]),
+            latency: std::array::from_fn(|step| latency[step]),
         }
     }
 }
@@ -170,7 +175,12 @@ fn more(known: &mut BTreeMap<String, Vec<u64>>, name: &str, row: Vec<u64>, is_wh
 
 fn pool_row(stats: &PoolStats) -> Vec<u64> {
     let counts = PoolCount::ALL.iter().map(|count| stats.counts.get(count.name()).copied().unwrap_or_default());
-    counts.chain(age_row(&stats.ages)).collect()
+    counts.chain(age_row(&stats.ages)).chain(latency_row(stats)).collect()
+}
+
+/// Of all classes.
+fn latency_row(stats: &PoolStats) -> impl Iterator<Item = u64> {
+    (0..BUCKETS).map(|step| stats.latency.values().filter_map(|latency| latency.buckets.get(step)).sum())
 }
 
 fn age_row(ages: &Counts) -> impl Iterator<Item = u64> {

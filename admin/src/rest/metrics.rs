@@ -1,5 +1,6 @@
 //! Prometheus's text format, version 0.0.4.
 
+mod latency;
 mod routes;
 
 use super::{App, Shared};
@@ -74,6 +75,10 @@ fn render(view: &View, app: &App) -> String {
     page.alone("steadfast_generation", "gauge", help, view.snapshot.generation);
     let help = "Connected data planes.";
     page.alone("steadfast_dataplanes_connected", "gauge", help, view.peers.len() as u64);
+    let help = "Data planes that have begun to serve since the admin process started.";
+    page.alone("steadfast_dataplanes_started_total", "counter", help, view.planes_started);
+    let help = "When the admin process started, in Unix seconds.";
+    page.alone("process_start_time_seconds", "gauge", help, app.started_at / 1_000);
     page.alone("steadfast_workers", "gauge", "Workers of the connected data planes.", view.workers());
     let help = "Open client connections.";
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
@@ -83,6 +88,7 @@ fn render(view: &View, app: &App) -> String {
     dataplane_counters(&mut page, view);
     key_counters(&mut page, view);
     pool_counters(&mut page, view);
+    latency::histograms(&mut page, view);
     release_gauges(&mut page, view);
     affinity_gauges(&mut page, view, app);
     let rows: Vec<_> = rows(view).collect();
@@ -252,11 +258,18 @@ fn affinity_gauges(page: &mut Page, view: &View, app: &App) {
 
 fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
     for count in BackendCount::ALL {
-        let name = format!("steadfast_backend_{}_total", count.name());
+        // Prometheus has all times in seconds.
+        let (stem, unit) =
+            count.name().strip_suffix("_milliseconds").map_or((count.name(), ""), |stem| (stem, "_seconds"));
+        let name = format!("steadfast_backend_{stem}{unit}_total");
         page.family(&name, "counter", count.help());
         for Row { pool, name: backend, figures, .. } in rows {
             let labels = format_args!("{{pool=\"{pool}\",backend=\"{backend}\"}}");
-            page.sample(&name, labels, value(&figures.counts, count.name()));
+            let value = value(&figures.counts, count.name());
+            match unit {
+                "" => page.sample(&name, labels, value),
+                _ => page.sample(&name, labels, format_args!("{}.{:03}", value / 1_000, value % 1_000)),
+            }
         }
     }
 }

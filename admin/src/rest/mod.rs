@@ -28,7 +28,7 @@ mod tests;
 mod views;
 mod windows;
 
-use crate::{Load, state::State, supervisor::Supervisor};
+use crate::{Load, clock, state::State, supervisor::Supervisor};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -54,6 +54,8 @@ pub(crate) struct App {
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) version: &'static str,
     pub(crate) started: Instant,
+    /// The same in Unix milliseconds.
+    pub(crate) started_at: u64,
     pub(crate) waits: Semaphore,
 }
 
@@ -66,7 +68,8 @@ impl App {
         version: &'static str,
     ) -> Arc<Self> {
         let (guard, supervisor, waits) = (Arc::new(guard), Arc::new(supervisor), Semaphore::new(MAX_WAITS));
-        Arc::new(Self { state, guard, load, supervisor, version, started: Instant::now(), waits })
+        let (started, started_at) = (Instant::now(), clock::unix_millis());
+        Arc::new(Self { state, guard, load, supervisor, version, started, started_at, waits })
     }
 }
 

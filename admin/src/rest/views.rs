@@ -9,6 +9,7 @@ use crate::{
 use control::{
     counters::BackendCount,
     desired::{AdminState, Member, PoolState},
+    latency::quantile,
     spec::{
         Affinity, Balance, Discover, HealthCheck, Limits, Names, PoolTls, ProxyVersion, Retry, Span, Timeouts,
         without_secrets,
@@ -45,7 +46,28 @@ pub(crate) struct PoolView {
     send_proxy: Option<ProxyVersion>,
     /// Tunnels that are open, those to removed backends too.
     tunnels: u64,
+    /// Absent where nothing was answered in the last minute.
+    latency: Option<LatencyView>,
     backends: Vec<BackendView>,
+}
+
+/// How long the responses of the last minute took, from the request's head to the response's, in milliseconds: what this share of
+/// them took at most, within the steps of the histogram in `/metrics`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LatencyView {
+    responses: u64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+}
+
+impl LatencyView {
+    fn of(buckets: &[u64]) -> Option<Self> {
+        // To the microsecond.
+        let at = |share| Some(quantile(buckets, share)?.round() / 1_000.0);
+        Some(Self { responses: buckets.iter().sum(), p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, p999: at(0.999)? })
+    }
 }
 
 /// A name of which every address is a backend, and where it leads.
@@ -177,6 +199,7 @@ impl View {
             http2: settings.http2,
             send_proxy: settings.send_proxy,
             tunnels: tunnels(&self.peers, name),
+            latency: self.latency.get(name).and_then(|buckets| LatencyView::of(buckets)),
             backends: self.backends(name, pool),
         }
     }

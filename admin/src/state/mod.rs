@@ -22,7 +22,7 @@ use crate::{
     control_server::peers::Peer,
     error::Error,
     events::{Events, Kind},
-    history::PoolHistory,
+    history::{PoolHistory, windows::Window},
     keys,
     names::schedule::{Failing, Owner},
     store::Store,
@@ -31,6 +31,7 @@ use crate::{
 use control::{
     config::{Config, Source},
     desired::{Change, Desired, Snapshot},
+    latency::BUCKETS,
 };
 use drains::Drains;
 use plan::{Current, Plan};
@@ -97,11 +98,15 @@ pub(crate) enum Applied {
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) peers: Vec<Peer>,
+    /// Data planes that have begun to serve since this process started.
+    pub(crate) planes_started: u64,
     /// Why a backend's health is what it is, by pool and name, where there is more to say.
     pub(crate) reasons: BTreeMap<(String, String), Arc<str>>,
     /// Every name that is looked up; where that failed the last time, since when (Unix milliseconds) and why.
     pub(crate) names: BTreeMap<Owner, Option<Failing>>,
     pub(crate) drains: Drains,
+    /// Responses of the last minute by how long they took, by pool; see [`control::latency`].
+    pub(crate) latency: BTreeMap<String, [u64; BUCKETS]>,
     pub(crate) store_problem: Option<String>,
 }
 
@@ -156,13 +161,17 @@ impl State {
 
     pub(crate) fn view(&self) -> View {
         let shared = self.lock();
-        let ago = clock::unix_millis().saturating_sub(self.clock.millis());
+        let now = self.clock.millis();
+        let ago = clock::unix_millis().saturating_sub(now);
+        let latency = |pool: &String| shared.history.pool(pool, Window::Minute, now).latency;
         View {
             names: shared.names.all(ago),
             snapshot: Arc::clone(&shared.snapshot),
             peers: shared.peers.iter().cloned().collect(),
+            planes_started: shared.peers.started(),
             reasons: shared.board.reasons(),
             drains: shared.drains.clone(),
+            latency: shared.snapshot.desired.pools.keys().map(|pool| (pool.clone(), latency(pool))).collect(),
             store_problem: shared.store_problem.clone(),
         }
     }

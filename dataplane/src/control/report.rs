@@ -15,9 +15,11 @@ use ahash::AHashMap;
 use control::{
     cost::{Moved, RouteStats},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    latency::{Class, Latency},
     status::{Ages, BackendStats, Counts, KeyStats, PoolStats, Stats},
     token_age::TokenAge,
 };
+use std::collections::BTreeMap;
 
 /// Sums the workers' boards, and remembers what it has told of each backend, so that of thousands only those are told
 /// that have changed.
@@ -75,6 +77,7 @@ impl Reporter {
                 hot: from.hottest.told(pool.slot),
                 release: from.releases.stats(pool.slot),
                 ages: by_age(boards.iter().map(|board| &board.pool(pool.slot).ages)),
+                latency: latency(boards, pool.slot),
                 ..PoolStats::default()
             };
             let has_sessions = pool.settings.affinity.has_sessions();
@@ -152,6 +155,17 @@ fn seen(boards: &[Board], slot: u32) -> KeyStats {
         ages: by_age(boards.iter().map(|board| &board.key(slot).ages)),
         last_seen: last_seen.filter(|seconds| *seconds > 0),
     }
+}
+
+/// How long the responses of a pool took, by the classes that there were.
+fn latency(boards: &[Board], pool: u32) -> BTreeMap<String, Latency> {
+    let of = |class: Class| {
+        let cells = || boards.iter().map(|board| &board.pool(pool).latency[class as usize]);
+        let buckets = sum(cells().map(|cells| &cells.buckets)).to_vec();
+        Latency { buckets, sum: cells().map(|cells| cells.sum.value()).sum() }
+    };
+    let all = Class::ALL.iter().map(|class| (class.name().to_owned(), of(*class)));
+    all.filter(|(_, latency)| latency.count() > 0).collect()
 }
 
 fn by_age<'a>(of: impl Iterator<Item = &'a [Count; TokenAge::COUNT]>) -> Counts {

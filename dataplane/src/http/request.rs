@@ -54,6 +54,8 @@ pub(super) struct Request {
     pub(super) body_limit: u64,
     pub(super) client_timeouts: ListenerTimeouts,
     pub(super) claim: Claim,
+    /// When its head was read, in microseconds of the worker's clock.
+    began: u64,
     /// What it is compared by, where its pool has a release.
     pub(super) watched: Option<Watched>,
     /// The protocols to which the backend may upgrade the connection.
@@ -61,6 +63,11 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// How long ago its head was read, in microseconds.
+    pub(super) fn took(&self, worker: &Worker) -> u64 {
+        worker.clock.micros_now().saturating_sub(self.began)
+    }
+
     /// A reply to it. Whether it is a call of gRPC its head says, which is looked at only now.
     pub(super) fn reply(&self, status: Status) -> Reply {
         let label = b"\r\ncontent-type: ";
@@ -146,7 +153,8 @@ pub(super) fn prepare(
         body: head.body,
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,
-        watched: Watched::begin(worker, pool, &found, &carried),
+        began: worker.clock.micros_now(),
+        watched: Watched::begin(pool, &found, &carried),
         claim: Claim::new(pool, found, fresh, sampled.then_some(carried.client), whose),
         upgrade,
     })

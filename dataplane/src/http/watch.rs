@@ -1,4 +1,4 @@
-//! What requests of a pool with a release are compared by: whose they are, and what their responses show.
+//! What responses show: how long they took; and, of a pool with a release, what its requests are compared by.
 
 use super::{carried::Head, request::Request};
 use crate::{
@@ -23,15 +23,13 @@ use control::release::Signal;
 pub(super) struct Watched {
     /// All but what the response will show.
     sighting: Sighting,
-    /// When its head was read, in microseconds of the worker's clock.
-    began: u64,
     /// The application's session that it carried.
     carried: Option<u64>,
 }
 
 impl Watched {
     /// `None` where nothing is compared: the pool has no release, or the request is of no session yet.
-    pub(super) fn begin(worker: &Worker, pool: &PoolTable, found: &Found, head: &Head<'_, '_>) -> Option<Self> {
+    pub(super) fn begin(pool: &PoolTable, found: &Found, head: &Head<'_, '_>) -> Option<Self> {
         let ReleaseTable { id, share, session_cookie, .. } = pool.release.as_ref()?;
         let may_begin = match found.pin {
             Pin::At { .. } => false,
@@ -41,31 +39,42 @@ impl Watched {
         let released = is_released(found.key, *share);
         let sighting = Sighting { key: found.key, id: *id, share: *share, released, may_begin, ..Sighting::default() };
         let carried = session_cookie.as_ref().and_then(|cookie| carried(cookie, head.cookies()));
-        Some(Self { sighting, began: worker.clock.micros_now(), carried })
+        Some(Self { sighting, carried })
     }
 }
 
 /// Notes what a backend has answered.
 pub(super) fn answered(worker: &Worker, request: &Request, target: &Target, head: &ResponseHead<'_>) {
+    let took = request.took(worker);
+    worker.board().answered(request.claim.pool.slot, head.status, took);
     let Some(watched) = &request.watched else { return };
     let table = worker.table.borrow();
     let pool = table.pools.iter().find(|pool| pool.slot == request.claim.pool.slot);
     let release = pool.and_then(|pool| pool.release.as_ref()).filter(|release| release.id == watched.sighting.id);
     if let Some(release) = release {
         let signs = shown(release, watched, head, worker.clock.unix());
-        note(worker, request, watched, signs, target.is_elsewhere());
+        note(worker, request, watched, Shown { took, signs, elsewhere: target.is_elsewhere() });
     }
 }
 
 /// Notes what we have answered for want of a backend that did.
 pub(super) fn failed(worker: &Worker, request: &Request, status: u16) {
+    let took = request.took(worker);
+    worker.board().answered(request.claim.pool.slot, status, took);
     if let Some(watched) = &request.watched {
-        note(worker, request, watched, by_status(status), false);
+        note(worker, request, watched, Shown { took, signs: by_status(status), elsewhere: false });
     }
 }
 
-fn note(worker: &Worker, request: &Request, watched: &Watched, signs: Signs, elsewhere: bool) {
-    let took = worker.clock.micros_now().saturating_sub(watched.began);
+/// What the answer to a request has shown.
+struct Shown {
+    /// In microseconds.
+    took: u64,
+    signs: Signs,
+    elsewhere: bool,
+}
+
+fn note(worker: &Worker, request: &Request, watched: &Watched, Shown { took, signs, elsewhere }: Shown) {
     let micros = u32::try_from(took).unwrap_or(u32::MAX);
     let sighting = Sighting { micros, signs, elsewhere, ..watched.sighting };
     worker.sightings.note(worker.board(), request.claim.pool.slot, sighting);
