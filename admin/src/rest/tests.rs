@@ -520,8 +520,12 @@ async fn metrics_are_prometheus_text() {
             assert!(help.ends_with('.') && !name.is_empty(), "{line}");
             name.clone_into(&mut family);
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-            let counts = family.ends_with("_total");
-            assert_eq!(kind, format!("{family} {}", if counts { "counter" } else { "gauge" }));
+            let expected = match family.rsplit('_').next() {
+                Some("total") => "counter",
+                Some("seconds") if family.contains("_response_") => "histogram",
+                _ => "gauge",
+            };
+            assert_eq!(kind, format!("{family} {expected}"));
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
             assert_eq!(name.split('{').next().unwrap(), family, "{line}");
