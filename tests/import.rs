@@ -22,6 +22,8 @@ use support::{
 
 /// Where certificates are in the corpus.
 const CERTIFICATES: &str = "/etc/ssl/private";
+/// What nginx loads where its streams are not built in.
+const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 fn corpus(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(kind)
@@ -79,7 +81,12 @@ fn with_certificates(pki: &Pki, kind: &str, file: &str) -> PathBuf {
         fs::write(pki.folder.path(name), &all).unwrap();
     }
     let folder = pki.folder.root().to_str().unwrap();
-    pki.folder.write(file, &text.replace(CERTIFICATES, folder))
+    let real =
+        [CERTIFICATES, "/var/cache/nginx", "/var/log/nginx", "/run/nginx.pid"].iter().fold(text, |text, path| {
+            let own = if path.ends_with("pid") { format!("{folder}/pid") } else { folder.to_owned() };
+            text.replace(path, &own)
+        });
+    pki.folder.write(file, &real)
 }
 
 #[test]
@@ -93,6 +100,36 @@ fn configurations_of_haproxy_are_real_and_become_ours() {
         assert_eq!(outcome.code, Some(0), "{file}: {}", outcome.stderr);
         is_as_kept("haproxy", &file);
     }
+}
+
+#[test]
+fn configurations_of_nginx_are_real_and_become_ours() {
+    let pki = Pki::new();
+    let parts = pki.folder.path("parts");
+    fs::create_dir(&parts).unwrap();
+    for part in ["upstreams.conf", "headers"] {
+        fs::copy(corpus("nginx/parts").join(part), parts.join(part)).unwrap();
+    }
+    for file in files("nginx", ".conf", 6) {
+        let real = with_certificates(&pki, "nginx", &file);
+        let mut command = Command::new("nginx");
+        command.args(["-t", "-q", "-p"]).arg(pki.folder.root()).arg("-c").arg(&real);
+        if fs::read_to_string(&real).unwrap().contains("stream {") && Path::new(STREAM).exists() {
+            command.arg("-g").arg(format!("load_module {STREAM};"));
+        }
+        let outcome = Outcome::of(command);
+        assert_eq!(outcome.code, Some(0), "{file}: {}", outcome.stderr);
+        is_as_kept("nginx", &file);
+    }
+}
+
+#[test]
+fn what_the_package_of_nginx_comes_with_is_read() {
+    let outcome = import(Path::new("/"), &["etc/nginx/nginx.conf", "--verbose"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    checks(&outcome.stdout);
+    assert!(outcome.stderr.contains("etc/nginx/mime.types:"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("etc/nginx/sites-enabled/default:"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -158,6 +195,24 @@ fn who_was_bound_by_a_real_haproxy_stays_where_he_is() {
     }
 }
 
+/// Debian's nginx has no `sticky`: one with maps hands out what it would, and the import is of what it stands for.
+#[test]
+fn who_was_bound_by_nginx_stays_where_he_is() {
+    let nginx = Nginx::start(&["a", "b", "c"]);
+    let old = old::nginx_sticky(&nginx.backends);
+    let servers: String = nginx.backends.iter().map(|(_, address)| format!("server {address};\n")).collect();
+    let folder = Folder::new();
+    let text = format!(
+        "events {{}}\nhttp {{\nupstream shop {{\n{servers}sticky cookie route expires=1h path=/;\n}}\n\
+         server {{ listen 127.0.0.1:8080; location / {{ proxy_pass http://shop; }} }}\n}}\n"
+    );
+    let file = folder.write("nginx.conf", &text);
+    let outcome = import(folder.root(), &[file.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let new = Setup::new(&outcome.stdout.replace("127.0.0.1:8080", "127.0.0.1:0")).start();
+    nobody_is_logged_out(&old.addresses[0], &new.listener("http-8080"), "route");
+}
+
 #[test]
 fn standard_input_folders_and_files_that_are_there() {
     let folder = Folder::new();
@@ -191,6 +246,7 @@ fn what_is_no_configuration_is_refused() {
     let folder = Folder::new();
     for (text, told) in [
         ("hello\n", "old: whose configuration is it? say so with --from\n"),
+        ("http {\n\n", "old:1: this block has no end\n"),
         ("backend b\n\nserver 'a\n", "old:3: a quote that begins with ' has no end\n"),
     ] {
         folder.write("old", text);

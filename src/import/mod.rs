@@ -3,6 +3,8 @@
 
 mod draft;
 mod haproxy;
+mod include;
+mod nginx;
 mod report;
 mod routes;
 mod write;
@@ -57,6 +59,7 @@ means something a little else here, and how many fared how. No line is passed ov
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     Haproxy,
+    Nginx,
 }
 
 pub(crate) fn run(arguments: &Import) -> Result<(), Failure> {
@@ -89,6 +92,11 @@ fn convert(kind: Kind, sources: &[Source]) -> Result<Made, Failure> {
     let mut ledger = Ledger::new(sources);
     let made = match kind {
         Kind::Haproxy => haproxy::import(&mut ledger, variables()),
+        Kind::Nginx => {
+            let prefix = sources.first().and_then(|source| Path::new(&source.name).parent()).map(Path::to_owned);
+            let prefix = prefix.unwrap_or_default();
+            nginx::import(&mut ledger, &|pattern| include::files(&prefix, pattern))
+        }
     };
     match made {
         Ok(draft) => Ok(finish(&draft, ledger)),
@@ -199,6 +207,10 @@ fn kind_of(sources: &[Source]) -> Result<Kind, Failure> {
     let word = first.split_whitespace().next().unwrap_or_default();
     if haproxy::begins(word) || word == ".if" {
         return Ok(Kind::Haproxy);
+    }
+    // Each directive of nginx ends in one of these.
+    if sources.iter().any(|source| source.text.contains(['{', ';'])) {
+        return Ok(Kind::Nginx);
     }
     let name = sources.first().map_or("", |source| source.name.as_str());
     Err(Failure::new(failure::CONFIG, format!("{name}: whose configuration is it? say so with --from")))

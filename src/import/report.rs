@@ -110,6 +110,12 @@ impl Ledger {
         Self { sources: sources.to_vec(), ..Self::default() }
     }
 
+    /// Another file, found on the way. Returns its number.
+    pub(crate) fn add_source(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
     pub(crate) fn sources(&self) -> &[Source] {
         &self.sources
     }

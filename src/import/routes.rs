@@ -5,6 +5,40 @@ use super::report::Place;
 use control::spec::Route;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How a path is compared where a rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// As here: whole segments.
+    Segments,
+    /// All that is below it, but not itself.
+    Below,
+    /// All that begins so, wherever a segment ends.
+    Start,
+    /// It alone.
+    Exact,
+}
+
+impl Compared {
+    /// How a prefix is compared that is written so.
+    pub(crate) fn of_prefix(written: &str) -> Self {
+        match written {
+            "/" => Self::Segments,
+            _ if written.ends_with('/') => Self::Below,
+            _ => Self::Start,
+        }
+    }
+
+    /// How a route with this path differs.
+    pub(crate) fn differs(self, path: &str) -> Option<String> {
+        match self {
+            Self::Segments => None,
+            Self::Below => Some(format!("`{path}` itself leads there as well")),
+            Self::Start => Some(format!("whole segments count here: `{path}` and `{path}/1`, and not `{path}x`")),
+            Self::Exact => Some(format!("what is below `{path}` leads there as well")),
+        }
+    }
+}
+
 /// Which hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
@@ -80,6 +114,16 @@ const MOST: usize = 20_000;
 /// that would take more routes than anybody would read.
 pub(crate) fn by_order(rules: &[Rule]) -> Option<Vec<(Route, Place)>> {
     lay_out(rules, |host, path| rules.iter().find(|rule| rule.host.holds(host) && is_below(path, &rule.path)))
+}
+
+/// The same where the most specific host is chosen first, and nothing but its rules counts then; of these the longest path.
+pub(crate) fn by_host(rules: &[Rule]) -> Option<Vec<(Route, Place)>> {
+    lay_out(rules, |host, path| {
+        let chosen =
+            rules.iter().map(|rule| &rule.host).filter(|own| own.holds(host)).max_by_key(|host| host.rank())?;
+        let own = rules.iter().filter(|rule| rule.host == *chosen && is_below(path, &rule.path));
+        own.max_by_key(|rule| rule.path.len())
+    })
 }
 
 fn lay_out<'r>(rules: &'r [Rule], winner: impl Fn(&Host, &str) -> Option<&'r Rule>) -> Option<Vec<(Route, Place)>> {
@@ -170,6 +214,13 @@ mod tests {
         assert_eq!(shown(by_order(&longest)), ["* /a one"], "the second never wins");
         let wide = [("*.test", "", "wide"), ("a.test", "/x", "narrow")].map(rule);
         assert_eq!(shown(by_order(&wide)), ["*.test / wide"]);
+    }
+
+    #[test]
+    fn a_host_of_its_own_shuts_out_the_rules_of_others() {
+        let rules = [("", "", "rest"), ("", "/api", "api"), ("shop.test", "", "shop"), ("*.test", "/img", "img")];
+        let routes = shown(by_host(&rules.map(rule)));
+        assert_eq!(routes, ["* / rest", "* /api api", "*.test /img img", "shop.test / shop"]);
     }
 
     /// What the routes do is what the rules say, for each host and path there is.

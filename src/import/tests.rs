@@ -11,8 +11,21 @@ const HAPROXY: [&str; 7] = [
     include_str!("../../tests/import/haproxy/estate.cfg"),
 ];
 
+const NGINX: [&str; 6] = [
+    include_str!("../../tests/import/nginx/shop.conf"),
+    include_str!("../../tests/import/nginx/tls.conf"),
+    include_str!("../../tests/import/nginx/tenants.conf"),
+    include_str!("../../tests/import/nginx/sni.conf"),
+    include_str!("../../tests/import/nginx/sockets.conf"),
+    include_str!("../../tests/import/nginx/estate.conf"),
+];
+
 pub(super) fn sources(text: &str) -> Vec<Source> {
     vec![Source { name: "old".to_owned(), text: text.to_owned() }]
+}
+
+fn all() -> impl Iterator<Item = (Kind, &'static str)> {
+    HAPROXY.into_iter().map(|text| (Kind::Haproxy, text)).chain(NGINX.into_iter().map(|text| (Kind::Nginx, text)))
 }
 
 /// A small generator, so that a failure comes again: xorshift.
@@ -117,8 +130,8 @@ fn sound(kind: Kind, text: &str) -> Option<Made> {
 
 #[test]
 fn no_line_is_passed_over_and_what_is_made_checks() {
-    for text in HAPROXY {
-        sound(Kind::Haproxy, text).expect("it can be read");
+    for (kind, text) in all() {
+        sound(kind, text).expect("it can be read");
     }
 }
 
@@ -127,12 +140,14 @@ fn rubbish_is_refused_or_makes_something_that_checks() {
     let mut chance = Chance(0x5eed);
     let mut read = 0;
     for _ in 0..60 {
-        for text in HAPROXY {
-            read += usize::from(sound(Kind::Haproxy, &spoilt(text, &mut chance)).is_some());
+        for (kind, text) in all() {
+            read += usize::from(sound(kind, &spoilt(text, &mut chance)).is_some());
         }
     }
     assert!(read > 200, "{read}");
     for text in ["", "\0", "global", "listen", "{", "}", "defaults x from y", "frontend a\nbind", "\u{feff}global"] {
-        drop(sound(Kind::Haproxy, text));
+        for kind in [Kind::Haproxy, Kind::Nginx] {
+            drop(sound(kind, text));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::sections::Statement;
 use crate::import::{
     report::Place,
-    routes::{Host, is_host, is_path, prefix},
+    routes::{Compared, Host, is_host, is_path, prefix},
 };
 use std::collections::BTreeMap;
 
@@ -29,19 +29,6 @@ impl<'s> Acls<'s> {
         let names = condition.iter().map(|word| word.trim_start_matches('!'));
         names.filter_map(|name| self.0.get(name)).flatten().map(|line| line.place).collect()
     }
-}
-
-/// How a path is compared there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compared {
-    /// As here: whole segments.
-    Segments,
-    /// All that is below it, but not itself.
-    Below,
-    /// All that begins so, wherever a segment ends.
-    Start,
-    /// It alone.
-    Exact,
 }
 
 /// Requests for which all of this holds.
@@ -92,13 +79,7 @@ impl Match {
 
     /// How a route differs from this.
     pub(super) fn differs(&self) -> Vec<String> {
-        let path = &self.path;
-        let told = match self.compared {
-            Compared::Segments => None,
-            Compared::Below => Some(format!("`{path}` itself leads there as well")),
-            Compared::Start => Some(format!("whole segments count here: `{path}` and `{path}/1`, and not `{path}x`")),
-            Compared::Exact => Some(format!("what is below `{path}` leads there as well")),
-        };
+        let told = self.compared.differs(&self.path);
         self.buts.iter().map(|but| (*but).to_owned()).chain(told).collect()
     }
 }
@@ -309,9 +290,7 @@ fn path(method: &str, value: &str, any_case: bool) -> Result<Match, String> {
         return Err(format!("`{value}` can't be a route's path"));
     }
     let compared = match method {
-        "beg" if value == "/" => Compared::Segments,
-        "beg" if value.ends_with('/') => Compared::Below,
-        "beg" => Compared::Start,
+        "beg" => Compared::of_prefix(value),
         _ if value.ends_with('/') => return Err(format!("a route's path can't be `{value}` alone")),
         _ => Compared::Exact,
     };
