@@ -23,17 +23,23 @@ pub(super) struct Deeds {
     pub(super) leads: Vec<Lead>,
     /// The line that sends all to https.
     pub(super) redirect: Option<Place>,
+    /// Whether that comes before all locations, so that in clear text none of them counts.
+    pub(super) redirect_first: bool,
 }
 
 pub(super) fn read(ledger: &mut Ledger, server: &Directive, outer: Scopes<'_>, pools: &mut Pools<'_>) -> Deeds {
     let mut deeds = Deeds::default();
     for each in &server.block {
         match each.name() {
-            "return" => redirect(ledger, each, &mut deeds),
+            "return" => {
+                redirect(ledger, each, &mut deeds);
+                deeds.redirect_first |= is_to_https(each);
+            }
             // What makes certificates writes redirects so.
             "if" => match &each.block[..] {
                 [only] if only.name() == "return" && is_to_https(only) => {
                     redirect(ledger, only, &mut deeds);
+                    deeds.redirect_first = true;
                     say(ledger, each, Verdict::taken("listener.redirect = \"https\""));
                 }
                 _ => {

@@ -74,7 +74,7 @@ pub(super) fn listeners(
 }
 
 fn say_of_server(ledger: &mut Ledger, server: &Server<'_>) {
-    let Deeds { leads, redirect } = &server.deeds;
+    let Deeds { leads, redirect, .. } = &server.deeds;
     say(
         ledger,
         server.is,
@@ -168,7 +168,9 @@ fn listener(ledger: &mut Ledger, servers: &[Server<'_>], address: &str, outer: S
     address.clone_into(&mut listener.is.bind);
     "x".clone_into(&mut listener.is.name);
     let mut rules = Vec::new();
+    let tls = here.iter().any(|(_, bind)| bind.tls);
     for (at, (server, _)) in here.iter().enumerate() {
+        let leads = if server.deeds.redirect_first && !tls { &[] } else { &server.deeds.leads[..] };
         let any = (at == default).then_some(Host::Any);
         for host in server.hosts.iter().cloned().chain(any) {
             let rule = |lead: &locations::Lead| Rule {
@@ -177,7 +179,7 @@ fn listener(ledger: &mut Ledger, servers: &[Server<'_>], address: &str, outer: S
                 pool: lead.pool.clone(),
                 place: lead.place,
             };
-            rules.extend(server.deeds.leads.iter().map(rule));
+            rules.extend(leads.iter().map(rule));
         }
         if !server.deeds.leads.is_empty() || server.deeds.redirect.is_some() {
             listener.note("", server.is.place);
@@ -185,10 +187,10 @@ fn listener(ledger: &mut Ledger, servers: &[Server<'_>], address: &str, outer: S
     }
     let redirect = here.iter().find_map(|(server, _)| server.deeds.redirect);
     let leads_all = rules.iter().any(|rule| rule.host == Host::Any && rule.path.is_empty());
-    let tls = here.iter().any(|(_, bind)| bind.tls);
-    if let Some(place) = redirect {
-        if leads_all || tls {
-            let why = "a listener redirects all but its routes: its default server leads to a pool, or speaks TLS";
+    // Who speaks TLS already is there.
+    if let Some(place) = redirect.filter(|_| !tls) {
+        if leads_all {
+            let why = "a listener redirects all but its routes, and the default server of this one leads to a pool";
             ledger.remark(place, Verdict::not_taken(why));
         } else {
             listener.is.redirect = Some(Redirect::Https);

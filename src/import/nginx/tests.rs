@@ -89,6 +89,17 @@ fn redirects_and_certificates_make_two_listeners() {
 }
 
 #[test]
+fn a_server_with_both_redirects_in_clear_text_alone() {
+    let (draft, told) = import_of(
+        "server {\nlisten 80;\nlisten 443 ssl;\nserver_name a.test;\nssl_certificate a.pem;\nssl_certificate_key a.key;\n\
+         if ($scheme = http) { return 301 https://$host$request_uri; }\nlocation / { proxy_pass http://10.0.0.1; }\n}\n",
+    );
+    let [plain, tls] = &draft.config.listeners[..] else { panic!("{told}") };
+    assert_eq!((plain.redirect, plain.pool.as_deref()), (Some(Redirect::Https), None), "{told}");
+    assert_eq!((tls.redirect, tls.pool.as_deref()), (None, Some("10.0.0.1")), "{told}");
+}
+
+#[test]
 fn names_in_tls_lead_plain_tcp() {
     let (draft, told) = import_of(include_str!("../../../tests/import/nginx/sni.conf"));
     let listener = &draft.config.listeners[0];
