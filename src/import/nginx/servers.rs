@@ -79,7 +79,9 @@ fn say_of_server(ledger: &mut Ledger, server: &Server<'_>) {
         ledger,
         server.is,
         match (leads.is_empty(), redirect) {
-            (true, None) => Verdict::not_taken("it leads to no pool: no files are served and no answers made here"),
+            (true, None) => Verdict::not_taken(
+                "it leads to no pool, and neither files nor answers of its own are served: requests for it go where those for other hosts go",
+            ),
             (false, None) if !leads.iter().any(|lead| lead.path.is_empty()) => Verdict::otherwise(
                 "routes of a listener",
                 "what no location leads to a pool is led as requests for other hosts are",
