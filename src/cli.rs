@@ -2,6 +2,7 @@
 
 use crate::{
     ctl::args::Ctl,
+    import::Import,
     log::{LogFormat, LogOptions},
 };
 use clap::{Args, Parser, Subcommand};
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Run(Run),
     /// Tell every mistake of a configuration at once, each with its line and what would be right.
     Check(Check),
+    /// Turn another balancer's configuration into one of ours, and tell line by line what does not map.
+    ///
+    /// Cookies by which it made sessions stick are adopted, so that nobody is logged out at the cut-over.
+    Import(Import),
     /// Run the data plane alone. `run` starts it; use this for units or containers of its own.
     Dataplane(Role),
     /// Run the admin process alone. `run` starts it; use this for units or containers of its own.

@@ -7,6 +7,7 @@ mod ctl;
 mod demo;
 mod failure;
 mod folders;
+mod import;
 mod log;
 mod notify;
 mod output;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             supervisor::run(&arguments.file.config, &log, |_| {})
         }
         Command::Check(arguments) => check(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Dataplane(arguments) => roles::dataplane(&arguments),
         Command::Admin(arguments) => roles::admin(&arguments),
         Command::Ctl(arguments) => ctl::run(&arguments),

@@ -71,6 +71,13 @@ pub(crate) fn load(file: &path::Path, purpose: Purpose) -> Result<Loaded, Refuse
     Err(refused(mistakes))
 }
 
+/// A text by itself, whatever the machine.
+pub(crate) fn read(name: &path::Path, text: &str) -> Result<Config, Refused> {
+    let (config, mut mistakes) = judge(text, |_| Vec::new());
+    mistakes.sort_by_key(|mistake| mistake.line);
+    if mistakes.is_empty() { Ok(config) } else { Err(Refused { file: name.to_owned(), mistakes }) }
+}
+
 fn unreadable(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
         "there is no such file".to_owned()

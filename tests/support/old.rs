@@ -3,6 +3,7 @@
 use super::{Folder, Outcome, eventually, process::Running};
 use std::{
     net::{TcpListener, TcpStream},
+    path::PathBuf,
     process::Command,
 };
 
@@ -13,6 +14,15 @@ pub struct Old {
     pub process: Running,
     folder: Folder,
 }
+
+impl Old {
+    /// What it runs by.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path(FILE)
+    }
+}
+
+const FILE: &str = "old.conf";
 
 /// HAProxy with static cookies, with static ones that have dates, and with `dynamic-cookie-key`, in this order.
 #[track_caller]
@@ -66,15 +76,16 @@ fn md5sum(text: &str) -> String {
     Outcome::of(command).stdout.split(' ').next().unwrap().to_owned()
 }
 
-/// Neither takes port 0: ports that are free now may be taken a moment later, and others are tried then.
+/// Starts a balancer by what `configure` makes of its folder and its addresses: its configuration, and the words of its
+/// command before that file. Neither takes port 0: ports that are free now may be taken a moment later, and others are tried then.
 #[track_caller]
-fn start(ports: usize, configure: impl Fn(&Folder, &[String]) -> (String, Vec<String>)) -> Old {
+pub fn start(ports: usize, configure: impl Fn(&Folder, &[String]) -> (String, Vec<String>)) -> Old {
     eventually("the old balancer finds free ports", || {
         let folder = Folder::new();
         let held: Vec<_> = (0..ports).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = held.iter().map(|held| held.local_addr().unwrap().to_string()).collect();
         let (text, words) = configure(&folder, &addresses);
-        let file = folder.write("old.conf", &text);
+        let file = folder.write(FILE, &text);
         drop(held);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).arg(file);
