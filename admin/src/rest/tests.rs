@@ -361,6 +361,8 @@ async fn status_tells_what_to_look_at() {
     assert_eq!(status["generation"], bench.rig.generation());
     let shop = json!({
         "name": "shop", "backends": 2, "up": 0, "down": 2, "unknown": 0, "draining": 1, "maintenance": 0, "tunnels": 0,
+        "live_sessions": null, "requests_in_flight": 0, "requests": 0, "responses_5xx": 0, "errors": 0, "unserved": 0,
+        "sessions_lost": 0,
     });
     assert_eq!(status["pools"][0], shop);
     let problems =

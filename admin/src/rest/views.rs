@@ -107,6 +107,10 @@ pub(crate) struct BackendView {
     counts: Counts,
 }
 
+/// What counts as an error of a backend.
+pub(super) const ERRORS: [BackendCount; 4] =
+    [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
+
 /// What became of a write.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Receipt {
@@ -215,8 +219,6 @@ impl View {
         }
         let id = (pool.to_owned(), name.to_owned());
         let count = |count: BackendCount| counts[count.name()];
-        let errors =
-            [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
         let drain_progress =
             self.drains.0.get(&id).map(|watched| DrainView::new(watched, live_sessions, requests_in_flight, tunnels));
         BackendView {
@@ -238,7 +240,7 @@ impl View {
             requests_queued,
             requests: count(BackendCount::Requests),
             sessions_lost: count(BackendCount::SessionsLost),
-            errors: errors.into_iter().map(count).sum(),
+            errors: ERRORS.into_iter().map(count).sum(),
             warming,
             drain_progress,
             counts,
