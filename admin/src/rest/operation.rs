@@ -14,11 +14,7 @@ use crate::{
     rest::guard::Token,
     state::View,
 };
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{Html, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     config::Source,
     counters::{BackendCount, PoolCount},
@@ -305,11 +301,6 @@ pub(super) async fn healthz() -> &'static str {
 )]
 pub(super) async fn readyz(State(app): Shared) -> Result<&'static str, Problem> {
     not_ready(&app.state.view()).map_or(Ok("ready\n"), |reason| Err(Problem::unavailable(reason)))
-}
-
-/// For people who open the address in a browser.
-pub(super) async fn index() -> Html<&'static str> {
-    Html(include_str!("index.html"))
 }
 
 #[cfg(test)]
