@@ -129,6 +129,22 @@ fn an_admin_process_that_is_killed_is_missed_and_found_again() {
 }
 
 #[test]
+fn without_a_data_plane_nothing_is_known_and_nothing_is_made_up() {
+    let house = House::known(|setup| setup);
+    let more = json!({ "supervisor": house.instance.process.pid(), "process": house.instance.pid("dataplane") });
+    case("alone", &house.instance, more);
+}
+
+#[test]
+fn a_unix_socket_is_carried_to_the_browser() {
+    let house = House::start(|setup| {
+        let path = setup.folder().path("admin.sock");
+        setup.admin(&format!("listen = \"unix:{}\"\n", path.display()))
+    });
+    case("forwarded", &house.instance, json!({}));
+}
+
+#[test]
 fn a_thousand_backends_are_a_page_at_a_time() {
     let backends = (0..1000).map(|number| (format!("app-{number:04}"), format!("127.0.1.{}:9", number % 250 + 1)));
     let instance = Setup::shop("[pool.health]\ncheck = \"off\"\n", backends).start();
@@ -182,4 +198,16 @@ fn what_backends_say_is_shown_as_text() {
     restarted.store(true, Ordering::Relaxed);
     says("img");
     case("hostile", &instance, json!({}));
+}
+
+#[test]
+#[ignore = "makes the pictures of README.md anew"]
+fn pictures() {
+    let shops: Vec<_> = (1..=6).map(|number| Shop::start(&format!("cart-{number}"))).collect();
+    let up = shops.iter().map(|shop| (shop.name.clone(), shop.address.clone()));
+    let backends = up.chain([("cart-7".to_owned(), "127.0.0.1:9".to_owned())]);
+    let instance = Setup::shop(&format!("affinity.cookie.idle_timeout = \"1m\"\n{CHECKED}"), backends).start();
+    let into = concat!(env!("CARGO_MANIFEST_DIR"), "/admin/src/dashboard/pictures");
+    std::fs::create_dir_all(into).unwrap();
+    case("pictures", &instance, json!({ "web": instance.listener("web"), "into": into }));
 }

@@ -92,7 +92,7 @@ def change(given):
         dialog = board.change("a")
         dialog.get_by_role("radio", name="Maintenance").check()
         see(dialog)
-        board.confirm(dialog, re.compile("^Put into maintenance: a, and lose .* sessions?$"))
+        board.confirm(dialog, re.compile("^Put a into maintenance, and lose .* sessions?$"))
         assert board.backend("a")["admin_state"] == "maintenance"
         dialog = board.change("a")
         expect(dialog.get_by_role("radio", name="Activate")).to_be_checked()
@@ -233,7 +233,8 @@ def restarted(given):
         # Also what happens from now on is told as it happens.
         board.api("PATCH", "/v1/pools/shop/backends/b", {"weight": 7})
         page.get_by_role("link", name="Events", exact=True).click()
-        expect(page.get_by_role("table", name="Events").get_by_role("row").nth(1)).to_contain_text("membership")
+        told = page.get_by_role("table", name="Events").get_by_role("row").filter(has_text="membership")
+        expect(told.filter(has_text="shop / b").first).to_be_visible()
         assert page.evaluate("window.same"), "the page was loaded anew"
         board.clean(but="Failed to load|net::|ERR_")
 
@@ -390,6 +391,113 @@ def accessible(given):
             judged(Axe, board.page, f"a dialog in {scheme}")
             see(dialog)
             judged(Axe, board.page, f"a preview in {scheme}")
+
+
+def alone(given):
+    """Without a data plane nothing is known, and nothing is made up."""
+    with dashboard(given) as board:
+        page = board.page
+        board.open("#/pools/shop")
+        expect(board.row("a").get_by_role("cell").nth(3)).to_have_text(re.compile("[1-6]"))
+        kill(given["supervisor"], signal.SIGSTOP)
+        try:
+            kill(given["process"], signal.SIGKILL)
+            expect(page.get_by_role("main")).to_contain_text("No data plane is connected")
+            for cell in (3, 4, 5, 6, 7):
+                expect(board.row("a").get_by_role("cell").nth(cell)).to_have_text("–")
+            page.get_by_role("link", name="Pools").click()
+            expect(page.get_by_role("main")).to_contain_text("no data plane is connected")
+            page.get_by_role("link", name="Workers").click()
+            expect(page.get_by_role("main")).to_contain_text("No data plane is connected: nobody serves")
+        finally:
+            kill(given["supervisor"], signal.SIGCONT)
+        expect(page.get_by_role("table", name="Data planes")).to_contain_text("pid")
+        board.clean()
+
+
+def forwarded(given):
+    """Through a Unix socket that something carries to a port of this machine, as ssh does."""
+    path = given["admin"].removeprefix("unix:")
+    with socket.create_server(("127.0.0.1", 0)) as near:
+        threading.Thread(target=carry_all, args=(near, path), daemon=True).start()
+        given["admin"] = f"localhost:{near.getsockname()[1]}"
+        with dashboard(given) as board:
+            board.open("#/pools/shop")
+            dialog = board.change("a")
+            see(dialog)
+            board.confirm(dialog, "Drain a")
+            assert board.backend("a")["admin_state"] == "draining"
+            board.clean()
+
+
+def carry_all(near, path):
+    while True:
+        here, _ = near.accept()
+        there = socket.socket(socket.AF_UNIX)
+        there.connect(path)
+        for pair in ((here, there), (there, here)):
+            threading.Thread(target=carry, args=pair, daemon=True).start()
+
+
+def carry(source, sink):
+    try:
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        source.close()
+
+
+def pictures(given):
+    for _ in range(30):
+        threading.Thread(target=visit, args=(given,), daemon=True).start()
+    with dashboard(given, width=1180, height=1060, color_scheme="light") as board:
+        board.open("#/pools/shop")
+        polled(board, 26)
+        dialog = board.change("cart-3")
+        dialog.get_by_label("Deadline").fill("30m")
+        see(dialog)
+        board.confirm(dialog, "Drain cart-3")
+        polled(board, 14)
+        board.page.mouse.move(0, 0)
+        board.page.screenshot(path=f"{given['into']}/pool.png")
+    with dashboard(given, width=1180, height=850, color_scheme="dark") as board:
+        board.open("#/pools/shop")
+        expect(board.row("cart-1")).to_be_visible()
+        polled(board, 3)
+        dialog = board.change("cart-1")
+        dialog.get_by_role("radio", name="Maintenance").check()
+        see(dialog)
+        board.page.screenshot(path=f"{given['into']}/preview.png")
+        board.page.keyboard.press("Escape")
+        plan = {"steps": [25, 50, 100], "hold": "1h", "login_path": "/login"}
+        board.api("PUT", "/v1/pools/shop/release", plan)
+        board.open("#/pools/shop/release")
+        expect(board.page.get_by_role("main")).to_contain_text("The backends are not stateless", timeout=4 * PATIENCE)
+        expect(board.page.get_by_role("main")).to_contain_text("■ stopped", timeout=PATIENCE)
+        board.page.set_viewport_size({"width": 1180, "height": 1010})
+        polled(board, 2)
+        board.page.screenshot(path=f"{given['into']}/release.png")
+
+
+def polled(board, times):
+    for _ in range(times):
+        with board.page.expect_response("**/v1/status"):
+            pass
+
+
+def visit(given):
+    """Users who log in, look at their cart now and then, and go away."""
+    pause = threading.Event()
+    while True:
+        try:
+            with requests.Session() as user:
+                user.post(f"http://{given['web']}/login?user=ada", timeout=30)
+                for _ in range(random.randrange(5, 60)):
+                    user.get(f"http://{given['web']}/cart", timeout=30)
+                    pause.wait(random.expovariate(4))
+        except requests.RequestException:
+            pause.wait(0.2)
 
 
 def judged(axe, page, where):

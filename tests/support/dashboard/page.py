@@ -1,10 +1,13 @@
 """The dashboard in a real Chromium, for the cases that follow in the same program: `CASE JSON` are its arguments."""
 
 import json
+import random
 import re
 import shutil
 import signal
+import socket
 import sys
+import threading
 from contextlib import contextmanager
 from os import kill
 

@@ -16,7 +16,7 @@ const MODES = [
 ];
 
 const THEN = [
-  ["", "as usual: maintenance at the deadline"],
+  ["", "maintenance at the deadline, if there is one"],
   ["maintenance", "maintenance, as soon as nothing is left"],
   ["close", "maintenance, and what is open is closed"],
   ["remove", "remove it"],
@@ -102,7 +102,8 @@ function Change({ dialog }) {
   }
   const { label, send } = ACTIONS[fields.action];
   const lost = dialog.preview?.lost ?? 0;
-  const what = fields.action === "weight" ? `Give ${name} weight ${fields.weight}` : `${label === "Maintenance" ? "Put into maintenance:" : label} ${name}`;
+  const longer = { weight: `Give ${name} weight ${fields.weight}`, maintenance: `Put ${name} into maintenance` };
+  const what = longer[fields.action] ?? `${label} ${name}`;
   return commit(dialog, `${what}?`, told(dialog.preview), {
     label: lost > 0 ? `${what}, and lose ${plural(lost, "session")}` : what,
     harms: lost > 0 || fields.action === "remove",
@@ -137,11 +138,11 @@ function more(dialog) {
   }
   if (fields.action !== "drain") return null;
   return h("div", { class: "more" },
-    field("Mode", select(dialog, "mode", MODES), { error: errors.mode }),
+    field("Mode", select(dialog, "mode", MODES), { error: errors.mode, wide: true }),
     field("Deadline", input(dialog, "deadline", { placeholder: "30m" }),
       { hint: fields.mode === "migrate" ? "from now, as 30m; needed" : "from now, as 30m; none if left empty", error: errors.deadline }),
     fields.mode === "migrate" && field("Share that moves, in percent", input(dialog, "share", { type: "number", min: 0, max: 100, placeholder: "100" }), { error: errors.share }),
-    field("Then", select(dialog, "then", THEN), { error: errors.then }));
+    field("Then", select(dialog, "then", THEN), { error: errors.then, wide: true }));
 }
 
 export async function preview({ pool }, question) {
@@ -156,7 +157,8 @@ export function told({ moved, lost, backends, estimate: times, notes }) {
       effect("Loses", lost, "state that its backend kept in memory", true)),
     times && h("p", { key: "estimate" }, estimate(times)),
     notes.length > 0 && h("ul", { class: "about", key: "notes" }, notes.map((note) => h("li", { key: note }, note))),
-    loads(backends),
+    // Where the sessions are known, one without a figure is not there any more.
+    loads(moved === null ? backends : backends.map((each) => ({ ...each, gone: each.sessions_after === null }))),
   ];
 }
 
@@ -168,7 +170,7 @@ function effect(name, number, more, harms) {
 const LOADS = [
   { label: "Backend", row: true, cell: ({ name }) => name },
   { label: "Sessions now", number: true, cell: (each) => count(each.sessions_before) },
-  { label: "then", number: true, cell: (each) => count(each.sessions_after) },
+  { label: "then", number: true, cell: (each) => (each.gone ? "gone" : count(each.sessions_after)) },
   { label: "New ones now", number: true, cell: (each) => share(each.new_share_before), title: "The share of the new sessions that it gets by weight" },
   { label: "then ", number: true, cell: (each) => share(each.new_share_after) },
 ];

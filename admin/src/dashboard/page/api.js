@@ -1,6 +1,6 @@
 // Calls of the REST API. No cookie is sent or kept: what a page of another site makes this browser send has no token.
 
-import { redraw, state } from "./store.js";
+import { redraw, setClock, state } from "./store.js";
 
 const PATIENCE = 5000;
 /// A write waits up to 5 s for the workers, and a look-up of a name 2 s.
@@ -46,6 +46,7 @@ async function send(method, path, { body, match, create }) {
 /// The answer's body and tag; throws a `Problem` for anything else.
 export async function call(method, path, options = {}) {
   const answer = await send(method, path, options);
+  setClock(answer.headers.get("Date"));
   let body = null;
   try {
     body = await answer.json();

@@ -8,7 +8,7 @@ import { Login, logOut, resume } from "./login.js";
 import { Overview } from "./overview.js";
 import { h, notice, render } from "./parts.js";
 import { Pool } from "./pool.js";
-import { drawWith, isStale, redraw, state } from "./store.js";
+import { drawWith, isStale, redraw, silent, state } from "./store.js";
 import { Workers } from "./workers.js";
 
 const VIEWS = { overview: Overview, pool: Pool, events: Events, workers: Workers };
@@ -70,6 +70,18 @@ function Stale() {
   ]);
 }
 
+/// Data planes that are there and say nothing, and a page that is older than the API.
+function Notes() {
+  const quiet = silent();
+  const version = state.status?.version;
+  return [
+    quiet.length > 0 && notice("warn", quiet.map(({ pid, report_age: age }) =>
+      h("div", { key: pid }, `The data plane with pid ${pid} has reported nothing for ${span(age / 1000)}: its figures are as old.`))),
+    version !== undefined && version !== state.version &&
+      notice("plain", `This page is of version ${state.version}, and the admin process is ${version} now: load the page anew.`),
+  ];
+}
+
 function themed() {
   const { dataset } = document.documentElement;
   const dark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -123,7 +135,7 @@ function App() {
     h("a", { class: "skip", href: "#main", onClick: skip }, "To the content"),
     h(Head),
     h(Said),
-    h("div", { id: "main", class: isStale() && state.link.answered !== null ? "stale" : "" }, h(Stale), h(VIEWS[state.route.view])),
+    h("div", { id: "main", class: isStale() && state.link.answered !== null ? "stale" : "" }, h(Stale), h(Notes), h(VIEWS[state.route.view])),
     h(Dialog));
 }
 

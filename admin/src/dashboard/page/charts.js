@@ -90,10 +90,9 @@ function clock(at) {
 export function overTime({ title, samples, lines, now, says, least = 1 }) {
   const data = [samples.map(({ at }) => at / 1000), ...lines.map(({ of }) => samples.map((sample) => sample[of] ?? null))];
   const options = () => ({
-    legend: { show: lines.length > 1 },
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     scales: { y: { range: upFromZero(least) } },
-    padding: [12, 8, 0, 0],
+    padding: [12, 26, 0, 0],
     axes: [axis({ space: 80, size: 26, values: (_, times) => times.map(clock) }), axis({ size: 44, space: 36, values: (_, values) => values.map(text) })],
     series: [{ label: "at", value: (_, at) => clock(at) }, ...lines.map(series)],
   });
@@ -114,7 +113,7 @@ export function beside({ title, names, groups, now, says, least = 1 }) {
   const label = (place) => (Number.isInteger(place) ? names[place] ?? "" : "");
   const options = () => ({
     cursor: { points: { show: false }, drag: { x: false, y: false } },
-    padding: [12, 8, 0, 0],
+    padding: [12, 26, 0, 0],
     scales: { x: { time: false, range: [-0.6, names.length - 0.4] }, y: { range: upFromZero(least) } },
     axes: [
       axis({ size: 26, grid: { show: false }, splits: () => names.map((_, at) => at), values: (_, all) => thinned(all.map(label)) }),

@@ -3,7 +3,7 @@
 import { openChange } from "./actions.js";
 import { count, plural, share, span, time } from "./format.js";
 import { bar, h, panel } from "./parts.js";
-import { isStale } from "./store.js";
+import { isStale, now } from "./store.js";
 
 const SHOWN = 12;
 
@@ -25,7 +25,7 @@ export function estimate({ p95, p99, all, unknown }) {
 function ends({ deadline, then }) {
   const how = then ? ENDS[then] : "then into maintenance";
   if (deadline === null) return then ? `without a deadline; once nothing is left, ${how.slice(5)}` : "without a deadline: it drains until somebody ends it";
-  const left = (deadline - Date.now()) / 1000;
+  const left = (deadline - now()) / 1000;
   return `deadline at ${time(deadline)}, ${left > 0 ? `in ${span(left)}` : "which has passed"}, ${how}`;
 }
 

@@ -1,5 +1,7 @@
 // Figures in words, all of one width and with a dash for what is not known.
 
+import { now } from "./store.js";
+
 export const UNKNOWN = "–";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -36,7 +38,7 @@ export function share(value) {
 /// The chance of something, as `1 in 200` where it is small.
 export function chance(value) {
   if (!isKnown(value)) return UNKNOWN;
-  return value > 0.01 ? `${Math.round(value * 100)} %` : `1 in ${whole.format(1 / Math.max(value, 1e-12))}`;
+  return value > 0.01 ? `${Math.round(value * 100)} %` : `1 in ${whole.format(Math.floor(1 / Math.max(value, 1e-12)))}`;
 }
 
 export function millis(value) {
@@ -74,7 +76,7 @@ function two(number) {
 }
 
 export function ago(at) {
-  return isKnown(at) ? `${span((Date.now() - at) / 1000)} ago` : UNKNOWN;
+  return isKnown(at) ? `${span((now() - at) / 1000)} ago` : UNKNOWN;
 }
 
 export function plural(number, one, many = `${one}s`) {

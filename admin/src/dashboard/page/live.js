@@ -46,6 +46,8 @@ async function ask() {
   [busy, again] = [true, false];
   try {
     await Promise.all([status(), ...opened()]);
+    // Only now is everything that is shown of this moment.
+    state.link = { answered: Date.now(), problem: null };
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status !== 401) state.link.problem = problem.message;
@@ -59,7 +61,7 @@ async function ask() {
 async function status() {
   const { body } = await call("GET", "/v1/status");
   state.status = body;
-  state.link = { answered: Date.now(), problem: null };
+  state.version ??= body.version;
   const at = Date.now();
   for (const pool of body.pools) sample(pool, at, body.dataplanes.length > 0);
   for (const name of samples.keys()) {

@@ -47,13 +47,13 @@ export function figures(...all) {
 let ids = 0;
 
 /// A labelled input, with what is wrong with it.
-export function field(label, input, { hint, error } = {}) {
+export function field(label, input, { hint, error, wide } = {}) {
   const id = input.props.id ?? `field-${input.props.name ?? ids++}`;
   input.props.id = id;
   const about = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
   if (about) input.props["aria-describedby"] = about;
   if (error) input.props["aria-invalid"] = "true";
-  return h("div", { class: "field" },
+  return h("div", { class: wide ? "field wide" : "field" },
     h("label", { for: id }, label),
     input,
     hint && h("small", { id: `${id}-hint` }, hint),

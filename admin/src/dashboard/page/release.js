@@ -5,7 +5,7 @@ import { chance, count, millis, plural, share, span, time, words } from "./forma
 import { known } from "./live.js";
 import { badge, bar, figure, figures, h, notice, panel, table } from "./parts.js";
 import { openBegin, openEnd } from "./ramp.js";
-import { locked } from "./store.js";
+import { locked, now } from "./store.js";
 
 const VERDICTS = {
   "not-enough-traffic": ["plain", "Not enough traffic to tell yet"],
@@ -36,7 +36,7 @@ function Progress({ release }) {
     h("span", null, needed === null
       ? "How much traffic this step needs can't be told."
       : `${plural(elsewhere, "released session")} served elsewhere, of about ${count(needed)} that this step needs`),
-    h("span", { class: "about" }, `held for ${hold} at least, since ${time(since)} (${span((Date.now() - since) / 1000)})`));
+    h("span", { class: "about" }, `held for ${hold} at least, since ${time(since)} (${span((now() - since) / 1000)})`));
 }
 
 /// Rows `[what, released, control, more]` of both cohorts.
