@@ -49,11 +49,19 @@ fn without_the_token_nothing_but_the_probes_answers() {
     let admin = instance.admin();
     let bearer = format!("Bearer {TOKEN}");
     let ask = |path: &str, headers: &[(&str, &str)]| request(&admin, "GET", path, headers, b"").status;
-    for (path, without) in
-        [("/healthz", 200), ("/readyz", 200), ("/v1/pools", 401), ("/metrics", 401), ("/openapi.json", 401)]
-    {
+    for (path, without) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/", 200),
+        ("/dashboard/app.js", 200),
+        ("/v1/pools", 401),
+        ("/metrics", 401),
+        ("/openapi.json", 401),
+        ("/dashboard/nothing", 401),
+    ] {
         assert_eq!(ask(path, &[]), without, "{path}");
-        assert_eq!(ask(path, &[("Authorization", &bearer)]), 200, "{path}");
+        let with = if path == "/dashboard/nothing" { 404 } else { 200 };
+        assert_eq!(ask(path, &[("Authorization", &bearer)]), with, "{path}");
     }
     for wrong in ["Bearer ", "Bearer 0123456789abcdef0123456789abcdeg", "Basic 0123456789abcdef0123456789abcdef"] {
         assert_eq!(ask("/v1/pools", &[("Authorization", wrong)]), 401, "{wrong}");

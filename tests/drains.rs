@@ -300,6 +300,11 @@ fn a_preview_tells_what_then_happens() {
     let removed = preview(json!({ "remove": "a" }));
     assert_eq!((&removed["moved"], &removed["lost"], after(&removed, 0)), (&json!(live), &json!(live), None));
     assert_eq!(preview(json!({ "maintenance": "a" }))["lost"], json!(live));
+    assert_eq!(instance.api("POST", "/v1/pools/shop/backends/c/maintenance", None).0, 200);
+    let activated = preview(json!({ "activate": "c" }));
+    let shares = [&activated["backends"][2]["new_share_before"], &activated["backends"][2]["new_share_after"]];
+    assert!(*shares[0] == 0.0 && shares[1].as_f64().unwrap() > 0.3 && activated["moved"] == 0, "{activated}");
+    assert_eq!(instance.api("POST", "/v1/pools/shop/backends/c/activate", None).0, 200);
     assert_eq!(instance.backend("shop", "a")["admin_state"], "active", "nothing has changed");
     let shown = instance.ctl(&["preview", "shop", "remove", "a"]).stdout;
     assert!(shown.contains("sessions that move: 40; that lose their state: 40"), "{shown}");

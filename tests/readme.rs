@@ -344,6 +344,10 @@ fn the_code_map_leads_somewhere() {
     for path in paths {
         assert!(root.join(path).exists(), "there is no {path}");
     }
+    for picture in README.split("![").skip(1).map(|rest| rest.split_once("](").unwrap().1.split(')').next().unwrap()) {
+        let size = std::fs::metadata(root.join(picture)).unwrap_or_else(|_| panic!("there is no {picture}")).len();
+        assert!(size < 150_000, "{picture} has {size} bytes");
+    }
     let links = README.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap());
     for link in links {
         // As GitHub makes them: spaces become hyphens, and other signs go.

@@ -136,6 +136,9 @@ fn it_ends_when_it_is_cancelled_when_the_pool_changes_and_with_either_process() 
     let mut crowd = Crowd::new(&instance, 40);
     add(&instance, "c");
     are_known(&instance, 40);
+    let (status, before) = instance.api("GET", &format!("{PATH}?target_imbalance=1.1"), None);
+    assert_eq!((status, &before["stage"], &before["left"]), (200, &Value::Null, &json!(12)));
+    assert_eq!(instance.api("GET", &format!("{PATH}?target_imbalance=1"), None).0, 422);
     let begin = || {
         let slowly = json!({ "sessions_per_second": 1 });
         let (status, answer) = instance.api("POST", PATH, Some(slowly));

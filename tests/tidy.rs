@@ -32,7 +32,7 @@ fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
         for path in entries.map(|entry| entry.unwrap().path()) {
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                if !matches!(name, "target" | ".git" | ".venv" | "fuzz") {
+                if !matches!(name, "target" | ".git" | ".venv" | ".node" | "fuzz") {
                     folders.push(path);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
@@ -82,7 +82,8 @@ fn has_word(line: &str, word: &str) -> bool {
 
 #[test]
 fn files_are_short() {
-    for Source { path, text } in sources(&[""], &[".rs"]) {
+    let own = sources(&[""], &[".rs", ".js", ".css"]).into_iter().filter(|source| !source.path.contains("/vendor/"));
+    for Source { path, text } in own {
         let lines = text.lines().count();
         assert!(lines <= MAX_FILE, "{path} has {lines} lines; {MAX_FILE} are the most");
     }
@@ -195,6 +196,24 @@ fn tests_wait_for_conditions() {
         }
     }
     forbid(&tests, &["sleep("], "wait for a condition instead, as support::eventually does");
+}
+
+#[test]
+fn no_string_becomes_html() {
+    let page: Vec<_> = sources(&["admin/src/dashboard/page"], &[".js", ".html"]);
+    let own = page.iter().filter(|source| !source.path.contains("/vendor/"));
+    let words = [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "style=\"",
+        "onclick=",
+        "http://",
+        "https://",
+    ];
+    forbid(own, &words, "text is text, styles and scripts are files, and nobody else is asked");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What happened, for those who follow along: a bounded ring of events, replayed to whoever comes back, and a bounded
 //! channel to each who listens now.
 
+use crate::clock;
 use serde::Serialize;
 use std::{collections::VecDeque, sync::Mutex};
 use tokio::sync::broadcast;
@@ -67,6 +68,14 @@ struct Ring {
     events: VecDeque<Event>,
 }
 
+#[derive(Serialize)]
+struct Dated<'d, D> {
+    /// Unix milliseconds.
+    at: u64,
+    #[serde(flatten)]
+    data: &'d D,
+}
+
 /// What a client gets: first what it missed, then what comes.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -81,8 +90,10 @@ impl Events {
         Self { kept: Mutex::new(ring), live: broadcast::channel(BEHIND).0 }
     }
 
+    /// `data` is an object; when it happened is added to it.
     pub(crate) fn emit(&self, kind: Kind, data: &impl Serialize) {
-        let data = serde_json::to_string(data).expect("events have string keys and no failing parts");
+        let data = serde_json::to_string(&Dated { at: clock::unix_millis(), data });
+        let data = data.expect("events are objects with string keys and no failing parts");
         let mut ring = self.kept.lock().expect("nothing panics while holding it");
         let event = Event { id: ring.next, kind, data: data.into() };
         ring.next += 1;
@@ -116,6 +127,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn ids(feed: &Feed) -> Vec<(u64, &'static str)> {
         feed.missed.iter().map(|event| (event.id, event.kind.name())).collect()
@@ -125,12 +137,12 @@ mod tests {
     fn whoever_comes_back_gets_what_was_missed_and_no_event_twice() {
         let events = Events::new(1);
         for number in 0..3 {
-            events.emit(Kind::Health, &number);
+            events.emit(Kind::Health, &json!({ "number": number }));
         }
         assert_eq!(ids(&events.follow(None).unwrap()), []);
         let mut feed = events.follow(Some(1_000)).unwrap();
         assert_eq!(ids(&feed), [(1_001, "health"), (1_002, "health")]);
-        events.emit(Kind::Keys, &"new");
+        events.emit(Kind::Keys, &json!({ "change": "new" }));
         assert_eq!(feed.live.try_recv().unwrap().id, 1_003);
         assert_eq!(ids(&events.follow(Some(1_003)).unwrap()), []);
     }
@@ -139,7 +151,7 @@ mod tests {
     fn a_gap_is_told() {
         let events = Events::new(1);
         for number in 0..KEPT + 10 {
-            events.emit(Kind::Health, &number);
+            events.emit(Kind::Health, &json!({ "number": number }));
         }
         let feed = events.follow(Some(1_002)).unwrap();
         assert_eq!(feed.missed.len(), KEPT + 1);
@@ -153,7 +165,7 @@ mod tests {
         let events = Events::new(1);
         let mut slow = events.follow(None).unwrap();
         for number in 0..=BEHIND {
-            events.emit(Kind::Health, &number);
+            events.emit(Kind::Health, &json!({ "number": number }));
         }
         assert!(matches!(slow.live.try_recv(), Err(broadcast::error::TryRecvError::Lagged(1))));
         let followers: Vec<_> = (1..FOLLOWERS).map(|_| events.follow(None).unwrap()).collect();

@@ -3,6 +3,7 @@
 mod advice;
 mod clock;
 mod control_server;
+mod dashboard;
 mod error;
 mod events;
 mod gather;

@@ -211,6 +211,11 @@ pub(crate) enum Change {
         /// The name of the backend.
         name: String,
     },
+    /// The backend gets sessions old and new.
+    Activate {
+        /// The name of the backend.
+        name: String,
+    },
     /// Another weight.
     Weight {
         /// The name of the backend.
@@ -244,6 +249,7 @@ impl Change {
             }
             Self::Remove { name } => json!({ "remove": name }),
             Self::Maintenance { name } => json!({ "maintenance": name }),
+            Self::Activate { name } => json!({ "activate": name }),
             Self::Weight { name, weight } => json!({ "weight": { "name": name, "weight": weight } }),
             Self::Add { name, address, weight, backup } => {
                 json!({ "add": { "name": name, "address": address, "weight": weight, "backup": backup } })

@@ -5,6 +5,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 /// nginx from Debian, with one server for each name: it answers with its name at `/`, and with files at `/files/`.
@@ -93,6 +94,12 @@ pub fn python_server(folder: &Folder) -> (String, Running) {
 /// A Python program in the tests' own environment, made by `tests/run`.
 pub fn python(program: &str, arguments: &[&str]) -> super::Outcome {
     super::Outcome::of(python_command(program, arguments))
+}
+
+/// The same, for one that may take longer than others.
+#[track_caller]
+pub fn python_within(patience: Duration, program: &str, arguments: &[&str]) -> super::Outcome {
+    super::Outcome::within(patience, python_command(program, arguments))
 }
 
 /// The same, without waiting for its end.

@@ -77,7 +77,8 @@ impl Guard {
         self.token.read().expect("nothing panics while holding it").is_some()
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Problem> {
+    /// What everybody has to keep to, with a token or without.
+    fn admit_stranger(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let hosts = headers.get_all(header::HOST).iter().count();
@@ -94,9 +95,14 @@ impl Guard {
             let detail = "web pages of other sites may not change anything here";
             return Err(Problem::new(StatusCode::FORBIDDEN, "cross-site", "Another site asks", detail));
         }
+        Ok(())
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Problem> {
+        self.admit_stranger(request)?;
         let token = self.token.read().expect("nothing panics while holding it");
         match &*token {
-            Some(token) if !bearer(headers).is_some_and(|sent| token.is(sent)) => {
+            Some(token) if !bearer(request.headers()).is_some_and(|sent| token.is(sent)) => {
                 let detail = "send `Authorization: Bearer TOKEN` with the token in admin.token_file";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail))
             }
@@ -105,7 +111,17 @@ impl Guard {
     }
 }
 
-/// A layer before everything but the probes.
+/// A layer before what holds no data, as the dashboard's files: whoever asks for them has no token yet.
+pub(crate) async fn stranger(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    guard.admit_stranger(&request)?;
+    Ok(next.run(request).await)
+}
+
+/// A layer before everything else but the probes.
 pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
     guard.admit(&request)?;
     Ok(next.run(request).await)
@@ -175,6 +191,17 @@ mod tests {
         }
         assert_eq!(status(&guard, "GET", &[]), 400);
         assert_eq!(status(&Guard::new(None, false), "GET", &[("host", "anything")]), 200, "a Unix socket");
+    }
+
+    #[test]
+    fn strangers_need_no_token_and_keep_to_all_else() {
+        let stranger = |guard: &Guard, host: &str| {
+            let request = Request::get("/").header("host", host).body(Body::empty()).unwrap();
+            guard.admit_stranger(&request).is_ok()
+        };
+        assert!(stranger(&Guard::new(Some(Token::new(SECRET)), true), "lb.example.com"));
+        assert!(stranger(&Guard::new(None, true), "localhost"));
+        assert!(!stranger(&Guard::new(None, true), "evil.example.com"));
     }
 
     #[test]

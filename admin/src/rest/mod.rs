@@ -28,7 +28,7 @@ mod tests;
 mod views;
 mod windows;
 
-use crate::{Load, clock, state::State, supervisor::Supervisor};
+use crate::{Load, clock, dashboard, state::State, supervisor::Supervisor};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -105,15 +105,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(operation::healthz))
         .routes(routes!(operation::readyz))
         .split_for_parts();
+    let dashboard = dashboard::routes()
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::stranger));
     let description = openapi::finish(api, probes_api, app.guard.wants_token());
     guarded
         .route("/openapi.json", axum::routing::get(move || async move { openapi::answer(&description) }))
-        .route("/", axum::routing::get(operation::index))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::guard))
         .merge(probes.method_not_allowed_fallback(no_such_method))
+        .merge(dashboard)
         .with_state(app)
 }
 

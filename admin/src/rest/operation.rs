@@ -4,7 +4,7 @@ use super::{
     App, Shared, json,
     problem::{FieldProblem, Problem},
     request::{MaybeJson, Nothing},
-    views::Receipt,
+    views::{ERRORS, LatencyView, Receipt},
     windows::burning,
 };
 use crate::{
@@ -14,16 +14,13 @@ use crate::{
     rest::guard::Token,
     state::View,
 };
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{Html, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
     config::Source,
+    counters::{BackendCount, PoolCount},
     desired::{AdminState, Member, PoolState},
     processes::Processes,
-    status::{Health, TlsStats},
+    status::{BackendStats, Counts, Health, TlsStats},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -59,7 +56,8 @@ struct DataplaneView {
     tls: BTreeMap<String, TlsStats>,
 }
 
-/// A pool in numbers of backends.
+/// A pool in numbers: of its backends, and of what they do. Counts are sums over the connected data planes since these
+/// started.
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct PoolSummary {
     name: String,
@@ -71,6 +69,21 @@ struct PoolSummary {
     maintenance: usize,
     /// Tunnels that are open, those to removed backends too.
     tunnels: u64,
+    /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
+    live_sessions: Option<u64>,
+    requests_in_flight: u64,
+    /// Requests routed to the pool.
+    requests: u64,
+    /// Responses of backends with status 500 to 599.
+    responses_5xx: u64,
+    /// Failed connects, resets, timeouts and broken responses of backends.
+    errors: u64,
+    /// Requests answered 503 because no backend was usable or had room.
+    unserved: u64,
+    /// Sessions that had to leave, their state lost.
+    sessions_lost: u64,
+    /// Absent where nothing was answered in the last minute.
+    latency: Option<LatencyView>,
 }
 
 /// How this node is.
@@ -110,7 +123,8 @@ const fn source_name(source: Source) -> &'static str {
 
 fn summary(view: &View, name: &str, pool: &PoolState) -> PoolSummary {
     let (backends, tunnels) = (pool.members.len(), tunnels(&view.peers, name));
-    let mut summary = PoolSummary { name: name.to_owned(), backends, tunnels, ..PoolSummary::default() };
+    let latency = view.latency(name);
+    let mut summary = PoolSummary { name: name.to_owned(), backends, tunnels, latency, ..PoolSummary::default() };
     for (member_name, member) in &pool.members {
         match view.snapshot.observed(name, member_name).health {
             Health::Up => summary.up += 1,
@@ -123,7 +137,31 @@ fn summary(view: &View, name: &str, pool: &PoolState) -> PoolSummary {
             AdminState::Maintenance => summary.maintenance += 1,
         }
     }
+    for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(name)) {
+        summary.requests += sum(&stats.counts, &[PoolCount::Requests.name()]);
+        summary.unserved += sum(&stats.counts, &UNSERVED.map(PoolCount::name));
+        pool.members.keys().filter_map(|name| stats.backends.get(name)).for_each(|stats| summary.add(stats));
+    }
     summary
+}
+
+const UNSERVED: [PoolCount; 4] =
+    [PoolCount::NoBackend, PoolCount::FailedDown, PoolCount::QueueFull, PoolCount::QueueTimeouts];
+
+impl PoolSummary {
+    fn add(&mut self, stats: &BackendStats) {
+        if let Some(sessions) = stats.live_sessions {
+            *self.live_sessions.get_or_insert(0) += sessions;
+        }
+        self.requests_in_flight += stats.requests_in_flight;
+        self.responses_5xx += sum(&stats.counts, &[BackendCount::Responses5xx.name()]);
+        self.errors += sum(&stats.counts, &ERRORS.map(BackendCount::name));
+        self.sessions_lost += sum(&stats.counts, &[BackendCount::SessionsLost.name()]);
+    }
+}
+
+fn sum(counts: &Counts, names: &[&str]) -> u64 {
+    names.iter().filter_map(|name| counts.get(*name)).sum()
 }
 
 fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
@@ -289,7 +327,46 @@ pub(super) async fn readyz(State(app): Shared) -> Result<&'static str, Problem> 
     not_ready(&app.state.view()).map_or(Ok("ready\n"), |reason| Err(Problem::unavailable(reason)))
 }
 
-/// For people who open the address in a browser.
-pub(super) async fn index() -> Html<&'static str> {
-    Html(include_str!("index.html"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Folder, Rig};
+    use control::status::{PoolStats, Stats};
+    use serde_json::json;
+
+    fn counts(all: &[(&str, u64)]) -> Counts {
+        all.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_pool_is_told_in_sums_over_its_members_and_all_data_planes() {
+        let folder = Folder::new();
+        let rig = Rig::start(folder.config(&[("a", "10.0.0.1:80"), ("b", "10.0.0.2:80")]));
+        let backend = |live_sessions| BackendStats {
+            counts: counts(&[
+                ("resets", 1),
+                ("timeouts", 2),
+                ("responses_5xx", 4),
+                ("sessions_lost", 8),
+                ("connects", 99),
+            ]),
+            requests_in_flight: 3,
+            live_sessions,
+            ..BackendStats::default()
+        };
+        for live in [Some(5), None] {
+            let backends = [("a", live), ("b", Some(1)), ("gone", Some(100))];
+            let pool = PoolStats {
+                counts: counts(&[("requests", 50), ("no_backend", 1), ("queue_full", 2), ("pinned", 99)]),
+                backends: backends.map(|(name, live)| (name.to_owned(), backend(live))).into(),
+                ..PoolStats::default()
+            };
+            let (id, _, _outbox) = rig.state.connect(crate::control_server::peers::Peer::default(), 0);
+            rig.state.set_stats(id, Stats { pools: [("shop".to_owned(), pool)].into(), ..Stats::default() });
+        }
+        let shop = &rig.done("GET /v1/status", "").await["pools"][0];
+        let told =
+            ["live_sessions", "requests_in_flight", "requests", "responses_5xx", "errors", "unserved", "sessions_lost"];
+        assert_eq!(told.map(|what| shop[what].clone()), [7, 12, 100, 16, 12, 6, 32].map(|sum| json!(sum)), "{shop}");
+    }
 }

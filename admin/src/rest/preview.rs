@@ -44,6 +44,8 @@ pub(super) enum Preview {
     Remove(String),
     /// The name of a backend.
     Maintenance(String),
+    /// The name of a backend.
+    Activate(String),
     Weight(WeightQuestion),
     Add(AddQuestion),
 }
@@ -141,7 +143,7 @@ impl Preview {
     fn check(&self) -> Result<(), Problem> {
         match self {
             Self::Drain(drain) => drain.body().check("/drain"),
-            Self::Remove(_) | Self::Maintenance(_) => Ok(()),
+            Self::Remove(_) | Self::Maintenance(_) | Self::Activate(_) => Ok(()),
             Self::Weight(WeightQuestion { weight, .. }) => check_backend("/weight", None, *weight),
             Self::Add(AddQuestion { name, address, weight, .. }) => {
                 check_name("/add/name", name)?;
@@ -161,6 +163,7 @@ impl Preview {
             }
             Self::Remove(name) => plan::remove_backend(current, (pool, name), &any),
             Self::Maintenance(name) => plan::command(current, (pool, name), Command::Maintain, &any),
+            Self::Activate(name) => plan::command(current, (pool, name), Command::Activate, &any),
             Self::Weight(WeightQuestion { name, weight }) => {
                 let patch = Patch { weight: Some(*weight), ..Patch::default() };
                 plan::patch_backend(current, (pool, name), &patch, None, &any)
@@ -179,7 +182,8 @@ impl Preview {
             | Self::Weight(WeightQuestion { name, .. })
             | Self::Add(AddQuestion { name, .. })
             | Self::Remove(name)
-            | Self::Maintenance(name) => name,
+            | Self::Maintenance(name)
+            | Self::Activate(name) => name,
         }
     }
 }

@@ -2,7 +2,7 @@ use super::{
     App, Shared, json,
     pools::PoolPath,
     problem::Problem,
-    request::{MaybeJson, Path, given},
+    request::{MaybeJson, Path, Query, given},
     views::Receipt,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// How to rebalance.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -45,7 +45,7 @@ pub(super) struct RebalanceView {
     moved: u64,
     /// The most sessions, by weight, that a backend has, over the mean of all; `null` without sessions.
     imbalance: Option<f64>,
-    /// Sessions that still have to move, for this target.
+    /// Sessions that still have to move, for this target or the one that was asked about.
     left: Option<u64>,
     /// At the pace so far, or where nothing has moved yet, at the rate that was asked for.
     estimate_seconds: Option<u64>,
@@ -58,6 +58,18 @@ pub(super) struct RebalanceReceipt {
     rebalance: RebalanceView,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RebalanceQuery {
+    /// For which target `left` is told: before one is begun, what it would move.
+    #[param(nullable = false, minimum = 1.01, maximum = 10)]
+    target_imbalance: Option<f64>,
+}
+
+/// What a target may be.
+const TARGETS: std::ops::RangeInclusive<f64> = 1.01..=10.0;
+
 impl RebalanceBody {
     fn wish(&self) -> Result<Wish, Problem> {
         let sessions_per_second = self.sessions_per_second.unwrap_or(50);
@@ -66,7 +78,7 @@ impl RebalanceBody {
             let detail = format!("{sessions_per_second} is out of range");
             return Err(Problem::field("/sessions_per_second", detail, "write 1 to 1000000"));
         }
-        if !(1.01..=10.0).contains(&target) {
+        if !TARGETS.contains(&target) {
             let detail = format!("{target} is out of range");
             return Err(Problem::field("/target_imbalance", detail, "write 1.01 to 10, as in 1.1"));
         }
@@ -92,11 +104,20 @@ pub(super) async fn begin(
 
 /// How far the last rebalance is.
 #[utoipa::path(
-    get, path = "/v1/pools/{pool}/rebalance", tag = "pools", params(PoolPath),
+    get, path = "/v1/pools/{pool}/rebalance", tag = "pools", params(PoolPath, RebalanceQuery),
     responses((status = 200, body = RebalanceView))
 )]
-pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &app.rebalance_view(&path.pool)?))
+pub(super) async fn read(
+    State(app): Shared,
+    Path(path): Path<PoolPath>,
+    Query(query): Query<RebalanceQuery>,
+) -> Result<Response, Problem> {
+    let target = query.target_imbalance;
+    if let Some(target) = target.filter(|target| !TARGETS.contains(target)) {
+        let detail = format!("{target} is out of range");
+        return Err(Problem::parameter("target_imbalance", detail, "write 1.01 to 10, as in 1.1"));
+    }
+    Ok(json(StatusCode::OK, &app.rebalance_view(&path.pool, target)?))
 }
 
 /// Ends a rebalance; what has moved stays where it is.
@@ -113,16 +134,16 @@ impl App {
     async fn rebalance_receipt(&self, name: &str, generation: u64) -> Result<Response, Problem> {
         let written = Written { generation, changed: true, created: false };
         let receipt = self.receipt(written).await;
-        Ok(json(StatusCode::OK, &RebalanceReceipt { receipt, rebalance: self.rebalance_view(name)? }))
+        Ok(json(StatusCode::OK, &RebalanceReceipt { receipt, rebalance: self.rebalance_view(name, None)? }))
     }
 
-    fn rebalance_view(&self, name: &str) -> Result<RebalanceView, Problem> {
+    fn rebalance_view(&self, name: &str, target: Option<f64>) -> Result<RebalanceView, Problem> {
         let view = self.state.view();
         pool(&view.snapshot.desired, name)?;
         let watched = self.state.rebalance(name);
         let bearers = bearers(&view.snapshot, view.peers.iter(), name).unwrap_or_default();
         let wish = watched.as_ref().map(|watched| watched.wish);
-        let left = wish.map(|wish| left(&bearers, wish.target));
+        let left = target.or(wish.map(|wish| wish.target)).map(|target| left(&bearers, target));
         let running = watched.as_ref().filter(|watched| watched.stage == Stage::Running).zip(left);
         Ok(RebalanceView {
             stage: watched.as_ref().map(|watched| watched.stage),

@@ -129,6 +129,10 @@ pub(crate) struct BackendView {
     counts: Counts,
 }
 
+/// What counts as an error of a backend.
+pub(super) const ERRORS: [BackendCount; 4] =
+    [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
+
 /// What became of a write.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Receipt {
@@ -180,6 +184,11 @@ impl Receipt {
 }
 
 impl View {
+    /// How long the responses of a pool took of late.
+    pub(crate) fn latency(&self, pool: &str) -> Option<LatencyView> {
+        LatencyView::of(self.latency.get(pool)?)
+    }
+
     pub(crate) fn pool(&self, name: &str, pool: &PoolState) -> PoolView {
         let settings = &pool.settings;
         PoolView {
@@ -199,7 +208,7 @@ impl View {
             http2: settings.http2,
             send_proxy: settings.send_proxy,
             tunnels: tunnels(&self.peers, name),
-            latency: self.latency.get(name).and_then(|buckets| LatencyView::of(buckets)),
+            latency: self.latency(name),
             backends: self.backends(name, pool),
         }
     }
@@ -238,8 +247,6 @@ impl View {
         }
         let id = (pool.to_owned(), name.to_owned());
         let count = |count: BackendCount| counts[count.name()];
-        let errors =
-            [BackendCount::ConnectFailures, BackendCount::Resets, BackendCount::Timeouts, BackendCount::BadResponses];
         let drain_progress =
             self.drains.0.get(&id).map(|watched| DrainView::new(watched, live_sessions, requests_in_flight, tunnels));
         BackendView {
@@ -261,7 +268,7 @@ impl View {
             requests_queued,
             requests: count(BackendCount::Requests),
             sessions_lost: count(BackendCount::SessionsLost),
-            errors: errors.into_iter().map(count).sum(),
+            errors: ERRORS.into_iter().map(count).sum(),
             warming,
             drain_progress,
             counts,
