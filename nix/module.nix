@@ -23,10 +23,6 @@ let
     inherit global;
     admin = cfg.settings.admin or { };
     membership = cfg.settings.membership or { };
-    listeners = map (listener: {
-      name = listener.name or null;
-      bind = listener.bind or null;
-    }) (cfg.settings.listener or [ ]);
   };
 in
 {
@@ -112,6 +108,8 @@ in
         RestartPreventExitStatus = "2 64 69";
         # SIGTERM is for the supervisor alone, which tells the others; a second one would cut their drain short.
         KillMode = "mixed";
+        # A supervisor that stands still for so long is killed and started again.
+        WatchdogSec = lib.mkDefault 30;
         # More than global.drain_timeout and ten seconds.
         TimeoutStopSec = lib.mkDefault 60;
         LimitNOFILE = 1048576;

@@ -14,6 +14,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    process,
+    time::{Duration, Instant},
 };
 
 pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -34,6 +36,37 @@ fn send(socket: &OsStr, message: &str) -> io::Result<()> {
         path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
     };
     UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
+/// The signs of life that systemd waits for (`sd_watchdog_enabled(3)`).
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    every: Duration,
+    next: Instant,
+}
+
+impl Watchdog {
+    /// `None` where nobody waits for this process's.
+    pub(crate) fn of_environment(now: Instant) -> Option<Self> {
+        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+        let is_ours = env::var_os("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(process::id().into());
+        let given = Duration::from_micros(number("WATCHDOG_USEC").filter(|given| *given > 0 && is_ours)?);
+        // Half of it, as is advised: one that is late is not the end yet.
+        Some(Self { every: given / 2, next: now })
+    }
+
+    /// When the next one is due.
+    pub(crate) fn due(&self) -> Instant {
+        self.next
+    }
+
+    /// Gives the next one, where it is due.
+    pub(crate) fn look(&mut self, now: Instant) {
+        if self.next <= now {
+            say("WATCHDOG=1");
+            self.next = now + self.every;
+        }
+    }
 }
 
 /// Where one child says how it is.

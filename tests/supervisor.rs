@@ -17,6 +17,7 @@ use std::{
             process::CommandExt,
         },
     },
+    path::PathBuf,
     process::Command,
 };
 use support::{Folder, Setup, Shop, eventually, http, steadfast};
@@ -296,26 +297,58 @@ fn a_socket_that_nothing_listens_on_is_named_and_one_for_another_process_left_al
     });
 }
 
+/// Where systemd hears what a service says of itself.
+struct Ear {
+    folder: Folder,
+    socket: UnixDatagram,
+}
+
+impl Ear {
+    fn open() -> Self {
+        let folder = Folder::new();
+        let socket = UnixDatagram::bind(folder.path("notify")).unwrap();
+        socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        Self { folder, socket }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path("notify")
+    }
+
+    fn hear(&self) -> String {
+        let mut buffer = [0; 1024];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
 #[test]
 fn systemd_is_told_how_it_goes() {
-    let folder = Folder::new();
-    let socket = UnixDatagram::bind(folder.path("notify")).unwrap();
-    socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let hear = || {
-        let mut buffer = [0; 1024];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
-    };
+    let ear = Ear::open();
     let mut instance = Setup::new("").start_with(|command| {
-        command.env("NOTIFY_SOCKET", folder.path("notify"));
+        command.env("NOTIFY_SOCKET", ear.path());
     });
-    assert_eq!(hear(), "READY=1");
+    assert_eq!(ear.hear(), "READY=1");
     instance.process.signal(Signal::HUP);
-    assert!(hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
-    assert_eq!(hear(), "READY=1");
+    assert!(ear.hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(ear.hear(), "READY=1");
     instance.process.signal(Signal::TERM);
-    assert_eq!(hear(), "STOPPING=1");
+    assert_eq!(ear.hear(), "STOPPING=1");
     assert_eq!(instance.process.ended().code(), Some(0));
+}
+
+#[test]
+fn systemd_is_given_signs_of_life_where_it_waits_for_them() {
+    let [ours, anothers] = [Ear::open(), Ear::open()];
+    let start = |ear: &Ear, whose: &[(&str, &str)]| {
+        Setup::new("").start_with(|command| {
+            command.env("NOTIFY_SOCKET", ear.path()).env("WATCHDOG_USEC", "100000").envs(whose.iter().copied());
+        })
+    };
+    let _instances = [start(&ours, &[]), start(&anothers, &[("WATCHDOG_PID", "1")])];
+    let others: Vec<_> = (0..20).map(|_| ours.hear()).filter(|word| word != "WATCHDOG=1").collect();
+    assert_eq!(others, ["READY=1"]);
+    assert_eq!(anothers.hear(), "READY=1", "and no sign before it, for another process is waited for");
 }
 
 /// It was 0644, whatever the mode of the configuration, which can hold the keys of other balancers' cookies.

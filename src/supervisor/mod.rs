@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     folders::{self, Readers},
     log::LogOptions,
-    notify,
+    notify::{self, Watchdog},
     sockets::{self, ADMIN, Addresses, Sockets, Wanted},
     user::Account,
 };
@@ -124,10 +124,12 @@ enum Phase {
 impl Supervisor {
     fn supervise(&mut self, events: &mut Events, on_ready: impl FnOnce(&Addresses)) -> Result<(), Failure> {
         let mut on_ready = Some(on_ready);
+        let mut watchdog = Watchdog::of_environment(Instant::now());
         self.write_processes();
         loop {
+            watchdog.iter_mut().for_each(|watchdog| watchdog.look(Instant::now()));
             let deadlines = self.children.iter().filter_map(Child::deadline).chain(self.phase.deadline());
-            let deadline = deadlines.chain(self.upgrades.deadline()).min();
+            let deadline = deadlines.chain(self.upgrades.deadline()).chain(watchdog.as_ref().map(Watchdog::due)).min();
             let ears: Vec<_> = self.children.iter().map(Child::ear).chain(self.upgrades.ears()).collect();
             for signal in events.wait(&ears, deadline)? {
                 self.on_signal(signal)?;

@@ -134,9 +134,9 @@ function Charts({ name }) {
       now: rate(now.failed === null ? null : now.failed + now.unserved),
     }),
     overTime({
-      title: "Response time of the last minute, ms",
+      title: "Response time",
       samples: all,
-      lines: [{ of: "p50", label: "half of them, ms", colour: "blue", fill: true }, { of: "p99", label: "99 of 100, ms", colour: "amber" }],
+      lines: [{ of: "p50", label: "p50, ms", colour: "blue", fill: true }, { of: "p99", label: "p99, ms", colour: "amber" }],
       now: quantiles(now),
     }),
     overTime({ title: "Sessions", samples: all, lines: [{ of: "sessions", label: "sessions", colour: "green", fill: true }], now: count(now.sessions), least: 4 }));
