@@ -1,8 +1,11 @@
 //! From rules of others to routes of ours: there the first rule may win, here the most specific host does and then the
 //! longest path, so that where two rules meet a route of its own may have to say who wins.
 
-use super::report::Place;
-use control::spec::Route;
+use super::{
+    draft::Noted,
+    report::{Ledger, Place, Verdict},
+};
+use control::spec::{Listener, Route};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a path is compared where a rule comes from.
@@ -185,6 +188,30 @@ pub(crate) fn is_host(host: &str) -> bool {
     };
     let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inner.map_or_else(|| name.split('.').all(is_label), |address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// Has a listener lead by the routes that were made of these rules, where they could be.
+pub(crate) fn lead(
+    ledger: &mut Ledger,
+    listener: &mut Noted<Listener>,
+    rules: &[Rule],
+    made: Option<Vec<(Route, Place)>>,
+) {
+    let Some(made) = made else {
+        let why = "hosts and paths meet in more ways than routes could say";
+        return rules.iter().for_each(|rule| ledger.remark(rule.place, Verdict::not_taken(why)));
+    };
+    for (route, place) in made {
+        if route.host.is_none() && route.path.is_none() {
+            listener.is.pool = Some(route.pool);
+            listener.note("", place);
+            continue;
+        }
+        let path = format!("route.{}", listener.is.routes.len());
+        if let Err(why) = listener.set(&path, place, |listener| listener.routes.push(route)) {
+            ledger.remark(place, Verdict::not_taken(why));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -101,22 +101,7 @@ impl Leads {
                 both.collect()
             }
         };
-        let Some(made) = routes::by_order(&led) else {
-            let why = "hosts and paths meet in more ways than routes could say";
-            led.iter().for_each(|rule| ledger.remark(rule.place, Verdict::not_taken(why)));
-            return;
-        };
-        for (route, place) in made {
-            if route.host.is_none() && route.path.is_none() {
-                listener.is.pool = Some(route.pool);
-                listener.note("", place);
-                continue;
-            }
-            let path = format!("route.{}", listener.is.routes.len());
-            if let Err(why) = listener.set(&path, place, |listener| listener.routes.push(route)) {
-                ledger.remark(place, Verdict::not_taken(why));
-            }
-        }
+        routes::lead(ledger, listener, &led, routes::by_order(&led));
     }
 }
 

@@ -217,22 +217,7 @@ fn listener(ledger: &mut Ledger, servers: &[Server<'_>], address: &str, outer: S
 
 /// Leads a listener to its pools.
 pub(super) fn lead(ledger: &mut Ledger, listener: &mut Noted<Listener>, rules: &[Rule]) {
-    let Some(made) = routes::by_host(rules) else {
-        let why = "hosts and paths meet in more ways than routes could say";
-        rules.iter().for_each(|rule| ledger.remark(rule.place, Verdict::not_taken(why)));
-        return;
-    };
-    for (route, place) in made {
-        if route.host.is_none() && route.path.is_none() {
-            listener.is.pool = Some(route.pool);
-            listener.note("", place);
-            continue;
-        }
-        let path = format!("route.{}", listener.is.routes.len());
-        if let Err(why) = listener.set(&path, place, |listener| listener.routes.push(route)) {
-            ledger.remark(place, Verdict::not_taken(why));
-        }
-    }
+    routes::lead(ledger, listener, rules, routes::by_host(rules));
 }
 
 /// The certificates of all servers at an address, that of the default one first. `None` where there are none.
