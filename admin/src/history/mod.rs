@@ -56,8 +56,6 @@ pub(crate) struct PoolSums {
     pub(crate) counts: Counts,
     /// Requests with a token that opens, by the age of their session.
     pub(crate) ages: [u64; TokenAge::COUNT],
-    /// Responses by how long they took, of all classes.
-    pub(crate) latency: [u64; BUCKETS],
 }
 
 /// A pool's past.
@@ -151,16 +149,23 @@ impl History {
         }
     }
 
+    /// The responses of a pool in the minute before `now` by how long they took, of all classes; empty where there were none. Asked
+    /// of every pool with every call, so nothing else is summed.
+    pub(crate) fn latency(&self, pool: &str, now: u64) -> Vec<u64> {
+        let windows = self.pools.get(pool);
+        windows
+            .map(|windows| windows.over_from(PoolCount::COUNT + TokenAge::COUNT, Window::Minute, now))
+            .unwrap_or_default()
+    }
+
     /// What was counted of a pool in the last minutes before `now`.
-    pub(crate) fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
+    fn pool(&self, name: &str, window: Window, now: u64) -> PoolSums {
         let Some(windows) = self.pools.get(name) else { return PoolSums::default() };
         let sums = windows.over(window, now);
-        let (counts, rest) = sums.split_at(PoolCount::COUNT);
-        let (ages, latency) = rest.split_at(TokenAge::COUNT);
+        let (counts, ages) = sums.split_at(PoolCount::COUNT);
         PoolSums {
             counts: PoolCount::ALL.iter().zip(counts).map(|(what, sum)| (what.name().to_owned(), *sum)).collect(),
             ages: std::array::from_fn(|age| ages[age]),
-            latency: std::array::from_fn(|step| latency[step]),
         }
     }
 }

@@ -59,8 +59,13 @@ impl Windows {
 
     /// For each counter, what was added in the last minutes before `now`.
     pub(crate) fn over(&self, window: Window, now: u64) -> Vec<u64> {
+        self.over_from(0, window, now)
+    }
+
+    /// The same without the counters before `first`.
+    pub(crate) fn over_from(&self, first: usize, window: Window, now: u64) -> Vec<u64> {
         let ring = if window == Window::Hour { &self.coarse } else { &self.fine };
-        ring.sum(now, window.minutes() * 60_000 / ring.every)
+        ring.sum(first, now, window.minutes() * 60_000 / ring.every)
     }
 }
 
@@ -92,12 +97,12 @@ impl Ring {
         }
     }
 
-    fn sum(&self, now: u64, before: u64) -> Vec<u64> {
+    fn sum(&self, first: usize, now: u64, before: u64) -> Vec<u64> {
         let last = now / self.every;
-        let mut sums = vec![0; self.width];
+        let mut sums = vec![0; self.width - first];
         for (row, stretch) in self.stretches.iter().enumerate() {
             if stretch.is_some_and(|stretch| stretch <= last && stretch + before >= last) {
-                let cells = &self.cells[row * self.width..(row + 1) * self.width];
+                let cells = &self.cells[row * self.width + first..(row + 1) * self.width];
                 sums.iter_mut().zip(cells).for_each(|(sum, cell)| *sum += u64::from(*cell));
             }
         }
@@ -130,6 +135,7 @@ mod tests {
             assert_eq!(found, [minute, five, hour], "{now}");
         }
         assert_eq!(windows.over(Window::Hour, 65_000), [4, 2]);
+        assert_eq!(windows.over_from(1, Window::Hour, 65_000), [2]);
     }
 
     #[test]

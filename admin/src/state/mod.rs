@@ -22,7 +22,7 @@ use crate::{
     control_server::peers::Peer,
     error::Error,
     events::{Events, Kind},
-    history::{PoolHistory, windows::Window},
+    history::PoolHistory,
     keys,
     names::schedule::{Failing, Owner},
     store::Store,
@@ -31,7 +31,6 @@ use crate::{
 use control::{
     config::{Config, Source},
     desired::{Change, Desired, Snapshot},
-    latency::BUCKETS,
 };
 use drains::Drains;
 use plan::{Current, Plan};
@@ -106,7 +105,7 @@ pub(crate) struct View {
     pub(crate) names: BTreeMap<Owner, Option<Failing>>,
     pub(crate) drains: Drains,
     /// Responses of the last minute by how long they took, by pool; see [`control::latency`].
-    pub(crate) latency: BTreeMap<String, [u64; BUCKETS]>,
+    pub(crate) latency: BTreeMap<String, Vec<u64>>,
     pub(crate) store_problem: Option<String>,
 }
 
@@ -163,7 +162,7 @@ impl State {
         let shared = self.lock();
         let now = self.clock.millis();
         let ago = clock::unix_millis().saturating_sub(now);
-        let latency = |pool: &String| shared.history.pool(pool, Window::Minute, now).latency;
+        let latency = |pool: &String| shared.history.latency(pool, now);
         View {
             names: shared.names.all(ago),
             snapshot: Arc::clone(&shared.snapshot),

@@ -28,12 +28,11 @@ pub(super) fn histograms(page: &mut Page, view: &View) {
             if count == 0 {
                 continue;
             }
-            for (bound, count) in BOUNDS.into_iter().zip(cumulative) {
-                let (bucket, le) = (format!("{NAME}_bucket"), seconds(bound));
-                page.sample(&bucket, format_args!("{{pool=\"{pool}\",class=\"{class}\",le=\"{le}\"}}"), count);
+            let ends = BOUNDS.into_iter().map(|bound| seconds(bound).to_string()).chain(["+Inf".to_owned()]);
+            for (le, count) in ends.zip(cumulative) {
+                let labels = format_args!("{{pool=\"{pool}\",class=\"{class}\",le=\"{le}\"}}");
+                page.sample(&format!("{NAME}_bucket"), labels, count);
             }
-            let labels = format_args!("{{pool=\"{pool}\",class=\"{class}\",le=\"+Inf\"}}");
-            page.sample(&format!("{NAME}_bucket"), labels, count);
             let sum = of().map(|latency| latency.sum).sum();
             page.sample(&format!("{NAME}_sum"), format_args!("{{pool=\"{pool}\",class=\"{class}\"}}"), seconds(sum));
             page.sample(&format!("{NAME}_count"), format_args!("{{pool=\"{pool}\",class=\"{class}\"}}"), count);
