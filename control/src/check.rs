@@ -328,6 +328,13 @@ fn listener_limits(checker: &mut Checker, path: &Path, listener: &Listener) {
         format!("`{}` is not a token", via.escape_debug()),
         right,
     );
+    let share = listener.forwarding.trace_share;
+    checker.require(
+        (0.0..=1.0).contains(&share),
+        path.key("forwarding").key("trace_share"),
+        format!("{share} is out of range"),
+        "write 0.0 to 1.0: how many of the traces that begin here are sampled",
+    );
 }
 
 fn positive(checker: &mut Checker, path: &Path, spans: &[(&str, crate::spec::Span)]) {

@@ -89,6 +89,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(mailboxes.clone()) });
     let dealt = deal(options.sockets, count).map_err(Error::Start)?;
     for (id, (sockets, inbox)) in dealt.into_iter().zip(inboxes).enumerate() {
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(|error| Error::Start(IoError::other(error)))?;
         let start = Start {
             id,
             shared: Arc::clone(&shared),
@@ -97,6 +99,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             handover: handover.clone(),
             sockets,
             seed: getrandom::u64().map_err(|error| Error::Start(IoError::other(error)))?,
+            secret,
             buffer_size: largest.unwrap_or(0).max(MIN_BUFFER),
             give_back: options.give_back,
         };

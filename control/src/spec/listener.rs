@@ -96,8 +96,8 @@ impl Default for Route {
     }
 }
 
-/// What backends are told about the client. See [`ForwardMode`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What backends are told about the client and by what the request is known. See [`ForwardMode`], [`IdMode`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Forwarding {
     pub x_forwarded_for: ForwardMode,
@@ -107,6 +107,11 @@ pub struct Forwarding {
     pub forwarded: ForwardMode,
     /// The name under which `Via` is sent both ways (RFC 9110 §7.6.3); empty sends none.
     pub via: String,
+    pub x_request_id: IdMode,
+    /// W3C Trace Context; `tracestate` goes with it.
+    pub traceparent: IdMode,
+    /// How many of the traces that begin here are marked as sampled, 0 to 1.
+    pub trace_share: f64,
 }
 
 impl Default for Forwarding {
@@ -117,8 +122,26 @@ impl Default for Forwarding {
             x_forwarded_host: ForwardMode::Append,
             forwarded: ForwardMode::Off,
             via: "steadfast".to_owned(),
+            x_request_id: IdMode::Keep,
+            // One that is made says for all behind it whether they sample the request.
+            traceparent: IdMode::Off,
+            trace_share: 1.0,
         }
     }
+}
+
+/// Whether a request is given a name of its own, by which it is found in the logs of all that it passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdMode {
+    /// What came is passed on where it is well-formed; where not, one is made.
+    Keep,
+    /// As `keep`, for trusted proxies; what anybody else sent is replaced.
+    Trust,
+    /// Ours alone.
+    Replace,
+    /// The field passes through untouched, and none is made.
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,9 @@ mod upgrades;
 pub use adopt::{Adopt, AdoptFrom, Secret, with_secrets_of, without_secrets};
 pub use affinity::{Affinity, Cookie, Mode, OnDown, OnOverload, SameSite, SourceIp, TokenKind};
 pub use key::Key;
-pub use listener::{ForwardMode, Forwarding, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route};
+pub use listener::{
+    ForwardMode, Forwarding, IdMode, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route,
+};
 pub use names::{Discover, Family, Names};
 pub use net::Cidr;
 pub use pool::{

@@ -141,6 +141,7 @@ pub(super) fn prepare(
         hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
         unwrap: follow::carrier(pool),
         upgrade: upgrade.as_deref(),
+        unique: worker.unique.next(),
     };
     let whose = (address.map_or(client.peer, |told| SocketAddr::new(told, 0)), &client.link.stream);
     let mut out = worker.buffers.vector();

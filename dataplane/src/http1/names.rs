@@ -18,12 +18,15 @@ pub enum Name {
     Host,
     SetCookie,
     Te,
+    Traceparent,
+    Tracestate,
     TransferEncoding,
     Upgrade,
     Via,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
+    XRequestId,
 }
 
 impl Name {
@@ -41,6 +44,9 @@ impl Name {
             (10, b'c') => Self::Connection.if_spelled(label, b"connection"),
             (10, b'k') => Self::Hop.if_spelled(label, b"keep-alive"),
             (10, b's') => Self::SetCookie.if_spelled(label, b"set-cookie"),
+            (10, b't') => Self::Tracestate.if_spelled(label, b"tracestate"),
+            (11, b't') => Self::Traceparent.if_spelled(label, b"traceparent"),
+            (12, b'x') => Self::XRequestId.if_spelled(label, b"x-request-id"),
             (13, b'c') => Self::CacheControl.if_spelled(label, b"cache-control"),
             (14, b'c') => Self::ContentLength.if_spelled(label, b"content-length"),
             (14, b'h') => Self::Hop.if_spelled(label, b"http2-settings"),
@@ -101,6 +107,9 @@ mod tests {
             ("Connection", Name::Connection),
             ("Keep-Alive", Name::Hop),
             ("Set-Cookie", Name::SetCookie),
+            ("tracestate", Name::Tracestate),
+            ("TraceParent", Name::Traceparent),
+            ("X-Request-ID", Name::XRequestId),
             ("Cache-Control", Name::CacheControl),
             ("CONTENT-length", Name::ContentLength),
             ("HTTP2-Settings", Name::Hop),
@@ -129,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_name_has_a_bit_of_its_own() {
-        assert!((Name::XForwardedProto as u32) < u32::BITS);
+        assert!((Name::XRequestId as u32) < u32::BITS);
         assert_ne!(Name::Host.bit(), Name::Te.bit());
     }
 }

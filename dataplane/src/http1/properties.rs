@@ -3,7 +3,7 @@
 use super::testing::{GET, body as framing, summary};
 use super::*;
 use affinity::cookie::CookieName;
-use control::spec::{ForwardMode, Forwarding};
+use control::spec::{ForwardMode, Forwarding, IdMode};
 use proptest::prelude::*;
 
 /// Pieces that heads and attacks on them are made of.
@@ -185,11 +185,12 @@ proptest! {
         };
         let forwarding = Forwarding {
             x_forwarded_for: mode, x_forwarded_proto: mode, x_forwarded_host: mode, forwarded: mode, via: "edge".to_owned(),
+            x_request_id: IdMode::Keep, traceparent: IdMode::Replace, trace_share: 0.5,
         };
         let cookie = CookieName::new("lb");
         let to = ToBackend {
             forwarding: &forwarding, trusted, client_ip: "2001:db8::1", tls: true, http2: false, backend_host: "x:1", hide_cookie: cookie.as_ref(), unwrap: None, upgrade: None,
-            subject: None,
+            subject: None, unique: 7,
         };
         let mut out = Vec::new();
         rewrite::request(&came, &to, &mut out);
@@ -202,7 +203,7 @@ proptest! {
         prop_assert_eq!((went.expect_continue, went.te_trailers), (came.expect_continue, came.te_trailers));
         prop_assert_eq!((went.version, went.upgrade, went.keep_alive), (Version::Http11, None, true));
         prop_assert_eq!(far_fields(&went.fields, false), far_fields(&came.fields, came.nominates));
-        for name in [Name::Host, Name::XForwardedFor, Name::XForwardedHost, Name::Forwarded] {
+        for name in [Name::Host, Name::XForwardedFor, Name::XForwardedHost, Name::Forwarded, Name::XRequestId, Name::Traceparent] {
             let several = name == Name::XForwardedHost && trusted;
             prop_assert!(several || went.fields.values(name).count() == 1, "{:?}", name);
         }

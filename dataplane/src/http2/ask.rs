@@ -60,10 +60,13 @@ fn translate(head: &RequestHead<'_>, scheme: &str) -> Result<Request<()>, Unsent
             | Name::Imitation
             | Name::Other
             | Name::SetCookie
+            | Name::Traceparent
+            | Name::Tracestate
             | Name::Via
             | Name::XForwardedFor
             | Name::XForwardedHost
-            | Name::XForwardedProto => append(fields, field.label, field.value)?,
+            | Name::XForwardedProto
+            | Name::XRequestId => append(fields, field.label, field.value)?,
         }
     }
     request.version(Version::HTTP_2).body(()).map_err(|_| Unsent::Broken)

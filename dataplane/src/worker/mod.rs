@@ -15,6 +15,7 @@ mod room;
 mod samples;
 mod sightings;
 mod tunnels;
+mod unique;
 
 pub(crate) use accept::Open;
 pub(crate) use backends::{Connection, Waits, WorkerView};
@@ -59,6 +60,7 @@ use std::{
     time::Duration,
 };
 use tunnels::Tunnels;
+use unique::Unique;
 
 /// How often a worker reads the clock and sweeps its deadlines.
 const TICK: Duration = Duration::from_millis(50);
@@ -82,6 +84,7 @@ pub(crate) struct Worker {
     /// Where the fields of the head that is being parsed are.
     pub(crate) fields: RefCell<FieldIndex>,
     pub(crate) clock: Clock,
+    pub(crate) unique: Unique,
     pub(crate) backends: Backends,
     pub(crate) touches: Touches,
     pub(crate) ledger: Ledger,
@@ -140,6 +143,7 @@ pub(crate) struct Start {
     /// Listener names with their sockets.
     pub(crate) sockets: Vec<(String, OwnedFd)>,
     pub(crate) seed: u64,
+    pub(crate) secret: [u8; 16],
     /// Bytes of each buffer: the largest head that any listener takes must fit.
     pub(crate) buffer_size: usize,
     /// Has the allocator give back to the system what it has no use for.
@@ -185,6 +189,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         buffers: Buffers::new(start.buffer_size),
         fields: RefCell::default(),
         clock: Clock::new(start.seed),
+        unique: Unique::new(start.secret),
         backends: Backends::default(),
         touches: Touches::new(start.handover.clone()),
         ledger: Ledger::default(),

@@ -176,7 +176,18 @@ mod tests {
         let (events, _told) = crossbeam_channel::unbounded();
         let (handover, _taken) = Handover::new(1);
         let (sockets, give_back) = (Vec::new(), || {});
-        let start = Start { id: 0, shared, inbox, events, handover, sockets, seed: 1, buffer_size: 1_024, give_back };
+        let start = Start {
+            id: 0,
+            shared,
+            inbox,
+            events,
+            handover,
+            sockets,
+            seed: 1,
+            secret: [0; 16],
+            buffer_size: 1_024,
+            give_back,
+        };
         let (worker, ..) = begin(start).unwrap();
         let gates = &worker.shared.gates;
         assert!(gates.try_enter(SLOT, 1) && !gates.has_room(SLOT, 1));

@@ -4,6 +4,7 @@
 //! the one field that frames the body is written anew from [`BodyLength`], so that the next reader has no choice.
 
 mod forwarding;
+mod identity;
 mod lines;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ pub use wrapped::{Carrier, Wrap};
 use super::{BodyLength, Name, RequestHead, ResponseHead, Version, hop, reply, text};
 use affinity::cookie::CookieName;
 use control::spec::Forwarding;
+use identity::Identity;
 use lines::Lines;
 
 /// What a backend is told beyond what the client said.
@@ -37,6 +39,8 @@ pub struct ToBackend<'a> {
     pub unwrap: Option<Carrier<'a>>,
     /// The protocols that the client may have; see [`super::upgrade::wanted`].
     pub upgrade: Option<&'a [u8]>,
+    /// A number that no other request has, for the names that it is given.
+    pub unique: u128,
 }
 
 /// Whom the client's certificate names.
@@ -70,6 +74,7 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
     for part in [head.verb, b" ", slash, rest, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
         out.extend_from_slice(part);
     }
+    let identity = Identity::of(head, to);
     let mut lines = Lines::new(source, out);
     for field in head.fields.iter() {
         let carrier = to.unwrap.filter(|carrier| carrier.is_request_field(&field));
@@ -90,6 +95,11 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
             },
             Name::Forwarded | Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => {
                 if forwarding::passes(field.name, to) {
+                    lines.keep(&field);
+                }
+            }
+            Name::Traceparent | Name::Tracestate | Name::XRequestId => {
+                if identity.passes(field.name) {
                     lines.keep(&field);
                 }
             }
@@ -118,6 +128,7 @@ pub fn request(head: &RequestHead<'_>, to: &ToBackend<'_>, out: &mut Vec<u8>) {
         }
     }
     forwarding::write(head, to, out);
+    identity.write(to, out);
     if let Some(Subject { header, name: Some(name) }) = to.subject {
         for part in [header, ": ", name, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
@@ -211,10 +222,13 @@ fn status_and_fields(head: &ResponseHead<'_>, wrap: Option<Wrap<'_>>, out: &mut 
             | Name::Forwarded
             | Name::Host
             | Name::SetCookie
+            | Name::Traceparent
+            | Name::Tracestate
             | Name::Via
             | Name::XForwardedFor
             | Name::XForwardedHost
-            | Name::XForwardedProto => lines.keep(&field),
+            | Name::XForwardedProto
+            | Name::XRequestId => lines.keep(&field),
         }
     }
     lines.finish();

@@ -2,7 +2,10 @@ use super::super::testing::{GET, answer, get_with, head_of, request as parsed};
 use super::super::{Asked, Method};
 use super::*;
 use affinity::cookie::CookieName;
-use control::spec::ForwardMode::{Append, Off, Replace};
+use control::spec::{
+    ForwardMode::{Append, Off, Replace},
+    IdMode,
+};
 
 static SILENT: Forwarding = Forwarding {
     x_forwarded_for: Off,
@@ -10,6 +13,9 @@ static SILENT: Forwarding = Forwarding {
     x_forwarded_host: Off,
     forwarded: Off,
     via: String::new(),
+    x_request_id: IdMode::Off,
+    traceparent: IdMode::Off,
+    trace_share: 1.0,
 };
 
 fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
@@ -24,6 +30,7 @@ fn to_backend(forwarding: &Forwarding) -> ToBackend<'_> {
         hide_cookie: None,
         unwrap: None,
         upgrade: None,
+        unique: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
     }
 }
 
@@ -133,7 +140,7 @@ fn forwarding_fields() {
         x_forwarded_proto: mode,
         x_forwarded_host: mode,
         forwarded: mode,
-        via: String::new(),
+        ..SILENT.clone()
     };
     let came = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b.example\r\n\
         Forwarded: for=198.51.100.7\r\nx-forwarded-for: 203.0.113.5\r\n";
@@ -396,4 +403,39 @@ fn nobody_but_us_says_whom_a_certificate_names() {
     assert!(!with("X-Client-Subject", None).to_ascii_lowercase().contains("subject"));
     // A field that is otherwise passed on is ours all the same.
     assert!(!with("X-Forwarded-Host", None).contains("X-Forwarded-Host"));
+}
+
+#[test]
+fn names_of_requests_are_passed_on_or_made() {
+    const ID: &str = "X-Request-Id: 0123456789abcdef0011223344556677\r\n";
+    const TRACE: &str = "traceparent: 00-0123456789abcdef0011223344556677-0123456789abcdef-01\r\n";
+    let theirs = "x-request-id: abc-1\r\nTraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n";
+    let wrong = "X-Request-Id: a b\r\ntraceparent: 00-1-1-1\r\ntracestate: a=b\r\n";
+    let twice = format!("{theirs}{theirs}");
+    let ours = format!("{ID}{TRACE}");
+    for (mode, trusted, fields, expected, why) in [
+        (IdMode::Keep, false, "", &*ours, "made"),
+        (IdMode::Keep, false, theirs, theirs, "kept"),
+        (IdMode::Keep, false, wrong, &ours, "not well-formed, and the state goes with its trace"),
+        (IdMode::Keep, false, &twice, &ours, "which one holds?"),
+        (IdMode::Trust, false, theirs, &ours, "nobody's word"),
+        (IdMode::Trust, true, theirs, theirs, "a proxy's word"),
+        (IdMode::Trust, true, "", &ours, "made"),
+        (IdMode::Replace, true, theirs, &ours, "ours alone"),
+        (IdMode::Off, false, wrong, wrong, "untouched"),
+        (IdMode::Off, false, "", "", "none is made"),
+    ] {
+        let forwarding = Forwarding { x_request_id: mode, traceparent: mode, ..SILENT.clone() };
+        let to = ToBackend { trusted, ..to_backend(&forwarding) };
+        let out = sent(&get_with(fields.as_bytes()), &to);
+        assert_eq!(out, format!("GET / HTTP/1.1\r\nHost: a.example\r\n{expected}\r\n"), "{why}");
+    }
+}
+
+#[test]
+fn a_trace_is_never_all_zeros() {
+    let forwarding = Forwarding { traceparent: IdMode::Keep, trace_share: 0.0, ..SILENT.clone() };
+    let to = ToBackend { unique: 0, ..to_backend(&forwarding) };
+    let trace = format!("traceparent: 00-{:032x}-{:016x}-00\r\n", 1, 1);
+    assert!(sent(&get_with(b""), &to).ends_with(&format!("{trace}\r\n")));
 }
