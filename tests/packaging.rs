@@ -39,3 +39,19 @@ fn the_service_is_kept_to_what_it_needs() {
     // Its measure of what a service could do beyond its work, in tenths: 96 without any setting.
     analyze(&["security", "--offline=true", "--no-pager", "--threshold=20"], &[service]);
 }
+
+#[test]
+fn logrotate_understands_its_rules() {
+    let folder = Folder::new();
+    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging/logrotate/steadfast");
+    let log = folder.write("access.log", "a line\n");
+    let text = fs::read_to_string(from).unwrap().replace("/var/log/steadfast/*.log", log.to_str().unwrap());
+    let rules = folder.write("rules", &text);
+    let state = folder.path("state");
+    let mut command = Command::new("logrotate");
+    command.args(["--force", "--verbose", "--state"]).arg(&state).arg(&rules);
+    let outcome = Outcome::of(command);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(!outcome.stderr.contains("error"), "{outcome:?}");
+    assert!(folder.path("access.log.1").exists() && !log.exists(), "{outcome:?}");
+}

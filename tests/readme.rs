@@ -5,6 +5,7 @@
 mod support;
 
 use control::{
+    access_log::AccessLog,
     config::{Admin, Config, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
@@ -108,6 +109,7 @@ fn filled() -> Config {
         forwarding: Forwarding::default(),
         limits: ListenerLimits::default(),
         timeouts: ListenerTimeouts::default(),
+        access_log: false,
     };
     let global = Global {
         workers: Workers::Auto,
@@ -122,6 +124,7 @@ fn filled() -> Config {
         global,
         admin: Admin { listen: "x".to_owned(), token_file: path() },
         membership: Membership { source: Source::Api },
+        access_log: Some(AccessLog::default()),
         listeners: vec![listener],
         pools: vec![pool],
     }
@@ -187,7 +190,8 @@ fn defaults() -> Config {
     let tls = Some(PoolTls::default());
     let (backends, discover) = (vec![Backend::default()], vec![Discover::default()]);
     let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
-    Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    let access_log = Some(AccessLog::default());
+    Config { access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// The values of a document by table, as in `[pool.health]` and `[[pool.backend]]`, and key.

@@ -101,6 +101,7 @@ pub fn to_backend<'a>(forwarding: &'a Forwarding, hide_cookie: Option<&'a Cookie
         hide_cookie,
         unwrap: None,
         upgrade: None,
+        unique: 1,
     }
 }
 

@@ -164,6 +164,7 @@ pub fn config(config: &Config) -> Vec<Problem> {
         checker.require(stored, at, "with the file as the source nothing keeps which instance was there", right);
     }
     tcp::pools(&mut checker, config);
+    access_log(&mut checker, config);
     checker.problems
 }
 
@@ -334,6 +335,17 @@ fn listener_limits(checker: &mut Checker, path: &Path, listener: &Listener) {
         path.key("forwarding").key("trace_share"),
         format!("{share} is out of range"),
         "write 0.0 to 1.0: how many of the traces that begin here are sampled",
+    );
+}
+
+fn access_log(checker: &mut Checker, config: &Config) {
+    let Some(log) = &config.access_log else { return };
+    let queue = log.queue_bytes;
+    checker.require(
+        (65_536..=1 << 30).contains(&queue),
+        Path::default().key("access_log").key("queue_bytes"),
+        format!("{queue} is out of range"),
+        "write 65536 to 1073741824: what each worker may hold of lines that are not written yet",
     );
 }
 

@@ -1,6 +1,9 @@
 //! The configuration file.
 
-use crate::spec::{Listener, Pool, Span};
+use crate::{
+    access_log::AccessLog,
+    spec::{Listener, Pool, Span},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, path::PathBuf};
 
@@ -10,6 +13,9 @@ pub struct Config {
     pub global: Global,
     pub admin: Admin,
     pub membership: Membership,
+    /// Absent where no requests are written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
     #[serde(rename = "listener")]
     pub listeners: Vec<Listener>,
     #[serde(rename = "pool")]

@@ -49,6 +49,8 @@ counters! {
         Http2Cancelled "http2_cancelled" "Streams that clients took back, or lost with their connection, before the response was sent whole.",
         Http2Broken "http2_broken" "Streams reset by us because the response broke off.",
         Redirected "redirected" "Requests sent to https: 308.",
+        AccessLogWritten "access_log_written" "Lines written to the access log.",
+        AccessLogLost "access_log_lost" "Lines that the access log lost: as many waited as may, or they could not be written.",
         Applied "generations_applied" "Generations of the desired state applied.",
     }
 }

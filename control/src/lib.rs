@@ -1,6 +1,7 @@
 //! The words both processes speak: the configuration file, the desired state that grows out of it, what the data plane
 //! reports back, and the messages that carry both. Types and pure functions only: no I/O, no runtime.
 
+pub mod access_log;
 pub mod check;
 pub mod config;
 pub mod cost;

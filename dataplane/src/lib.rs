@@ -1,5 +1,6 @@
 //! The io_uring workers that move the bytes, and the control thread that tells them where to.
 
+mod access_log;
 mod control;
 mod counters;
 mod http;
@@ -15,6 +16,7 @@ mod tunnel;
 mod worker;
 
 use ::control::config::{Config, Workers};
+use access_log::Log;
 use crossbeam_channel::{Receiver, Sender};
 use std::{
     io::Error as IoError,
@@ -76,8 +78,11 @@ pub fn worker_count(workers: Workers) -> usize {
 /// # Errors
 /// Where it can't start, or could not end as it should.
 pub fn run(options: Options) -> Result<(), Error> {
-    let signals = control::signals().map_err(Error::Signals)?;
     let count = worker_count(options.config.global.workers).max(1);
+    let log = options.config.access_log.as_ref().map(|settings| Log::start(settings, count));
+    let (log, recorders) = log.transpose().map_err(Error::Start)?.unzip();
+    let signals = control::signals(log.clone()).map_err(Error::Signals)?;
+    let mut recorders = recorders.unwrap_or_default().into_iter();
     let boards = (0..count).map(|_| counters::Board::new()).collect();
     let (events, hears) = crossbeam_channel::unbounded();
     let (handover, handed) = Handover::new(64);
@@ -96,6 +101,7 @@ pub fn run(options: Options) -> Result<(), Error> {
             shared: Arc::clone(&shared),
             inbox,
             events: events.clone(),
+            recorder: recorders.next().unwrap_or_default(),
             handover: handover.clone(),
             sockets,
             seed: getrandom::u64().map_err(|error| Error::Start(IoError::other(error)))?,
@@ -115,7 +121,11 @@ pub fn run(options: Options) -> Result<(), Error> {
         signals,
         ready: options.ready,
     };
-    watch(parts, &failures, failed)
+    let ended = watch(parts, &failures, failed);
+    if let Some(log) = log {
+        log.end();
+    }
+    ended
 }
 
 /// Each worker's sockets. Where a listener has fewer sockets than there are workers, as from a socket unit, they share.

@@ -4,6 +4,7 @@ use super::Purpose;
 use crate::user::Account;
 use control::{
     Path, Problem,
+    access_log::{AccessLog, LogTo},
     config::{Config, Global},
     spec::{Certificate, Tls},
 };
@@ -70,11 +71,27 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
             findings.wrong(at, format!("`{}` is empty", file.display()), "write a long random token into it");
         }
     }
+    access_log(&mut findings, config);
     if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
     }
     secret(&mut findings, &global.key("keys_file"), &config.global.keys_path(), runs_as.as_ref(), false);
     findings
+}
+
+/// That there is a folder for the file. What is there by then is looked at when it is opened: a log that can't be written keeps
+/// nobody from serving.
+fn access_log(findings: &mut Findings, config: &Config) {
+    let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log else { return };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let at = Path::default().key("access_log").key("to");
+        let right = "make it, and let the user write there whom the data plane runs as";
+        findings.wrong(at, format!("there is no folder `{}`", folder.display()), right);
+    } else if file.is_dir() {
+        let at = Path::default().key("access_log").key("to");
+        findings.wrong(at, format!("`{}` is a folder", file.display()), "name a file in it");
+    }
 }
 
 impl Findings {

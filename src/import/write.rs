@@ -5,6 +5,7 @@ use super::{
     report::{Ledger, Place},
 };
 use control::{
+    access_log::AccessLog,
     config::Config,
     spec::{
         Adopt, Affinity, AffinityHeader, AffinityQuery, AppCookie, Backend, Certificate, Discover, Listener, Pool,
@@ -50,7 +51,8 @@ fn defaults() -> Config {
     };
     let (backends, discover) = (vec![Backend::default()], vec![Discover::default()]);
     let pool = Pool { affinity, tls: Some(PoolTls::default()), backends, discover, ..Pool::default() };
-    Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    let access_log = Some(AccessLog::default());
+    Config { access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// Takes out what is as in `default`, but for texts that have none: of those something has to be there.

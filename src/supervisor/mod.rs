@@ -21,7 +21,7 @@ use control::{
 };
 use events::Events;
 use rustix::process::Signal;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -54,7 +54,7 @@ pub(crate) fn run(file: &Path, log: &LogOptions, on_ready: impl FnOnce(&Addresse
     folders::make(global, account.as_ref())?;
     let files = Files::take(global)?;
     // Before anything can be started that would have to be ended.
-    let mut events = Events::on(&[SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGCHLD])?;
+    let mut events = Events::on(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD])?;
     let sockets = sockets::acquire(&loaded.config, Wanted::All)?;
     for (name, address) in &sockets.addresses.listeners {
         tracing::info!(name, address, "listening");
@@ -178,6 +178,12 @@ impl Supervisor {
                 notify::say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
                 self.children[1].signal(Signal::HUP);
                 notify::say("READY=1");
+                Ok(())
+            }
+            (SIGUSR1, _) => {
+                // Each that serves has the file open, those too that were replaced.
+                self.children[0].signal(Signal::USR1);
+                self.upgrades.signal(Signal::USR1);
                 Ok(())
             }
             (SIGUSR2, Phase::Serving) => {

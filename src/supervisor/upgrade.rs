@@ -60,6 +60,11 @@ impl Upgrades {
         self.next.iter().map(|next| next.give_up_at).chain(self.replaced.iter().map(|old| old.kill_at)).min()
     }
 
+    pub(super) fn signal(&self, signal: Signal) {
+        self.next.iter().for_each(|next| next.child.signal(signal));
+        self.replaced.iter().for_each(|old| old.child.signal(signal));
+    }
+
     /// Has all that is left of them end: the next one at once, the others as the one that serves does.
     pub(super) fn stop(&mut self) {
         if let Some(mut next) = self.next.take() {

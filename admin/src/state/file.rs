@@ -120,5 +120,9 @@ pub(crate) fn waits_for_restart(running: &Config, read: &Config) -> Vec<String> 
         ("membership", running.membership != read.membership),
     ];
     let changed = tables.into_iter().filter(|(_, changed)| *changed);
-    changed.map(|(table, _)| format!("[{table}] changed, which takes effect at the next start")).collect()
+    let restarts = changed.map(|(table, _)| format!("[{table}] changed, which takes effect at the next start"));
+    let upgrades = (running.access_log != read.access_log).then(|| {
+        "[access_log] changed, which takes effect with the next data plane: `steadfast ctl upgrade`".to_owned()
+    });
+    restarts.chain(upgrades).collect()
 }

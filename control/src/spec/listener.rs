@@ -32,6 +32,9 @@ pub struct Listener {
     pub forwarding: Forwarding,
     pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
+    /// Whether its requests are in the access log, where there is one.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub access_log: bool,
 }
 
 const HTTPS: u16 = 443;
@@ -53,6 +56,7 @@ impl Default for Listener {
             forwarding: Forwarding::default(),
             limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
+            access_log: true,
         }
     }
 }

@@ -13,6 +13,7 @@ mod snapshot;
 
 use crate::{
     Error,
+    access_log::Log,
     tunnel::CLOSING,
     worker::{FromWorker, Handed, Parting, SPREAD},
 };
@@ -25,7 +26,7 @@ use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use kept::Mark;
 use link::{Link, LinkEvent};
 use plane::Plane;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::time::{Duration, Instant};
 
 /// What the control thread works with.
@@ -447,18 +448,23 @@ impl Control {
 }
 
 /// Signals as a channel: each SIGTERM or SIGINT is a wish to stop, SIGUSR2 says that another data plane has taken over.
+/// SIGUSR1 has the access log opened anew.
 ///
 /// # Errors
 /// Where the handlers can't be set.
-pub(crate) fn signals() -> std::io::Result<Receiver<Parting>> {
+pub(crate) fn signals(log: Option<Log>) -> std::io::Result<Receiver<Parting>> {
     let (sender, receiver) = crossbeam_channel::unbounded();
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR2])?;
-    spawn("signals", move || relay(&mut signals, &sender))?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2])?;
+    spawn("signals", move || relay(&mut signals, log.as_ref(), &sender))?;
     Ok(receiver)
 }
 
-fn relay(signals: &mut signal_hook::iterator::Signals, sender: &Sender<Parting>) {
+fn relay(signals: &mut signal_hook::iterator::Signals, log: Option<&Log>, sender: &Sender<Parting>) {
     for signal in signals.forever() {
+        if signal == SIGUSR1 {
+            log.into_iter().for_each(Log::reopen);
+            continue;
+        }
         let parting = if signal == SIGUSR2 { Parting::Replaced } else { Parting::Stop };
         if sender.send(parting).is_err() {
             return;

@@ -3,7 +3,8 @@ use super::{
     request::{Prepared, Request, Rules, prepare},
 };
 use crate::{
-    http1::{BodyLength, HeadScan, Parse, Reply, Status, head, rewrite::Subject},
+    access_log::{By, Entry, Opening},
+    http1::{BodyLength, HeadScan, Parse, Reply, Status, Version, head, rewrite::Subject},
     io::{Buffer, Interrupt, Stream},
     tls::Accepted,
     worker::{Deadline, Ends, Worker},
@@ -95,6 +96,44 @@ impl Client {
         // Before the stream whose descriptor it knows.
         drop(deadline);
         (Accepted { stream, subject }, buffer, peer)
+    }
+
+    /// What is written down of a request that came on it, if anything is; `client` is whose it is.
+    pub(super) fn entry(
+        &self,
+        worker: &Worker,
+        listener: &Listener,
+        client: SocketAddr,
+        began: u64,
+        version: Version,
+    ) -> Option<Box<Entry>> {
+        worker.access_log.begin(listener.access_log, || Opening {
+            listener: self.link.listener,
+            client,
+            is_tls: self.link.stream.is_tls(),
+            protocol: match version {
+                _ if self.link.stream.is_http2() => "HTTP/2.0",
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+            began,
+        })
+    }
+
+    /// Writes down a request that is refused by its head: `head` is what is known of that, `why` where it can't be read.
+    fn note_refused(&self, worker: &Worker, reply: &Reply, head: &[u8], why: &'static str) {
+        let table = worker.table.borrow();
+        let listener = worker.listener_at(self.link.listener).map(|at| &table.listeners[at].settings);
+        let entry = listener
+            .and_then(|listener| self.entry(worker, listener, self.peer, worker.clock.micros_now(), reply.version));
+        let Some(mut entry) = entry else { return };
+        entry.head = worker.buffers.vector();
+        entry.head.extend_from_slice(head);
+        entry.answered_by_us(reply.status.code());
+        if !why.is_empty() {
+            entry.ended(By::Client, why);
+        }
+        worker.access_log.write(worker, entry);
     }
 
     /// What backends are told of its certificate.
@@ -199,7 +238,9 @@ impl Client {
             (true, false) => {}
             (false, true) => {
                 board.count(Dataplane::HeadTimeouts);
-                return Next::Refused(closing(Status::RequestTimeout));
+                let reply = closing(Status::RequestTimeout);
+                self.note_refused(worker, &reply, b"", "the head did not come in time");
+                return Next::Refused(reply);
             }
             (false, false) => board.count(Dataplane::ClientAborts),
         }
@@ -211,14 +252,22 @@ impl Client {
         let mut fields = worker.fields.borrow_mut();
         let (prepared, len) = match head::parse(self.buffer.bytes(), &rules.limits, &mut fields) {
             Ok(Parse::Partial) => return None,
-            Ok(Parse::Complete { head, len }) => (prepare(worker, self, self.link.listener, rules, &head), len),
+            Ok(Parse::Complete { head, len }) => {
+                let prepared = prepare(worker, self, self.link.listener, rules, &head);
+                if let Prepared::Refused(reply) = &prepared {
+                    self.note_refused(worker, reply, head.fields.head(), "");
+                }
+                (prepared, len)
+            }
             Err(_) if self.is_fresh && rules.http2 && self.buffer.bytes().starts_with(PRIOR_KNOWLEDGE) => {
                 return Some(Next::Http2);
             }
             Err(refusal) => {
                 worker.board().count(Dataplane::BadRequests);
                 tracing::debug!(client = %self.peer.ip(), reason = refusal.reason(), "request refused");
-                return Some(Next::Refused(closing(refusal.status())));
+                let reply = closing(refusal.status());
+                self.note_refused(worker, &reply, b"", refusal.reason());
+                return Some(Next::Refused(reply));
             }
         };
         drop(fields);
@@ -230,17 +279,21 @@ impl Client {
         })
     }
 
-    pub(super) async fn reply(&mut self, worker: &Worker, reply: &Reply) -> bool {
+    /// Sends an answer of ours, which `entry` is told of; whether the connection may serve another request.
+    pub(super) async fn reply(&mut self, worker: &Worker, reply: &Reply, entry: Option<&Entry>) -> bool {
         let mut out = worker.buffers.vector();
         reply.write(&mut out);
+        if let Some(entry) = entry {
+            entry.went(out.len());
+        }
         self.link.deadline.set(worker.after(LINGER), Ends::Both);
         let (result, out) = self.link.stream.give_vector(out).await;
         worker.buffers.give_back_vector(out);
         result.is_ok() && reply.keep_alive
     }
 
-    pub(super) async fn reply_and_close(&mut self, worker: &Worker, reply: &Reply) {
-        self.reply(worker, reply).await;
+    pub(super) async fn reply_and_close(&mut self, worker: &Worker, reply: &Reply, entry: Option<&Entry>) {
+        self.reply(worker, reply, entry).await;
         self.linger(worker).await;
     }
 

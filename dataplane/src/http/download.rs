@@ -230,6 +230,10 @@ impl Download<'_> {
         let wrap = wrap.map(|(carrier, token)| rewrite::Wrap { carrier, token });
         let extra = followed.as_ref().map_or(&self.target.set_cookie, |followed| &followed.set_cookie);
         let marked = followed.as_ref().map_or_else(|| (!extra.is_empty()).then_some(true), |followed| followed.marked);
+        if let Some(entry) = &self.request.entry {
+            let outcome = followed.as_ref().map_or(self.target.outcome, |followed| followed.outcome);
+            entry.settled(outcome, !extra.is_empty() || wrap.is_some(), session);
+        }
         let keep_client = self.with_via(|via| {
             let to = ToClient {
                 version: self.request.version,
@@ -344,6 +348,7 @@ impl Download<'_> {
     }
 
     async fn send(&self, mut out: Vec<u8>, is_last: bool) -> Result<(), Failure> {
+        self.went(out.len());
         if is_last {
             out.drain(..self.client.stream.try_write_last(&out));
         }
@@ -354,6 +359,7 @@ impl Download<'_> {
     }
 
     async fn write(&self, buffer: &mut Buffer, mut count: usize, is_last: bool) -> Result<(), Failure> {
+        self.went(count);
         if is_last {
             let written = self.client.stream.try_write_last(&buffer.bytes()[..count]);
             buffer.consume(written);
@@ -367,6 +373,12 @@ impl Download<'_> {
         let (result, rest) = self.client.stream.write_front(std::mem::take(buffer), count).await;
         *buffer = rest;
         result.map_err(|_| self.client_gone())
+    }
+
+    fn went(&self, bytes: usize) {
+        if let Some(entry) = &self.request.entry {
+            entry.went(bytes);
+        }
     }
 
     fn client_gone(&self) -> Failure {

@@ -14,7 +14,7 @@ use crate::{
         Failure, Kind, Line, Repeat, Side, Target, Unchosen, UnderWay, Waited, begin, connect, count_sent, may_retry,
         note,
     },
-    worker::{Connection, Ends, Worker},
+    worker::{Connection, Ends, Queue, Worker},
 };
 use affinity::choose::Unserved;
 use control::counters::BackendCount;
@@ -100,10 +100,27 @@ pub(super) async fn run<'a>(worker: &'a Worker, client: &mut Client, mut request
     let mut body = Body::new(request.body, Output::Chunked);
     let after = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
         Ok(()) => serve(worker, client, &mut request, &mut body).await,
-        Err(failure) => After::answer(refuse(worker, client, &request, &body, failure).await),
+        Err(failure) => {
+            request.note_failure(failure);
+            After::answer(refuse(worker, client, &request, &body, failure).await)
+        }
     };
-    worker.buffers.give_back_vector(request.head);
-    after
+    match (request.entry.take(), after) {
+        (None, after) => {
+            worker.buffers.give_back_vector(request.head);
+            after
+        }
+        (Some(mut entry), After::Tunnel(mut upgraded)) => {
+            entry.head = request.head;
+            upgraded.entry = Some(entry);
+            After::Tunnel(upgraded)
+        }
+        (Some(mut entry), after) => {
+            entry.head = request.head;
+            worker.access_log.write(worker, entry);
+            after
+        }
+    }
 }
 
 async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Request, body: &mut Body) -> After<'a> {
@@ -112,21 +129,20 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
     loop {
         let target = match Target::choose(worker, &request.claim, &tried, line.waits()) {
             Ok(target) => target,
-            Err(Unchosen::Full(queue)) => {
-                match line.wait(worker, client.link.stream.handle(), &request.claim, queue).await {
-                    Waited::Enough => continue,
-                    Waited::InVain => {
-                        let full = Unserved::Full { home: None };
-                        return After::answer(unavailable(worker, client, request, body, full).await);
-                    }
-                    Waited::Alone => return After::Close,
+            Err(Unchosen::Full(queue)) => match wait(worker, client, request, &mut line, queue).await {
+                Waited::Enough => continue,
+                Waited::InVain => {
+                    let full = Unserved::Full { home: None };
+                    return After::answer(unavailable(worker, client, request, body, full).await);
                 }
-            }
+                Waited::Alone => return After::Close,
+            },
             Err(Unchosen::Nobody(unserved)) => {
                 return After::answer(unavailable(worker, client, request, body, unserved).await);
             }
         };
         let Ok(room) = line.enter(worker, &request.claim, &target) else { continue };
+        target.tell(worker, request.entry.as_mut());
         let failure = match attempt(worker, client, request, body, &target, fresh).await {
             Attempt::Answered { keep_client, marked } => {
                 // The backend is done with it, however long the client takes to go.
@@ -151,6 +167,7 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
             Attempt::Failed { failure, answered, ends_by_close } => {
                 drop(room);
                 note(worker, &request.claim, target.slot, failure);
+                request.note_failure(failure);
                 // What was sent can't be taken back; that it is not all must be seen.
                 match (answered, ends_by_close) {
                     (true, true) => client.link.stream.reset_on_close(),
@@ -176,6 +193,20 @@ async fn serve<'a>(worker: &'a Worker, client: &mut Client, request: &mut Reques
     }
 }
 
+/// Waits for room at a backend.
+async fn wait<'a>(
+    worker: &'a Worker,
+    client: &Client,
+    request: &mut Request,
+    line: &mut Line<'a>,
+    queue: Queue,
+) -> Waited {
+    request.entry.iter_mut().for_each(|entry| entry.begins(worker));
+    let waited = line.wait(worker, client.link.stream.handle(), &request.claim, queue).await;
+    request.entry.iter_mut().for_each(|entry| entry.waited(worker));
+    waited
+}
+
 async fn attempt<'a>(
     worker: &'a Worker,
     client: &mut Client,
@@ -189,6 +220,9 @@ async fn attempt<'a>(
         Ok(connected) => connected,
         Err(failure) => return failed(failure),
     };
+    if let Some(entry) = &mut request.entry {
+        entry.connected(worker, reused);
+    }
     if !target.is_current(worker) {
         keep(worker, request, target.slot, backend);
         return Attempt::Outdated;
@@ -276,6 +310,9 @@ fn keep(worker: &Worker, request: &Request, slot: u32, connection: Connection) {
 
 async fn unavailable(worker: &Worker, client: &mut Client, request: &Request, body: &Body, unserved: Unserved) -> bool {
     tracing::debug!(?unserved, "request not served");
+    if let Some(entry) = &request.entry {
+        entry.unserved(unserved);
+    }
     let reply = match unserved {
         Unserved::NoBackend | Unserved::PinnedDown(_) | Unserved::Full { .. } => {
             Reply { retry_after: Some(request.claim.pool.retry_after), ..request.reply(Status::ServiceUnavailable) }
@@ -289,7 +326,10 @@ async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &
     match status_of(failure) {
         None => false,
         Some(status) if failure.side == Side::Client => {
-            client.reply_and_close(worker, &request.reply(status)).await;
+            if let Some(entry) = &request.entry {
+                entry.answered_by_us(status.code());
+            }
+            client.reply_and_close(worker, &request.reply(status), request.entry.as_deref()).await;
             false
         }
         Some(status) => {
@@ -305,7 +345,7 @@ async fn answer(worker: &Worker, client: &mut Client, request: &Request, body: &
     watch::failed(worker, request, reply.status.code());
     // An upload that was given up has left no buffer, even if all of the body had been read by then.
     let keep_alive = request.keep_alive && body.is_done() && client.buffer.is_held() && !worker.is_draining();
-    if !client.reply(worker, &Reply { keep_alive, ..reply }).await {
+    if !client.reply(worker, &Reply { keep_alive, ..reply }, request.entry.as_deref()).await {
         client.linger(worker).await;
         return false;
     }

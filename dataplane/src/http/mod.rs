@@ -63,12 +63,12 @@ async fn requests(worker: &Worker, client: &mut Client, interrupt: Option<&Inter
     loop {
         let after = match client.next_request(worker, interrupt.filter(|_| served)).await {
             Next::Request(request) => exchange::run(worker, client, request).await,
-            Next::Refused(reply) if reply.keep_alive => match client.reply(worker, &reply).await {
+            Next::Refused(reply) if reply.keep_alive => match client.reply(worker, &reply, None).await {
                 true => After::Next,
                 false => After::Close,
             },
             Next::Refused(reply) => {
-                client.reply_and_close(worker, &reply).await;
+                client.reply_and_close(worker, &reply, None).await;
                 After::Close
             }
             Next::None => return Stop::Idle,

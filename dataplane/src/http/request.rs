@@ -1,10 +1,11 @@
 use super::{carried, client::Client, follow, marked, watch::Watched};
 use crate::{
+    access_log::Entry,
     http1::{
         BodyLength, Limits, Method, Name, Reply, RequestHead, Status, ToBackend, Version, host, is_grpc, rewrite, text,
         upgrade,
     },
-    pick::Claim,
+    pick::{Claim, Failure},
     worker::{Worker, is_sampled},
 };
 use affinity::{
@@ -14,7 +15,7 @@ use affinity::{
 };
 use control::{
     counters::Dataplane,
-    spec::{Cidr, ListenerTimeouts, Mode},
+    spec::{Cidr, Listener, ListenerTimeouts, Mode},
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -56,6 +57,8 @@ pub(super) struct Request {
     pub(super) claim: Claim,
     /// When its head was read, in microseconds of the worker's clock.
     began: u64,
+    /// What is written down of it, if anything is.
+    pub(super) entry: Option<Box<Entry>>,
     /// What it is compared by, where its pool has a release.
     pub(super) watched: Option<Watched>,
     /// The protocols to which the backend may upgrade the connection.
@@ -63,9 +66,22 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// How long ago its head was read, in microseconds.
-    pub(super) fn took(&self, worker: &Worker) -> u64 {
-        worker.clock.micros_now().saturating_sub(self.began)
+    /// It has its answer's status: how long ago its head was read, in microseconds. `is_ours` where no backend gave it.
+    pub(super) fn answered(&self, worker: &Worker, status: u16, is_ours: bool) -> u64 {
+        let now = worker.clock.micros_now();
+        match &self.entry {
+            Some(entry) if is_ours => entry.answered_by_us(status),
+            Some(entry) => entry.answered(status, now),
+            None => {}
+        }
+        now.saturating_sub(self.began)
+    }
+
+    /// What went wrong is written down; what went wrong after that stands instead of it.
+    pub(super) fn note_failure(&self, failure: Failure) {
+        if let Some(entry) = &self.entry {
+            entry.failed(failure);
+        }
     }
 
     /// A reply to it. Whether it is a call of gRPC its head says, which is looked at only now.
@@ -109,11 +125,7 @@ pub(super) fn prepare(
     let name = head.host.map_or(&b""[..], host::without_port);
     let lead = listener.router.find(name, head.target.path());
     let Some((pool, lead)) = lead.and_then(|lead| Some((table.pools.get(lead.pool as usize)?, lead))) else {
-        if settings.redirect.is_some() {
-            return Prepared::Refused(redirect(worker, head, settings.redirect_port));
-        }
-        worker.board().count(Dataplane::NoRoute);
-        return refuse(Status::ServiceUnavailable);
+        return Prepared::Refused(unrouted(worker, settings, head));
     };
     let trusted = is_trusted(&settings.trusted_proxies, client.peer.ip());
     let address = if trusted { told_address(head, &settings.trusted_proxies) } else { None };
@@ -146,6 +158,10 @@ pub(super) fn prepare(
     let whose = (address.map_or(client.peer, |told| SocketAddr::new(told, 0)), &client.link.stream);
     let mut out = worker.buffers.vector();
     rewrite::request(head, &to, &mut out);
+    let began = worker.clock.micros_now();
+    let claim = Claim::new(pool, found, fresh, sampled.then_some(carried.client), whose);
+    let entry = client.entry(worker, settings, whose.0, began, head.version);
+    let entry = entry.map(|entry| entry.of(&pool.name, &claim));
     Prepared::Request(Request {
         head: out,
         method: head.method,
@@ -154,11 +170,21 @@ pub(super) fn prepare(
         body: head.body,
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,
-        began: worker.clock.micros_now(),
+        began,
+        entry,
         watched: Watched::begin(pool, &found, &carried),
-        claim: Claim::new(pool, found, fresh, sampled.then_some(carried.client), whose),
+        claim,
         upgrade,
     })
+}
+
+/// The answer to what no route leads anywhere.
+fn unrouted(worker: &Worker, settings: &Listener, head: &RequestHead<'_>) -> Reply {
+    if settings.redirect.is_some() {
+        return redirect(worker, head, settings.redirect_port);
+    }
+    worker.board().count(Dataplane::NoRoute);
+    refusal(head, Status::ServiceUnavailable)
 }
 
 /// Sends the client to the same host and path over TLS.

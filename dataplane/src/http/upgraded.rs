@@ -2,6 +2,7 @@
 
 use super::{client::Client, download::Switched, request::Request};
 use crate::{
+    access_log::Entry,
     pick::UnderWay,
     tunnel::{Side, Tunnel},
     worker::{Connection, Room, Seated, Worker},
@@ -20,6 +21,8 @@ pub(super) struct Upgraded<'a> {
     _under_way: UnderWay<'a>,
     /// And takes up the room that its request has found.
     pub(super) room: Option<Room<'a>>,
+    /// What is written down of it.
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 impl<'a> Upgraded<'a> {
@@ -38,7 +41,7 @@ impl<'a> Upgraded<'a> {
         // Neither side of a WebSocket goes on once the other has ended; other protocols may.
         let half_closed = if switched.is_websocket { timeouts.body.min(timeouts.tunnel) } else { timeouts.tunnel };
         let seated = request.claim.seated(worker, slot, switched.session);
-        Self { worker, backend, switched, seated, half_closed, _under_way: under_way, room: None }
+        Self { worker, backend, switched, seated, half_closed, _under_way: under_way, room: None, entry: None }
     }
 
     /// Moves bytes to the end of both connections.
@@ -49,7 +52,11 @@ impl<'a> Upgraded<'a> {
             backend: Side { stream: &self.backend.stream, deadline: &self.backend.deadline },
             half_closed: self.half_closed,
             is_websocket: self.switched.is_websocket,
+            entry: self.entry.as_deref(),
         };
         tunnel.run(self.seated, std::mem::take(&mut client.buffer), self.switched.read).await;
+        if let Some(entry) = self.entry {
+            self.worker.access_log.write(self.worker, entry);
+        }
     }
 }

@@ -34,6 +34,9 @@ pub(super) fn prefix(
     }
     let piece = take(worker, buffer, request, body)?;
     request.head.extend_from_slice(&buffer.bytes()[..piece.send]);
+    if let Some(entry) = &request.entry {
+        entry.came(piece.send);
+    }
     buffer.consume(piece.consumed);
     Ok(())
 }
@@ -95,6 +98,9 @@ impl Upload<'_> {
         self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
         let (written, buffer) = self.backend.stream.write_front(std::mem::take(self.buffer), count).await;
         *self.buffer = buffer;
+        if let Some(entry) = &self.request.entry {
+            entry.came(count);
+        }
         self.worker.board().add_backend(self.slot, BackendCount::BytesToBackend, count as u64);
         written.is_ok()
     }

@@ -45,7 +45,7 @@ impl Watched {
 
 /// Notes what a backend has answered.
 pub(super) fn answered(worker: &Worker, request: &Request, target: &Target, head: &ResponseHead<'_>) {
-    let took = request.took(worker);
+    let took = request.answered(worker, head.status, false);
     worker.board().answered(request.claim.pool.slot, head.status, took);
     let Some(watched) = &request.watched else { return };
     let table = worker.table.borrow();
@@ -59,7 +59,7 @@ pub(super) fn answered(worker: &Worker, request: &Request, target: &Target, head
 
 /// Notes what we have answered for want of a backend that did.
 pub(super) fn failed(worker: &Worker, request: &Request, status: u16) {
-    let took = request.took(worker);
+    let took = request.answered(worker, status, true);
     worker.board().answered(request.claim.pool.slot, status, took);
     if let Some(watched) = &request.watched {
         note(worker, request, watched, Shown { took, signs: by_status(status), elsewhere: false });

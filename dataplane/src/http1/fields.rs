@@ -108,7 +108,7 @@ impl<'b> Fields<'b> {
     }
 
     /// The whole head, which the fields are places in.
-    pub(super) fn head(&self) -> &'b [u8] {
+    pub fn head(&self) -> &'b [u8] {
         self.head
     }
 }

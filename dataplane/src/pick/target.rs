@@ -1,5 +1,8 @@
 use super::{Claim, settle};
-use crate::worker::{Queue, Waits, Worker, WorkerView};
+use crate::{
+    access_log::Entry,
+    worker::{Queue, Waits, Worker, WorkerView},
+};
 use affinity::{
     balance::View,
     choose::{Choice, Outcome, Pin, Unserved, choose},
@@ -31,8 +34,9 @@ pub(crate) struct Target {
     /// And in HTTP/2.
     pub(super) is_http2: bool,
     generation: u64,
-    /// Where its pool stands in that table.
+    /// Where its pool stands in that table, and where it stands in the pool.
     pool_index: usize,
+    index: u16,
     pub(crate) outcome: Outcome,
     /// The slot of the backend that the session leaves or spills from.
     pub(crate) from: Option<u32>,
@@ -117,6 +121,7 @@ impl Target {
             is_http2: pool.settings.http2,
             generation: worker.generation.get(),
             pool_index,
+            index: choice.backend,
             outcome: choice.outcome,
             from,
             set_cookie,
@@ -134,6 +139,14 @@ impl Target {
         let pool = table.pools.get(self.pool_index).filter(|pool| pool.settings.affinity.mode != Mode::None)?;
         let chosen = worker.with_local(pool.slot, |local| free_choice(pool, &mut local.free));
         Some(chosen.map_or(self.slot, |index| pool.backends[usize::from(index)].slot))
+    }
+
+    /// Tells the access log whom this request goes to. To be asked at once: by the next table it may stand elsewhere.
+    pub(crate) fn tell(&self, worker: &Worker, entry: Option<&mut Box<Entry>>) {
+        let Some(entry) = entry else { return };
+        let table = worker.table.borrow();
+        let backend = table.pools.get(self.pool_index).and_then(|pool| pool.backends.get(usize::from(self.index)));
+        entry.chose(worker, backend.map_or("", |backend| &backend.name));
     }
 
     /// Whether this was chosen by the table that the worker has by now. What was chosen by an older one must be chosen

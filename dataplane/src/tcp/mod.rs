@@ -5,6 +5,7 @@ mod caller;
 mod hello;
 
 use crate::{
+    access_log::{Entry, Opening},
     io::{Buffer, Stream},
     pick::{Claim, Line, Repeat, Target, Unchosen, UnderWay, Waited, begin, connect, count_sent, may_retry, note},
     tunnel::{Side, Tunnel},
@@ -30,13 +31,17 @@ pub(crate) async fn serve(worker: &Worker, listener: usize, stream: Stream, peer
         return;
     };
     begin(worker, &claim);
-    match reach(worker, &client, &claim).await {
-        Some(reached) => reached.move_bytes(worker, client, &claim).await,
+    let mut entry = client.entry(worker, listener, peer, &claim);
+    match reach(worker, &client, &claim, &mut entry).await {
+        Some(reached) => reached.move_bytes(worker, client, &claim, entry.as_deref()).await,
         None => {
             // So that it is no end in order, which some protocols take for an answer.
             client.stream.reset_on_close();
             worker.buffers.give_back(client.read);
         }
+    }
+    if let Some(entry) = entry {
+        worker.access_log.write(worker, entry);
     }
 }
 
@@ -73,6 +78,18 @@ impl Client {
         name
     }
 
+    /// What is written down of the connection, if anything is.
+    fn entry(&self, worker: &Worker, listener: usize, peer: SocketAddr, claim: &Claim) -> Option<Box<Entry>> {
+        let table = worker.table.borrow();
+        let settings = &table.listeners[worker.listener_at(listener)?].settings;
+        let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let (is_tls, began) = (self.stream.is_tls(), worker.clock.micros_now());
+        let opening = || Opening { listener, client, is_tls, protocol: "TCP", began };
+        let entry = worker.access_log.begin(settings.access_log, opening)?;
+        let pool = table.pools.iter().find(|pool| pool.slot == claim.pool.slot);
+        Some(entry.of(pool.map_or("", |pool| &pool.name), claim))
+    }
+
     async fn hello(&mut self, worker: &Worker) -> Result<Option<Box<str>>, Unknown> {
         let mut reader = hello::Reader::default();
         self.read = worker.buffers.buffer();
@@ -106,24 +123,39 @@ struct Reached<'a> {
 }
 
 /// Finds a backend and opens a connection to it; `None` where there is none, or the client has gone.
-async fn reach<'a>(worker: &'a Worker, client: &Client, claim: &Claim) -> Option<Reached<'a>> {
+async fn reach<'a>(
+    worker: &'a Worker,
+    client: &Client,
+    claim: &Claim,
+    entry: &mut Option<Box<Entry>>,
+) -> Option<Reached<'a>> {
     let (mut tried, mut line) = (Vec::new(), Line::default());
     loop {
         let target = match Target::choose(worker, claim, &tried, line.waits()) {
             Ok(target) => target,
-            Err(Unchosen::Full(queue)) => match line.wait(worker, client.stream.handle(), claim, queue).await {
-                Waited::Enough => continue,
-                Waited::InVain | Waited::Alone => return None,
-            },
-            Err(Unchosen::Nobody(_)) => return None,
+            Err(Unchosen::Full(queue)) => {
+                entry.iter_mut().for_each(|entry| entry.begins(worker));
+                let waited = line.wait(worker, client.stream.handle(), claim, queue).await;
+                entry.iter_mut().for_each(|entry| entry.waited(worker));
+                match waited {
+                    Waited::Enough => continue,
+                    Waited::InVain | Waited::Alone => return None,
+                }
+            }
+            Err(Unchosen::Nobody(unserved)) => {
+                entry.iter().for_each(|entry| entry.unserved(unserved));
+                return None;
+            }
         };
         let Ok(room) = line.enter(worker, claim, &target) else { continue };
+        target.tell(worker, entry.as_mut());
         let failure = match connect(worker, claim, &target, true).await {
             Ok(_) if !target.is_current(worker) => {
                 line.keep(room);
                 continue;
             }
-            Ok((backend, _)) => {
+            Ok((backend, reused)) => {
+                entry.iter_mut().for_each(|entry| entry.connected(worker, reused));
                 worker.backends.succeeded(target.slot);
                 let free = target.free_choice(worker);
                 let under_way = UnderWay::enter(worker, claim.pool.slot, target.slot, free);
@@ -134,6 +166,7 @@ async fn reach<'a>(worker: &'a Worker, client: &Client, claim: &Claim) -> Option
         };
         drop(room);
         note(worker, claim, target.slot, failure);
+        entry.iter().for_each(|entry| entry.failed(failure));
         match failure.may_repeat(true, true) {
             Repeat::Elsewhere if may_retry(worker, claim, &target, tried.len()) => tried.push(target.slot),
             Repeat::There | Repeat::Elsewhere | Repeat::No => return None,
@@ -142,11 +175,14 @@ async fn reach<'a>(worker: &'a Worker, client: &Client, claim: &Claim) -> Option
 }
 
 impl Reached<'_> {
-    async fn move_bytes(mut self, worker: &Worker, client: Client, claim: &Claim) {
+    async fn move_bytes(mut self, worker: &Worker, client: Client, claim: &Claim, entry: Option<&Entry>) {
         self.under_way.takes_no_time();
         // It ends as a tunnel does.
         self.backend.deadline.leads_nowhere();
         let session = self.target.settle(worker, claim, None);
+        if let Some(entry) = entry {
+            entry.settled(self.target.outcome, false, session);
+        }
         let seated = claim.seated(worker, self.target.slot, session);
         let tunnel = Tunnel {
             worker,
@@ -154,6 +190,7 @@ impl Reached<'_> {
             backend: Side { stream: &self.backend.stream, deadline: &self.backend.deadline },
             half_closed: claim.pool.timeouts.tunnel,
             is_websocket: false,
+            entry,
         };
         // On the heap, so that those who wait for a backend have no room for it.
         Box::pin(tunnel.run(seated, client.read, Buffer::default())).await;

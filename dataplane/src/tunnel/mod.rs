@@ -11,6 +11,7 @@ mod pump;
 mod websocket;
 
 use crate::{
+    access_log::{By, Entry},
     counters::InFlight,
     io::{Buffer, Stream},
     worker::{Deadline, Ends, Seat, Seated, Told, Worker},
@@ -49,6 +50,8 @@ pub(crate) struct Tunnel<'a> {
     pub(crate) half_closed: Span,
     /// Both sides speak the protocol of WebSockets, so that they can be told that it ends.
     pub(crate) is_websocket: bool,
+    /// What is written down of it.
+    pub(crate) entry: Option<&'a Entry>,
 }
 
 /// Counts a tunnel in while it is open.
@@ -100,6 +103,20 @@ impl End {
     }
 }
 
+impl End {
+    /// As the access log has it: in order, or why not.
+    fn told(self) -> (By, &'static str) {
+        let side = |who| if who == Who::Client { By::Client } else { By::Backend };
+        match self {
+            Self::Closed(who) => (side(who), ""),
+            Self::Broken(who) => (side(who), "the connection broke"),
+            Self::Told(Told::Idle) => (By::Us, "nothing moved for too long"),
+            Self::Told(Told::Drained) => (By::Us, "closed at the end of its drain"),
+            Self::Told(Told::Stopped) => (By::Us, "the data plane stops"),
+        }
+    }
+}
+
 impl Tunnel<'_> {
     /// Moves bytes until the tunnel ends. What has been read already goes first.
     pub(crate) async fn run(self, seated: Seated, from_client: Buffer, from_backend: Buffer) {
@@ -111,6 +128,10 @@ impl Tunnel<'_> {
         }
         let end = self.both(&seat, seated.backend, from_client, from_backend).await;
         self.worker.board().count_backend(seated.backend, end.counts());
+        if let Some(entry) = self.entry {
+            let (by, why) = end.told();
+            entry.ended(by, why);
+        }
         drop(seat);
         if !matches!(end, End::Closed(_)) {
             self.part(end).await;

@@ -202,6 +202,11 @@ impl<'t> Pump<'t> {
         for what in counts {
             self.worker.board().add_backend(self.slot, what, count as u64);
         }
+        match (self.tunnel.entry, self.source) {
+            (Some(entry), Who::Client) => entry.came(count),
+            (Some(entry), Who::Backend) => entry.went(count),
+            (None, _) => {}
+        }
         written
     }
 

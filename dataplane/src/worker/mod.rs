@@ -32,6 +32,7 @@ pub(crate) use sightings::{Seen, Sightings};
 pub(crate) use tunnels::{SPREAD, Seat, Seated, Told};
 
 use crate::{
+    access_log::Recorder,
     counters::Board,
     http1::FieldIndex,
     io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back},
@@ -81,6 +82,7 @@ pub(crate) struct Worker {
     pub(crate) table: RefCell<Box<Table>>,
     pub(crate) generation: Cell<u64>,
     pub(crate) buffers: Buffers,
+    pub(crate) access_log: Recorder,
     /// Where the fields of the head that is being parsed are.
     pub(crate) fields: RefCell<FieldIndex>,
     pub(crate) clock: Clock,
@@ -139,6 +141,7 @@ pub(crate) struct Start {
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Inbox,
     pub(crate) events: Sender<FromWorker>,
+    pub(crate) recorder: Recorder,
     pub(crate) handover: Handover,
     /// Listener names with their sockets.
     pub(crate) sockets: Vec<(String, OwnedFd)>,
@@ -187,6 +190,7 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         table: RefCell::default(),
         generation: Cell::new(0),
         buffers: Buffers::new(start.buffer_size),
+        access_log: start.recorder,
         fields: RefCell::default(),
         clock: Clock::new(start.seed),
         unique: Unique::new(start.secret),
@@ -232,6 +236,7 @@ async fn work(start: Start, serve: impl Serve, trim: fn() -> bool) -> io::Result
         worker.busy.count(worker.board(), worker.clock.millis() - before);
         worker.deadlines.sweep(worker.clock.millis());
         worker.sweep_tunnels();
+        worker.access_log.flush(&worker);
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
             worker.backends.sweep(worker.clock.millis());
@@ -245,6 +250,7 @@ async fn work(start: Start, serve: impl Serve, trim: fn() -> bool) -> io::Result
         }
     }
     worker.hand_over();
+    worker.access_log.flush(&worker);
     worker.tell(FromWorker::Ended { worker: worker.id });
     Ok(())
 }
@@ -301,6 +307,10 @@ impl Worker {
     /// Where a listener of this worker stands in the table; absent while the table does not have it.
     pub(crate) fn listener_at(&self, index: usize) -> Option<usize> {
         self.listeners.borrow()[index]
+    }
+
+    pub(crate) fn listener_name(&self, index: usize) -> &str {
+        &self.listener_names[index]
     }
 
     /// What the listener's clients are offered in a TLS handshake; absent where they speak in clear text.

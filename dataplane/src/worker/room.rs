@@ -185,6 +185,7 @@ mod tests {
             sockets,
             seed: 1,
             secret: [0; 16],
+            recorder: Default::default(),
             buffer_size: 1_024,
             give_back,
         };

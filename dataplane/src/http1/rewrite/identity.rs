@@ -87,18 +87,21 @@ fn is_request_id(value: &[u8]) -> bool {
 /// W3C Trace Context, section 3.2: `version-trace-parent-flags`, in small hexadecimal digits. Of versions to come no more is known
 /// than how they begin.
 fn is_traceparent(value: &[u8]) -> bool {
-    let is_hex = |digits: &[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let is_named = |digits: &[u8]| is_hex(digits) && digits.iter().any(|digit| *digit != b'0');
-    let Some((known, rest)) = value.split_at_checked(55) else { return false };
-    let (version, trace, parent, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
-    let parted = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
-    let ends = if version == b"00" { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
-    parted && ends && version != b"ff" && is_hex(version) && is_named(trace) && is_named(parent) && is_hex(flags)
+    let is_hex = |digits: &[u8], count| {
+        digits.len() == count && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_named = |digits: &[u8], count| is_hex(digits, count) && digits.iter().any(|digit| *digit != b'0');
+    let mut parts = value.splitn(5, |byte| *byte == b'-');
+    let mut next = || parts.next().unwrap_or_default();
+    let (version, trace, parent, flags) = (next(), next(), next(), next());
+    let ends = version != b"00" || parts.next().is_none();
+    ends && version != b"ff" && is_hex(version, 2) && is_named(trace, 32) && is_named(parent, 16) && is_hex(flags, 2)
 }
 
+/// The last so many digits.
 fn hex(number: u128, digits: usize, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend((0..digits).rev().map(|at| DIGITS[(number >> (4 * at)) as usize & 0xf]));
+    let digit = |at| char::from_digit((number >> (4 * at)) as u32 & 0xf, 16).unwrap_or('0') as u8;
+    out.extend((0..digits).rev().map(digit));
 }
 
 #[cfg(test)]
