@@ -61,7 +61,7 @@ const SECTIONS: [(&str, bool, &str); 12] = [
     ("ring", false, "logs go to standard error"),
     ("traces", false, "logs go to standard error"),
     ("log-forward", true, "logs are not passed on"),
-    ("log-profile", true, "there is no access log yet"),
+    ("log-profile", true, "the lines of [access_log] have one format"),
     ("userlist", true, "users are not checked here: let the application do it"),
     ("mailers", true, "`steadfast ctl events` and /metrics tell what happens"),
     ("program", true, "let systemd start it"),

@@ -70,8 +70,8 @@ enum Say {
 }
 use Say::{NotNeeded, NotTaken};
 
-const LOG: &str = "there is no access log yet: counts are in /metrics, changes in `steadfast ctl events`";
-const NO_LOG: &str = "it shapes an access log, which is not there yet";
+const LOG: &str = "[access_log] tells requests, in fields of its own: see the README";
+const NO_LOG: &str = "it shapes a log, which [access_log] does here: see the README";
 const CLOSING: &str = "connections to backends are kept and each request is balanced by itself; \
                        limits.idle_connections = 0 opens one for each request";
 const ERRORS: &str = "what Steadfast answers itself is plain";

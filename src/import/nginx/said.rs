@@ -9,7 +9,7 @@ use crate::import::report::{Ledger, Verdict};
 const BODIES: &str = "bodies are passed on as they come";
 const FIELDS: &str = "no field is rewritten: let the application do it";
 const USERS: &str = "users are not checked here: let the application or a firewall do it";
-const LOG: &str = "there is no access log yet: counts are in /metrics, changes in `steadfast ctl events`";
+const LOG: &str = "[access_log] tells requests, in fields of its own: see the README";
 const CACHE: &str = "nothing is cached here";
 const FILES: &str = "no files are served: leave them to a web server";
 const CIPHERS: &str = "TLS 1.2 and 1.3 are spoken, and all ciphers that are offered have forward secrecy";
@@ -237,7 +237,9 @@ pub(super) fn leftovers(ledger: &mut Ledger, directives: &[Directive]) {
         }
         let verdict = match directive.name() {
             "proxy_set_header" | "grpc_set_header" => field(directive),
-            "access_log" if directive.word(1) == "off" => Verdict::not_needed("there is no access log yet"),
+            "access_log" if directive.word(1) == "off" => {
+                Verdict::not_needed("there is one only where [access_log] asks for it")
+            }
             "proxy_redirect" if matches!(directive.word(1), "off" | "default") => {
                 Verdict::not_needed("responses are passed on as they are")
             }
