@@ -87,6 +87,18 @@ fn how_long_responses_take_is_told_by_pool_and_class() {
         .find_map(|line| line.strip_prefix("steadfast_pool_response_seconds_sum{pool=\"shop\",class=\"2xx\"} "));
     assert!(sum.unwrap().parse::<f64>().unwrap() >= 0.48, "{sum:?}");
     assert_eq!(buckets(&metrics, "3xx"), BTreeMap::new(), "a class that never came is no series");
+    let of_workers = |name: &str| -> Vec<f64> {
+        let start = format!("steadfast_worker_{name}{{worker=\"");
+        let told = metrics.lines().filter_map(|line| line.strip_prefix(&start)?.split_once("\"} ")?.1.parse().ok());
+        told.collect()
+    };
+    let requests = of_workers("requests_total");
+    assert_eq!((requests.len(), requests.iter().sum::<f64>()), (2, 5.0), "each worker by itself: {requests:?}");
+    for name in ["ring_operations_total", "direct_operations_total"] {
+        assert!(of_workers(name).iter().all(|count| *count > 0.0), "{name}");
+    }
+    assert_eq!(of_workers("cpu_seconds_total").len(), 2);
+    assert_eq!(of_workers("idle_connections").len(), 2);
     let (_, pool) = instance.api("GET", "/v1/pools/shop", None);
     assert_eq!(pool["latency"]["responses"], 5);
     assert!(pool["latency"]["p90"].as_f64().unwrap() >= 100.0, "{pool}");

@@ -7,7 +7,7 @@ mod support;
 use control::{
     access_log::AccessLog,
     config::{Admin, Config, Global, Membership, Source, Workers},
-    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount, WorkerCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Discover, Forwarding, HeaderStyle, HealthCheck,
@@ -290,6 +290,7 @@ fn every_metric_is_listed_and_no_other() {
     let counters = counters.chain(PoolCount::ALL.iter().map(|count| count.name()));
     let counters = counters.chain(RouteCount::ALL.iter().map(|count| count.name()));
     let counters = counters.chain(BackendCount::ALL.iter().map(|count| count.name()));
+    let counters = counters.chain(WorkerCount::ALL.iter().map(|count| count.name()));
     // Prometheus has all times in seconds.
     let counters: BTreeSet<_> = counters.map(|name| name.replace("_milliseconds", "_seconds")).collect();
     let told = quoted(list);
@@ -301,7 +302,7 @@ fn every_metric_is_listed_and_no_other() {
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut shown = BTreeSet::new();
     for family in families {
-        let short = ["dataplane_", "pool_", "backend_", "route_"].iter().find_map(|scope| {
+        let short = ["dataplane_", "worker_", "pool_", "backend_", "route_"].iter().find_map(|scope| {
             let rest = family.strip_prefix("steadfast_")?.strip_prefix(scope)?;
             Some(rest.trim_end_matches("_total"))
         });

@@ -56,6 +56,17 @@ counters! {
 }
 
 counters! {
+    /// Of each worker by itself, where one may be worse off than the others.
+    WorkerCount {
+        Requests "requests" "Requests whose head was read whole.",
+        Cpu "cpu_milliseconds" "Processor time of the worker's thread.",
+        Late "late_milliseconds" "How much later than due the worker came to look at its clock, summed: what others had to wait for one that took long.",
+        Ring "ring_operations" "Reads, writes and waits that were left to the ring.",
+        Direct "direct_operations" "Reads, writes and accepts that were tried at once, past the ring.",
+    }
+}
+
+counters! {
     /// Counted for each pool: what became of the sessions.
     PoolCount {
         Requests "requests" "Requests routed to the pool.",

@@ -42,6 +42,9 @@ pub struct Stats {
     pub generation: u64,
     pub dataplane: Counts,
     pub open_connections: u64,
+    /// By their numbers, from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerStats>,
     pub pools: BTreeMap<String, PoolStats>,
     /// By the names of listeners with TLS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -49,6 +52,16 @@ pub struct Stats {
     /// By the names of keys; see [`KeyStats`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, KeyStats>,
+}
+
+/// What one worker has done, and what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerStats {
+    pub counts: Counts,
+    pub connections: u64,
+    /// Kept to backends, without a request.
+    pub idle_connections: u64,
 }
 
 /// What a listener shows its clients.

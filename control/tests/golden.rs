@@ -16,7 +16,7 @@ use control::{
     },
     status::{
         Ages, BackendStats, CertificateStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats,
-        TlsStats,
+        TlsStats, WorkerStats,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -320,6 +320,7 @@ fn to_admin() -> Vec<ToAdmin> {
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
+        workers: vec![WorkerStats { counts: counts("requests"), connections: 7, idle_connections: 2 }],
         pools: [("shop".to_owned(), pool)].into(),
         tls: [("web".to_owned(), tls_stats())].into(),
         keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),

@@ -2,7 +2,7 @@
 //! no atomic read-modify-write, nothing shared is written.
 
 use control::{
-    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount, WorkerCount},
     latency::{self, BUCKETS, Class},
     token_age::TokenAge,
 };
@@ -20,6 +20,11 @@ impl Count {
         self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
     }
 
+    /// What was counted elsewhere, or a number that goes up and down.
+    pub(crate) fn set(&self, to: u64) {
+        self.0.store(to, Relaxed);
+    }
+
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -29,6 +34,10 @@ impl Count {
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) dataplane: [Count; Dataplane::COUNT],
+    /// What of it is told of each worker by itself, but for what is told of all together too.
+    pub(crate) worker: [Count; WorkerCount::COUNT],
+    /// Connections to backends that are kept without a request.
+    pub(crate) idle_connections: Count,
     pools: Chunks<PoolCells>,
     backends: Chunks<BackendCells>,
     routes: Chunks<RouteCells>,
@@ -159,6 +168,8 @@ impl Board {
     pub(crate) fn new() -> Self {
         Self {
             dataplane: Default::default(),
+            worker: Default::default(),
+            idle_connections: Count::default(),
             pools: Chunks::new(),
             backends: Chunks::new(),
             routes: Chunks::new(),

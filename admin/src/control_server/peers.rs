@@ -159,9 +159,9 @@ impl Peers {
 
 /// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
 pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
-    let Stats { at, generation, dataplane, open_connections, pools, keys, tls } = report;
+    let Stats { at, generation, dataplane, open_connections, workers, pools, keys, tls } = report;
     (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
-    known.dataplane = dataplane;
+    (known.dataplane, known.workers) = (dataplane, workers);
     (known.keys, known.tls) = (keys, tls);
     for (name, report) in pools {
         let Some(wanted) = desired.pools.get(&name) else { continue };

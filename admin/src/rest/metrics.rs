@@ -2,6 +2,7 @@
 
 mod latency;
 mod routes;
+mod workers;
 
 use super::{App, Shared};
 use crate::{
@@ -86,6 +87,7 @@ fn render(view: &View, app: &App) -> String {
     certificates(&mut page, view);
     names(&mut page, view);
     dataplane_counters(&mut page, view);
+    workers::figures(&mut page, view);
     key_counters(&mut page, view);
     pool_counters(&mut page, view);
     latency::histograms(&mut page, view);
@@ -258,19 +260,37 @@ fn affinity_gauges(page: &mut Page, view: &View, app: &App) {
 
 fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
     for count in BackendCount::ALL {
-        // Prometheus has all times in seconds.
-        let (stem, unit) =
-            count.name().strip_suffix("_milliseconds").map_or((count.name(), ""), |stem| (stem, "_seconds"));
-        let name = format!("steadfast_backend_{stem}{unit}_total");
+        let (name, unit) = counter_name("backend", count.name());
         page.family(&name, "counter", count.help());
         for Row { pool, name: backend, figures, .. } in rows {
             let labels = format_args!("{{pool=\"{pool}\",backend=\"{backend}\"}}");
-            let value = value(&figures.counts, count.name());
-            match unit {
-                "" => page.sample(&name, labels, value),
-                _ => page.sample(&name, labels, format_args!("{}.{:03}", value / 1_000, value % 1_000)),
-            }
+            page.sample(&name, labels, unit.of(value(&figures.counts, count.name())));
         }
+    }
+}
+
+/// What a counter counts.
+#[derive(Clone, Copy)]
+enum Unit {
+    One,
+    Milliseconds,
+}
+
+impl Unit {
+    /// Prometheus has all times in seconds.
+    fn of(self, value: u64) -> String {
+        match self {
+            Self::One => value.to_string(),
+            Self::Milliseconds => format!("{}.{:03}", value / 1_000, value % 1_000),
+        }
+    }
+}
+
+/// As Prometheus calls a counter.
+fn counter_name(scope: &str, name: &str) -> (String, Unit) {
+    match name.strip_suffix("_milliseconds") {
+        Some(stem) => (format!("steadfast_{scope}_{stem}_seconds_total"), Unit::Milliseconds),
+        None => (format!("steadfast_{scope}_{name}_total"), Unit::One),
     }
 }
 

@@ -14,9 +14,9 @@ use affinity::{
 use ahash::AHashMap;
 use control::{
     cost::{Moved, RouteStats},
-    counters::{BackendCount, Dataplane, PoolCount, RouteCount},
+    counters::{BackendCount, Dataplane, PoolCount, RouteCount, WorkerCount},
     latency::{Class, Latency},
-    status::{Ages, BackendStats, Counts, KeyStats, PoolStats, Stats},
+    status::{Ages, BackendStats, Counts, KeyStats, PoolStats, Stats, WorkerStats},
     token_age::TokenAge,
 };
 use std::collections::BTreeMap;
@@ -65,6 +65,7 @@ impl Reporter {
             dataplane: named(Dataplane::ALL.iter().map(|count| count.name()), &dataplane),
             keys: table.keys.iter().map(|key| (id_name(key.id), seen(boards, key.slot))).collect(),
             open_connections: open,
+            workers: boards.iter().map(worker).collect(),
             ..Stats::default()
         };
         for pool in &table.pools {
@@ -110,6 +111,21 @@ impl Reporter {
         let now = (pool.generation(), from.ledger.version(pool.slot));
         let before = self.ledgers.insert(pool.slot, now);
         (before != Some(now)).then(|| from.ledger.told(pool.slot, from.slots)).filter(|told| !told.is_empty())
+    }
+}
+
+fn worker(board: &Board) -> WorkerStats {
+    let all = |what: Dataplane| board.dataplane[what as usize].value();
+    let own = WorkerCount::ALL.iter().map(|count| match count {
+        WorkerCount::Requests => all(Dataplane::Requests),
+        WorkerCount::Cpu | WorkerCount::Late | WorkerCount::Ring | WorkerCount::Direct => {
+            board.worker[*count as usize].value()
+        }
+    });
+    WorkerStats {
+        counts: named(WorkerCount::ALL.iter().map(|count| count.name()), &own.collect::<Vec<_>>()),
+        connections: all(Dataplane::Accepted).saturating_sub(all(Dataplane::Closed)),
+        idle_connections: board.idle_connections.value(),
     }
 }
 

@@ -1,5 +1,5 @@
 use super::{
-    Stream,
+    Stream, tally,
     tcp::{Tcp, no_delay},
 };
 use monoio::net::{TcpListener, TcpStream};
@@ -31,6 +31,7 @@ impl Listener {
 
     /// Waits until somebody may be waiting. To give up waiting loses nobody, as a pending accept would.
     pub(crate) async fn readable(&self) -> io::Result<()> {
+        tally::ring();
         self.0.readable(false).await
     }
 
@@ -38,6 +39,7 @@ impl Listener {
         let mut storage = zeroed();
         let mut size = libc::socklen_t::try_from(size_of_val(&storage)).unwrap_or(0);
         let address = (&raw mut storage).cast::<libc::sockaddr>();
+        tally::direct();
         // SAFETY: `address` points to `size` writable bytes; the descriptor is open for as long as `self` is.
         let fd = unsafe { libc::accept4(self.0.as_raw_fd(), address, &raw mut size, libc::SOCK_CLOEXEC) };
         if fd < 0 {

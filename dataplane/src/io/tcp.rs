@@ -1,6 +1,7 @@
 use super::{
     Interrupt,
     buffer::{Buffer, Front, Rest, Tail},
+    tally,
 };
 use control::Endpoint;
 use monoio::{
@@ -72,6 +73,7 @@ impl Tcp {
     /// Appends what comes to the buffer, of which some must be free. `Ok(0)` is the end.
     pub(crate) async fn read(&self, mut buffer: Buffer) -> (io::Result<usize>, Buffer) {
         buffer.make_room();
+        tally::ring();
         let (result, tail) = self.inner().read(Tail(buffer)).await;
         (result, tail.0)
     }
@@ -79,18 +81,21 @@ impl Tcp {
     /// The same, unless it is interrupted.
     pub(crate) async fn read_unless(&self, mut buffer: Buffer, interrupt: &Interrupt) -> (io::Result<usize>, Buffer) {
         buffer.make_room();
+        tally::ring();
         let (result, tail) = self.inner().cancelable_read(Tail(buffer), interrupt.handle()).await;
         (result, tail.0)
     }
 
     /// Waits until there is something to read, or the end. To give up the wait loses nothing, and it holds no buffer.
     pub(crate) async fn readable(&self) {
+        tally::ring();
         // What went wrong shows in the read that follows.
         let _ = self.inner().readable(false).await;
     }
 
     /// Waits until something can be written, or nothing ever will.
     pub(crate) async fn writable(&self) {
+        tally::ring();
         let _ = self.inner().writable(false).await;
     }
 
@@ -105,6 +110,7 @@ impl Tcp {
     /// `recv(2)` without waiting; `None` where nothing has come.
     pub(super) fn receive(&self, room: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
         let flags = flags | libc::MSG_DONTWAIT;
+        tally::direct();
         // SAFETY: the pointer and the length are of one writable slice; the descriptor is open as long as `self`.
         let count = unsafe { libc::recv(self.fd(), room.as_mut_ptr().cast(), room.len(), flags) };
         match usize::try_from(count) {
@@ -123,6 +129,7 @@ impl Tcp {
     /// Writes the first `count` bytes of the buffer and consumes them.
     pub(crate) async fn write_front(&self, mut buffer: Buffer, mut count: usize) -> (io::Result<()>, Buffer) {
         while count > 0 {
+            tally::ring();
             let (result, front) = self.inner().write(Front { buffer, count }).await;
             buffer = front.buffer;
             match result {
@@ -148,6 +155,7 @@ impl Tcp {
     /// `send(2)` without waiting; 0 where nothing goes.
     pub(super) fn send(&self, bytes: &[u8], flags: libc::c_int) -> io::Result<usize> {
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        tally::direct();
         // SAFETY: the pointer and the length are of one slice; the descriptor is open as long as `self`.
         let written = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
         match usize::try_from(written) {
@@ -164,6 +172,7 @@ impl Tcp {
         let mut rest = Rest { bytes, from: 0 };
         while rest.from < rest.bytes.len() {
             let result;
+            tally::ring();
             (result, rest) = self.inner().write(rest).await;
             match result {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), rest.bytes),

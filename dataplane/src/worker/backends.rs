@@ -87,13 +87,16 @@ impl Backends {
         self.with(slot, |local| local.shared.retain(|each| !Rc::ptr_eq(each, upstream)));
     }
 
-    /// Closes what has been idle for too long.
-    pub(crate) fn sweep(&self, now: u64) {
+    /// Closes what has been idle for too long. How many are left.
+    pub(crate) fn sweep(&self, now: u64) -> usize {
+        let mut kept = 0;
         for local in self.0.borrow_mut().iter_mut() {
             while local.idle.front().is_some_and(|idle| idle.until <= now) {
                 local.idle.pop_front();
             }
+            kept += local.idle.len();
         }
+        kept
     }
 
     /// Closes the idle connections of the backends for which `holds` is false of slot and address, and has shared ones

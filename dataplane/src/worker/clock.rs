@@ -54,6 +54,17 @@ impl Clock {
     }
 }
 
+/// Processor time of this thread so far, in milliseconds.
+pub(super) fn cpu_millis() -> u64 {
+    // SAFETY: all bytes zero is a valid value of this plain structure.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a structure of that type, which may be written.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
+        return 0;
+    }
+    u64::try_from(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000).unwrap_or(0)
+}
+
 fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)

@@ -35,13 +35,13 @@ use crate::{
     access_log::Recorder,
     counters::Board,
     http1::FieldIndex,
-    io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back},
+    io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back, tally},
 };
 use affinity::{table::Table, wheel::Turn};
 use ahash::AHashMap;
 use backends::Backends;
 use clock::Clock;
-use control::spec::Protocol;
+use control::{counters::WorkerCount, spec::Protocol};
 use crossbeam_channel::Sender;
 use deadlines::Deadlines;
 use handshakes::Handshakes;
@@ -64,7 +64,8 @@ use tunnels::Tunnels;
 use unique::Unique;
 
 /// How often a worker reads the clock and sweeps its deadlines.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 50;
 /// How long a drain still waits for requests that may be on their way: to close upon one would lose it.
 const ON_ITS_WAY: control::spec::Span = control::spec::Span::from_millis(500);
 /// Ticks between two looks at idle connections and spare memory, and hand-overs.
@@ -233,13 +234,16 @@ async fn work(start: Start, serve: impl Serve, trim: fn() -> bool) -> io::Result
         hold_back(TICK).await;
         let before = worker.clock.millis();
         worker.clock.tick();
-        worker.busy.count(worker.board(), worker.clock.millis() - before);
+        let elapsed = worker.clock.millis() - before;
+        worker.busy.count(worker.board(), elapsed);
+        worker.count_itself(elapsed);
         worker.deadlines.sweep(worker.clock.millis());
         worker.sweep_tunnels();
         worker.access_log.flush(&worker);
         ticks = ticks.wrapping_add(1);
         if ticks.is_multiple_of(SLOW_TICKS) {
-            worker.backends.sweep(worker.clock.millis());
+            let kept = worker.backends.sweep(worker.clock.millis());
+            worker.board().idle_connections.set(kept as u64);
             worker.hand_over();
             // Once more behind the last of them: what was freed a moment ago, the allocator keeps for another moment.
             let trims = worker.buffers.trim() | trim();
@@ -263,6 +267,19 @@ impl Worker {
     /// For a task that lives by itself.
     pub(crate) fn own(&self) -> Rc<Self> {
         self.own.get().and_then(Weak::upgrade).expect("set as the worker begins, and it is there")
+    }
+
+    /// Counts what is told of each worker by itself, `elapsed` milliseconds after it did so last.
+    fn count_itself(&self, elapsed: u64) {
+        let (cells, tally) = (&self.board().worker, tally());
+        cells[WorkerCount::Late as usize].add(elapsed.saturating_sub(TICK_MILLIS));
+        for (what, count) in [
+            (WorkerCount::Cpu, clock::cpu_millis()),
+            (WorkerCount::Ring, tally.ring),
+            (WorkerCount::Direct, tally.direct),
+        ] {
+            cells[what as usize].set(count);
+        }
     }
 
     /// Hands the control thread what is still to be reported.
