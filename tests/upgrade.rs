@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use support::{
-    Instance, Setup, Shop, eventually,
+    Instance, Running, Setup, Shop, eventually,
     http::{self, Connection},
     peers::Nginx,
     visitors::Visitors,
@@ -68,6 +68,7 @@ fn under_load_no_request_is_lost_no_session_moves_and_no_tunnel_is_cut() {
     // Some are busy, some rest for less and some for longer than a connection keeps its buffer.
     let think = [0, 0, 0, 10, 100, 200, 300, 500, 700, 1_000].map(Duration::from_millis);
     let visitors = Visitors::start(&instance.listener("web"), think);
+    let mut wrk = wrk(&instance.listener("web"));
     for round in 0..rounds() {
         let before = visitors.answered();
         if round % 2 == 0 {
@@ -83,6 +84,10 @@ fn under_load_no_request_is_lost_no_session_moves_and_no_tunnel_is_cut() {
         eventually("they are served by the next", || (visitors.answered() > before + 100).then_some(()));
     }
     assert!(replaced(&instance).contains(&first), "it still has the tunnels");
+    wrk.signal(Signal::INT);
+    wrk.ended();
+    let said = wrk.stdout();
+    assert!(said.contains(" requests in ") && !said.contains("errors") && !said.contains("Non-2xx"), "{said}");
     let tally = visitors.end();
     assert!(
         tally.wrong.is_empty(),
@@ -96,6 +101,15 @@ fn under_load_no_request_is_lost_no_session_moves_and_no_tunnel_is_cut() {
     assert_eq!(instance.pool_count("requests"), instance.pool_count("pinned") + instance.pool_count("unpinned"));
     drop(client);
     eventually("the last of the old ones has ended", || replaced(&instance).is_empty().then_some(()));
+}
+
+/// Load by a program that is not ours, until it is told to end: it tells of each connection that failed and each answer that was
+/// not in order.
+fn wrk(web: &str) -> Running {
+    let mut command = Command::new("wrk");
+    command.args(["--threads", "1", "--connections", "8", "--duration", "1h", "--timeout", "30s"]);
+    command.arg(format!("http://{web}/"));
+    Running::start(command)
 }
 
 /// A drain that is under way must not look as if it were over, and sessions that are handed over count once.
