@@ -8,7 +8,10 @@ pub(crate) struct Ctl {
     /// The admin API: address:port, or unix:PATH. [default: 127.0.0.1:9090]
     #[arg(long, global = true, env = "STEADFAST_ADMIN", value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
-    /// A file with the bearer token of the admin API.
+    /// Many nodes, each as --admin takes it: the same command at all of them. [env: STEADFAST_NODES]
+    #[arg(long, global = true, value_name = "ADDRESS,…", value_delimiter = ',')]
+    pub(crate) nodes: Vec<String>,
+    /// A file with the bearer token of the admin API, the same at all nodes.
     #[arg(long, global = true, env = "STEADFAST_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Take the address and the token from this configuration file, where the options above do not say.

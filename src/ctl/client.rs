@@ -15,16 +15,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     at: At,
     token: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum At {
     Tcp(String),
     Unix(PathBuf),
+}
+
+/// What a request carries beyond its method and path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent<'a> {
+    body: Option<&'a Value>,
+    /// The last event that was seen.
+    last: Option<&'a str>,
 }
 
 /// How long the answer may keep silent.
@@ -49,7 +57,7 @@ impl Client {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Value, Failure> {
-        let (status, reader) = self.send(method, path, body, Some(patience))?;
+        let (status, reader) = self.send(method, path, Sent { body, last: None }, Some(patience))?;
         let mut text = String::new();
         reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
         let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -58,7 +66,7 @@ impl Client {
 
     /// What is at `path`; `None` where nothing is.
     pub(super) fn find(&self, path: &str, patience: Duration) -> Result<Option<Value>, Failure> {
-        let (status, reader) = self.send("GET", path, None, Some(patience))?;
+        let (status, reader) = self.send("GET", path, Sent::default(), Some(patience))?;
         let mut text = String::new();
         reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
         let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -69,9 +77,13 @@ impl Client {
         }
     }
 
-    /// The lines of an answer that goes on until either side ends it.
-    pub(super) fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
-        let (status, mut reader) = self.send("GET", path, None, None)?;
+    /// The lines of an answer that goes on until either side ends it; of events, those after the `last`.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
+        let (status, mut reader) = self.send("GET", path, Sent { last, ..Sent::default() }, None)?;
         if status != 200 {
             let mut text = String::new();
             reader.by_ref().take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
@@ -85,12 +97,15 @@ impl Client {
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        Sent { body, last }: Sent<'_>,
         patience: Option<Duration>,
     ) -> Result<(u16, BufReader<Box<dyn Read>>), Failure> {
         let mut text = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n", self.host());
         if let Some(token) = &self.token {
             write!(text, "Authorization: Bearer {token}\r\n").expect("a String takes all");
+        }
+        if let Some(last) = last {
+            write!(text, "Last-Event-ID: {last}\r\n").expect("a String takes all");
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         if !body.is_empty() {
