@@ -121,6 +121,23 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+    /// See it live on the terminal: pools, backends, rates, sessions, drains; and drain or activate with a key.
+    Top(Top),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The pool to begin with. [default: the first]
+    pub(crate) pool: Option<String>,
+    /// How long to wait from one look to the next, 250ms to 1m.
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
+    pub(crate) interval: Span,
+}
+
+fn interval(text: &str) -> Result<Span, String> {
+    let interval: Span = text.parse()?;
+    let bounds = 250..=60_000;
+    if bounds.contains(&interval.as_millis()) { Ok(interval) } else { Err("write 250ms to 1m".to_owned()) }
 }
 
 /// What is left out has the default that the API tells.

@@ -12,6 +12,7 @@ use std::{
 /// One event as it came.
 #[derive(Debug)]
 pub(super) struct Event {
+    pub(super) id: String,
     pub(super) kind: String,
     pub(super) data: String,
 }
@@ -21,14 +22,16 @@ pub(super) struct Event {
 /// # Errors
 /// The stream can't be begun, or broke off.
 pub(super) fn listen(client: &Client, last: Option<&str>, mut take: impl FnMut(Event) -> bool) -> Result<(), Failure> {
-    let mut kind = String::new();
+    let (mut id, mut kind) = (String::new(), String::new());
     for line in client.follow("/v1/events", last)? {
         let line = line.map_err(Failure::doing("the events broke off"))?;
-        // Server-sent events: `event:` says what kind the next `data:` is.
-        if let Some(said) = line.strip_prefix("event:") {
+        // Server-sent events: `id:` and `event:` belong to the next `data:`.
+        if let Some(said) = line.strip_prefix("id:") {
+            said.trim().clone_into(&mut id);
+        } else if let Some(said) = line.strip_prefix("event:") {
             said.trim().clone_into(&mut kind);
         } else if let Some(data) = line.strip_prefix("data:") {
-            let event = Event { kind: kind.clone(), data: data.trim().to_owned() };
+            let event = Event { id: id.clone(), kind: kind.clone(), data: data.trim().to_owned() };
             if !take(event) {
                 break;
             }

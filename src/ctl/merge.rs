@@ -40,6 +40,9 @@ pub(super) struct Merged {
 
 /// Each answer beside what its node is called.
 pub(super) fn merge(answers: &[(String, Value)]) -> Merged {
+    if let [(_, alone)] = answers {
+        return Merged { value: alone.clone(), differences: Vec::new() };
+    }
     let mut merging = Merging { differences: Vec::new() };
     let values: Vec<_> = answers.iter().map(|(node, value)| (node.as_str(), value)).collect();
     let value = merging.any("", &[], &values);

@@ -13,6 +13,7 @@ mod rolling;
 mod show;
 mod stickiness;
 mod table;
+mod top;
 mod windows;
 
 use crate::{failure::Failure, output};
@@ -32,6 +33,12 @@ pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
     };
     if matches!(action, Action::Events) {
         return events::follow(&nodes, *json);
+    }
+    if let Action::Top(wanted) = action {
+        if *json {
+            return Err(Failure::general("top draws on a terminal, with no answer to print: take `ctl --json status`"));
+        }
+        return top::run(&nodes, wanted);
     }
     if let Action::RollingRestart(rolling) = action {
         many_calls("rolling-restart makes many calls")?;
@@ -195,6 +202,7 @@ impl Call {
             }
             // Followed rather than called.
             Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
+            Action::Top(_) => Self::read("/v1/status".to_owned(), show::status),
         }
     }
 

@@ -29,6 +29,10 @@ impl Nodes {
         }
     }
 
+    pub(super) fn clients(&self) -> &[Client] {
+        &self.0
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.0.iter().map(Client::to_string).collect()
     }

@@ -96,7 +96,7 @@ fn weight(backend: &Value) -> String {
 }
 
 /// The admin state, and how far a drain or a slow start is.
-fn state(backend: &Value) -> String {
+pub(super) fn state(backend: &Value) -> String {
     let state = cell(&backend["admin_state"]);
     match (backend["drain_progress"]["share_done"].as_f64(), backend["warming"].as_u64()) {
         (Some(share), _) => format!("{state} {:.0}%", share * 100.0),
