@@ -21,6 +21,7 @@
           ./admin
           ./affinity
           ./bench
+          ./certificates
           ./clippy.toml
           ./control
           ./dataplane
