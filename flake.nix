@@ -21,6 +21,7 @@
           ./admin
           ./affinity
           ./bench
+          ./certificates
           ./clippy.toml
           ./control
           ./dataplane
@@ -65,6 +66,8 @@
               --bash <($out/bin/steadfast completions bash) \
               --fish <($out/bin/steadfast completions fish) \
               --zsh <($out/bin/steadfast completions zsh)
+            $out/bin/steadfast man man
+            installManPage man/*.1
           '';
 
           meta = {

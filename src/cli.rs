@@ -46,6 +46,11 @@ pub(crate) enum Command {
         /// The shell to complete in.
         shell: Shell,
     },
+    /// Write the manual pages, one for each command, into a folder.
+    Man {
+        /// The folder; it is made where it is not there.
+        folder: PathBuf,
+    },
     #[command(hide = true)]
     DemoBackend(DemoBackend),
 }

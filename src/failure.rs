@@ -3,6 +3,8 @@
 use std::{fmt, io};
 
 pub(crate) const GENERAL: u8 = 1;
+/// What was typed makes no sense; clap ends with the same.
+pub(crate) const USAGE: u8 = 2;
 /// The configuration can't be used (`EX_USAGE` of sysexits, which is what the contract names).
 pub(crate) const CONFIG: u8 = 64;
 /// The kernel does not let this process use io_uring (`EX_UNAVAILABLE`).

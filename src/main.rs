@@ -21,6 +21,7 @@ use cli::{Cli, Command};
 use config::Purpose;
 use failure::Failure;
 use std::{
+    fs,
     io::{self, Write},
     process::ExitCode,
 };
@@ -62,6 +63,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "steadfast", &mut script);
             output::print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { folder } => {
+            let written = fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(Cli::command(), &folder));
+            written.map_err(Failure::doing(format_args!("can't write the manual pages into {}", folder.display())))
         }
     }
 }

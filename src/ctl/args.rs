@@ -8,7 +8,10 @@ pub(crate) struct Ctl {
     /// The admin API: address:port, or unix:PATH. [default: 127.0.0.1:9090]
     #[arg(long, global = true, env = "STEADFAST_ADMIN", value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
-    /// A file with the bearer token of the admin API.
+    /// Many nodes, each as --admin takes it: the same command at all of them. [env: STEADFAST_NODES]
+    #[arg(long, global = true, value_name = "ADDRESS,…", value_delimiter = ',')]
+    pub(crate) nodes: Vec<String>,
+    /// A file with the bearer token of the admin API, the same at all nodes.
     #[arg(long, global = true, env = "STEADFAST_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Take the address and the token from this configuration file, where the options above do not say.
@@ -118,6 +121,23 @@ pub(crate) enum Action {
     RotateKeys,
     /// Follow what happens, an event a line.
     Events,
+    /// See it live on the terminal: pools, backends, rates, sessions, drains; and drain or activate with a key.
+    Top(Top),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The pool to begin with. [default: the first]
+    pub(crate) pool: Option<String>,
+    /// How long to wait from one look to the next, 250ms to 1m.
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = interval)]
+    pub(crate) interval: Span,
+}
+
+fn interval(text: &str) -> Result<Span, String> {
+    let interval: Span = text.parse()?;
+    let bounds = 250..=60_000;
+    if bounds.contains(&interval.as_millis()) { Ok(interval) } else { Err("write 250ms to 1m".to_owned()) }
 }
 
 /// What is left out has the default that the API tells.

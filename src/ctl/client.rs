@@ -15,16 +15,48 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     at: At,
     token: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum At {
     Tcp(String),
     Unix(PathBuf),
+}
+
+/// What a request carries beyond its method and path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent<'a> {
+    body: Option<&'a Value>,
+    /// The last event that was seen.
+    last: Option<&'a str>,
+    /// The tag that it must still have.
+    tag: Option<&'a str>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    tag: Option<String>,
+    text: String,
+}
+
+impl Answer {
+    /// What a success says, else why there is none.
+    fn done(self) -> Result<Value, Failure> {
+        let answer = serde_json::from_str(&self.text).unwrap_or(Value::Null);
+        if (200..300).contains(&self.status) { Ok(answer) } else { Err(refusal(self.status, &answer, &self.text)) }
+    }
+}
+
+/// What stands before the body of an answer, as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    tag: Option<String>,
 }
 
 /// How long the answer may keep silent.
@@ -49,29 +81,48 @@ impl Client {
         body: Option<&Value>,
         patience: Duration,
     ) -> Result<Value, Failure> {
-        let (status, reader) = self.send(method, path, body, Some(patience))?;
-        let mut text = String::new();
-        reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
-        let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if (200..300).contains(&status) { Ok(answer) } else { Err(refusal(status, &answer, &text)) }
+        self.ask(method, path, Sent { body, ..Sent::default() }, patience)?.done()
+    }
+
+    /// The same for what must still be what it was when it had this tag.
+    pub(super) fn call_if(
+        &self,
+        tag: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Value, Failure> {
+        self.ask(method, path, Sent { body, tag, ..Sent::default() }, patience)?.done()
     }
 
     /// What is at `path`; `None` where nothing is.
     pub(super) fn find(&self, path: &str, patience: Duration) -> Result<Option<Value>, Failure> {
-        let (status, reader) = self.send("GET", path, None, Some(patience))?;
-        let mut text = String::new();
-        reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
-        let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
-        match status {
-            200 => Ok(Some(answer)),
-            404 => Ok(None),
-            status => Err(refusal(status, &answer, &text)),
-        }
+        let answer = self.ask("GET", path, Sent::default(), patience)?;
+        if answer.status == 404 { Ok(None) } else { answer.done().map(Some) }
     }
 
-    /// The lines of an answer that goes on until either side ends it.
-    pub(super) fn follow(&self, path: &str) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
-        let (status, mut reader) = self.send("GET", path, None, None)?;
+    /// The tag of what is at `path`.
+    pub(super) fn tag(&self, path: &str, patience: Duration) -> Result<Option<String>, Failure> {
+        let mut answer = self.ask("GET", path, Sent::default(), patience)?;
+        let tag = answer.tag.take();
+        answer.done().map(|_| tag)
+    }
+
+    fn ask(&self, method: &str, path: &str, sent: Sent<'_>, patience: Duration) -> Result<Answer, Failure> {
+        let (Head { status, tag }, reader) = self.send(method, path, sent, Some(patience))?;
+        let mut text = String::new();
+        reader.take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
+        Ok(Answer { status, tag, text })
+    }
+
+    /// The lines of an answer that goes on until either side ends it; of events, those after the `last`.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<impl Iterator<Item = io::Result<String>> + use<>, Failure> {
+        let (Head { status, .. }, mut reader) = self.send("GET", path, Sent { last, ..Sent::default() }, None)?;
         if status != 200 {
             let mut text = String::new();
             reader.by_ref().take(MAX_ANSWER).read_to_string(&mut text).map_err(|error| self.broken(&error))?;
@@ -85,12 +136,17 @@ impl Client {
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        Sent { body, last, tag }: Sent<'_>,
         patience: Option<Duration>,
-    ) -> Result<(u16, BufReader<Box<dyn Read>>), Failure> {
+    ) -> Result<(Head, BufReader<Box<dyn Read>>), Failure> {
         let mut text = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n", self.host());
         if let Some(token) = &self.token {
             write!(text, "Authorization: Bearer {token}\r\n").expect("a String takes all");
+        }
+        for (field, value) in [("Last-Event-ID", last), ("If-Match", tag)] {
+            if let Some(value) = value {
+                write!(text, "{field}: {value}\r\n").expect("a String takes all");
+            }
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         if !body.is_empty() {
@@ -106,8 +162,8 @@ impl Client {
             Failure::general(format!("can't reach the admin API at {self}: {error}; {hint}"))
         })?;
         let mut reader = BufReader::new(stream);
-        let status = read_head(&mut reader).map_err(|error| self.broken(&error))?;
-        Ok((status, reader))
+        let head = read_head(&mut reader).map_err(|error| self.broken(&error))?;
+        Ok((head, reader))
     }
 
     fn connect(&self, request: &str, patience: Option<Duration>) -> io::Result<Box<dyn Read>> {
@@ -160,19 +216,21 @@ impl std::fmt::Display for Client {
     }
 }
 
-/// Reads up to the body; returns the status.
-fn read_head(reader: &mut impl BufRead) -> io::Result<u16> {
+/// Reads up to the body.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.trim().parse().ok());
-    let status = status.ok_or_else(|| io::Error::other("it does not speak HTTP"))?;
+    let mut head = Head { status: status.ok_or_else(|| io::Error::other("it does not speak HTTP"))?, tag: None };
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if line.trim_end().is_empty() {
-            return Ok(status);
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("etag") => head.tag = Some(value.trim().to_owned()),
+            None if line.trim_end().is_empty() => return Ok(head),
+            Some(_) | None => {}
         }
     }
 }
@@ -248,8 +306,9 @@ mod tests {
 
     #[test]
     fn a_head_is_skipped_up_to_the_body() {
-        let mut answer = "HTTP/1.1 204 No Content\r\nA: b\r\n\r\nrest".as_bytes();
-        assert_eq!((read_head(&mut answer).unwrap(), answer), (204, "rest".as_bytes()));
+        let mut answer = "HTTP/1.1 204 No Content\r\nA: b\r\netag: \"c:d\"\r\n\r\nrest".as_bytes();
+        let head = Head { status: 204, tag: Some("\"c:d\"".to_owned()) };
+        assert_eq!((read_head(&mut answer).unwrap(), answer), (head, "rest".as_bytes()));
         for wrong in ["", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nA: b"] {
             assert!(read_head(&mut wrong.as_bytes()).is_err(), "{wrong}");
         }

@@ -2,96 +2,106 @@
 
 pub(crate) mod args;
 mod client;
+mod events;
 mod keys;
+mod many;
+mod merge;
+mod nodes;
 mod progress;
 mod release;
 mod rolling;
 mod show;
 mod stickiness;
 mod table;
+mod top;
 mod windows;
 
-use crate::{
-    config::{self, Purpose},
-    failure::Failure,
-    output,
-};
+use crate::{failure::Failure, output};
 use args::{Action, Backend, Ctl, Explain, How, KeyChange, Rebalance};
 use client::{Client, PATIENCE, segment};
+use nodes::Nodes;
 use progress::Waited;
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 pub(crate) fn run(arguments: &Ctl) -> Result<(), Failure> {
-    let client = connect(arguments)?;
-    if let Action::Events = arguments.action {
-        return follow(&client, arguments.json);
+    let nodes = nodes::connect(arguments)?;
+    let Ctl { action, json, .. } = arguments;
+    let many_calls = |what: &str| match json {
+        true => Err(Failure::general(format!("{what}, with no one answer to print: leave out --json"))),
+        false => Ok(()),
+    };
+    if matches!(action, Action::Events) {
+        return events::follow(&nodes, *json);
     }
-    if let Action::RollingRestart(rolling) = &arguments.action {
-        if arguments.json {
-            return Err(Failure::general(
-                "rolling-restart makes many calls and has no one answer to print: leave out --json",
-            ));
+    if let Action::Top(wanted) = action {
+        if *json {
+            return Err(Failure::general("top draws on a terminal, with no answer to print: take `ctl --json status`"));
         }
-        return rolling::restart(&client, rolling);
+        return top::run(&nodes, wanted);
     }
-    if let Action::Drain { backend, how, wait: true, timeout } = &arguments.action
-        && !arguments.json
+    if let Action::RollingRestart(rolling) = action {
+        many_calls("rolling-restart makes many calls")?;
+        return rolling::restart(&nodes, rolling);
+    }
+    if let Action::Drain { backend, how, wait: true, timeout } = action
+        && !json
     {
-        return drain(&client, backend, how, timeout.to_std());
+        return drain(&nodes, backend, how, timeout.to_std());
     }
-    if let Action::Release(wanted) = &arguments.action
+    if let Action::Release(wanted) = action
         && wanted.wait
     {
-        if arguments.json {
-            return Err(Failure::general(
-                "to wait is to make many calls, with no one answer to print: leave out --json",
-            ));
-        }
-        return release::wait(&client, wanted);
+        many_calls("to wait is to make many calls")?;
+        let apart = "each node's release goes its own way: wait for it at one, by --admin";
+        return release::wait(nodes.alone().ok_or_else(|| Failure::general(apart))?, wanted);
     }
-    let call = Call::of(&arguments.action);
-    let answer = client.call(call.method, &call.path, call.body.as_ref(), call.patience)?;
-    let text = if arguments.json { format!("{answer:#}\n") } else { (call.show)(&answer) };
-    output::print(&text)?;
-    if answer["empty"] == false {
-        return Err(Failure::general("sessions, requests or tunnels were still left when the time was up"));
+    match nodes.alone() {
+        Some(client) => call(client, &Call::of(action), *json),
+        None => many::call(&nodes, action, *json),
     }
-    Ok(())
 }
 
-/// Drains and shows how far that is until nothing is left.
-fn drain(client: &Client, backend: &Backend, how: &How, limit: Duration) -> Result<(), Failure> {
-    let Call { method, path, body, patience, show } = Call::write("POST", backend, "/drain", Some(how.to_body()));
-    output::print(&show(&client.call(method, &path, body.as_ref(), patience)?))?;
-    match progress::wait(client, &backend_path(backend), limit)? {
-        Waited::Empty => Ok(()),
-        Waited::Activated => Err(Failure::general("somebody activated it while it drained")),
-        Waited::TimeUp => Err(Failure::general("sessions, requests or tunnels were still left when the time was up")),
-        Waited::Ended(left) => Err(Failure::general(format!(
-            "the drain was ended while {left} sessions, requests or tunnels were still left"
-        ))),
+fn call(client: &Client, call: &Call, json: bool) -> Result<(), Failure> {
+    let answer = call.send(client)?;
+    let text = if json { format!("{answer:#}\n") } else { (call.show)(&answer) };
+    output::print(&text)?;
+    if answer["empty"] == false { Err(Failure::general(STILL_LEFT)) } else { Ok(()) }
+}
+
+const STILL_LEFT: &str = "sessions, requests or tunnels were still left when the time was up";
+
+/// Drains and shows how far that is until nothing is left, at whichever nodes have taken the drain.
+fn drain(nodes: &Nodes, backend: &Backend, how: &How, limit: Duration) -> Result<(), Failure> {
+    let call = Call::write("POST", backend, "/drain", Some(how.to_body()));
+    let written = match nodes.alone() {
+        Some(client) => {
+            output::print(&(call.show)(&call.send(client)?))?;
+            Ok(())
+        }
+        None => many::write(nodes, &call)?,
+    };
+    let waiting = match &written {
+        Ok(()) => nodes.clone(),
+        Err(failed) => nodes.only(&failed.done),
+    };
+    if !waiting.is_empty() {
+        match progress::wait(&waiting, &backend_path(backend), limit)? {
+            Waited::Empty => {}
+            Waited::Activated => return Err(Failure::general("somebody activated it while it drained")),
+            Waited::TimeUp => return Err(Failure::general(STILL_LEFT)),
+            Waited::Ended(left) => {
+                return Err(Failure::general(format!(
+                    "the drain was ended while {left} sessions, requests or tunnels were still left"
+                )));
+            }
+        }
     }
+    written.map_err(many::Failed::into)
 }
 
 fn backend_path(Backend { pool, name }: &Backend) -> String {
     format!("/v1/pools/{}/backends/{}", segment(pool), segment(name))
-}
-
-fn connect(arguments: &Ctl) -> Result<Client, Failure> {
-    let admin = match &arguments.config {
-        Some(file) => config::load(file, Purpose::FileOnly)?.config.admin,
-        None => control::config::Admin::default(),
-    };
-    let token = match arguments.token_file.as_ref().or(admin.token_file.as_ref()) {
-        Some(file) => {
-            let text = fs::read_to_string(file);
-            let text = text.map_err(Failure::doing(format_args!("can't read the token in {}", file.display())))?;
-            Some(text.trim().to_owned())
-        }
-        None => None,
-    };
-    Ok(Client::new(arguments.admin.as_deref().unwrap_or(&admin.listen), token))
 }
 
 /// One call of the API, and how its answer is shown.
@@ -101,14 +111,29 @@ struct Call {
     body: Option<Value>,
     patience: Duration,
     show: fn(&Value) -> String,
+    changes: Changes,
+}
+
+/// Whose state a call changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    Nothing,
+    /// What each node keeps for itself.
+    Node,
+    /// What nodes may share.
+    Desired,
 }
 
 impl Call {
+    fn send(&self, client: &Client) -> Result<Value, Failure> {
+        client.call(self.method, &self.path, self.body.as_ref(), self.patience)
+    }
+
     fn rebalance(rebalance: &Rebalance) -> Self {
         let path = format!("/v1/pools/{}/rebalance", segment(&rebalance.pool));
         match (rebalance.progress, rebalance.cancel) {
             (true, _) => Self::read(path, show::rebalance),
-            (false, true) => Self { method: "DELETE", ..Self::read(path, show::rebalance) },
+            (false, true) => Self { method: "DELETE", ..Self::post(&path, show::rebalance) },
             (false, false) => Self { body: Some(rebalance.to_body()), ..Self::post(&path, show::rebalance) },
         }
     }
@@ -124,9 +149,13 @@ impl Call {
             Action::Rebalance(rebalance) => Self::rebalance(rebalance),
             Action::Release(wanted) => {
                 let read = Self::read(release::path(&wanted.pool), release::show);
+                let written = |method, body| {
+                    let path = release::path(&wanted.pool);
+                    Self { method, body, changes: Changes::Desired, ..Self::read(path, release::written) }
+                };
                 match (wanted.stop, release::plan(wanted)) {
-                    (true, _) => Self { method: "DELETE", show: release::written, ..read },
-                    (false, Some(plan)) => Self { method: "PUT", body: Some(plan), show: release::written, ..read },
+                    (true, _) => written("DELETE", None),
+                    (false, Some(plan)) => written("PUT", Some(plan)),
                     (false, None) => read,
                 }
             }
@@ -151,14 +180,16 @@ impl Call {
             Action::Reset(backend) => Self::write("POST", backend, "/reset", None),
             Action::Remove(backend) => Self::write("DELETE", backend, "", None),
             Action::Health { backend, health } => {
-                Self::write("PUT", backend, "/health", Some(json!({ "health": health.name() })))
+                let body = json!({ "health": health.name() });
+                Self { changes: Changes::Node, ..Self::write("PUT", backend, "/health", Some(body)) }
             }
             Action::Explain(explain) => {
-                Self { body: Some(request_of(explain)), ..Self::post("/v1/explain", show::explanation) }
+                let changes = Changes::Nothing;
+                Self { body: Some(request_of(explain)), changes, ..Self::post("/v1/explain", show::explanation) }
             }
             Action::Preview { pool, change } => {
                 let path = format!("/v1/pools/{}/preview", segment(pool));
-                Self { body: Some(change.to_body()), ..Self::post(&path, show::preview) }
+                Self { body: Some(change.to_body()), changes: Changes::Nothing, ..Self::post(&path, show::preview) }
             }
             Action::Reload => Self::post("/v1/reload", show::written),
             Action::Upgrade => Self::post("/v1/upgrade", show::upgraded),
@@ -171,6 +202,7 @@ impl Call {
             }
             // Followed rather than called.
             Action::Events => Self::read("/v1/events".to_owned(), Value::to_string),
+            Action::Top(_) => Self::read("/v1/status".to_owned(), show::status),
         }
     }
 
@@ -186,22 +218,22 @@ impl Call {
             KeyChange::Seal { key } => Self::post(&format!("/v1/keys/{}/seal", segment(key)), show::written),
             KeyChange::Remove { key, force } => {
                 let path = format!("/v1/keys/{}{}", segment(key), if *force { "?force=true" } else { "" });
-                Self { method: "DELETE", ..Self::read(path, show::written) }
+                Self { method: "DELETE", ..Self::post(&path, show::written) }
             }
         }
     }
 
     fn read(path: String, show: fn(&Value) -> String) -> Self {
-        Self { method: "GET", path, body: None, patience: PATIENCE, show }
+        Self { method: "GET", path, body: None, patience: PATIENCE, show, changes: Changes::Nothing }
     }
 
     fn post(path: &str, show: fn(&Value) -> String) -> Self {
-        Self { method: "POST", ..Self::read(path.to_owned(), show) }
+        Self { method: "POST", changes: Changes::Node, ..Self::read(path.to_owned(), show) }
     }
 
     fn write(method: &'static str, backend: &Backend, rest: &str, body: Option<Value>) -> Self {
         let path = backend_path(backend) + rest;
-        Self { method, body, ..Self::read(path, show::written) }
+        Self { method, body, changes: Changes::Desired, ..Self::read(path, show::written) }
     }
 }
 
@@ -220,20 +252,4 @@ fn request_of(explain: &Explain) -> Value {
     let headers = headers.map(|list| ("headers".to_owned(), list.iter().cloned().collect::<Value>()));
     let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))));
     fields.chain(headers).collect()
-}
-
-/// Server-sent events: `event:` says what kind the next `data:` is.
-fn follow(client: &Client, json: bool) -> Result<(), Failure> {
-    let mut kind = String::new();
-    for line in client.follow("/v1/events")? {
-        let line = line.map_err(Failure::doing("the events broke off"))?;
-        if let Some(event) = line.strip_prefix("event:") {
-            event.trim().clone_into(&mut kind);
-        } else if let Some(data) = line.strip_prefix("data:").map(str::trim) {
-            let shown =
-                if json { format!("{{\"event\":\"{kind}\",\"data\":{data}}}") } else { show::event(&kind, data) };
-            output::print(&format!("{shown}\n"))?;
-        }
-    }
-    Ok(())
 }

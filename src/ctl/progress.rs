@@ -1,10 +1,11 @@
 //! A drain that is waited for, as a bar that is drawn anew on a terminal, and as lines elsewhere.
 
-use super::client::{Client, PATIENCE};
+use super::{client::PATIENCE, merge, nodes::Nodes};
 use crate::{failure::Failure, output};
 use control::spec::Span;
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{self, IsTerminal},
     thread,
     time::{Duration, Instant},
@@ -53,27 +54,27 @@ pub(super) enum Waited {
     Activated,
 }
 
-/// Asks for the backend at `path` until its drain leaves nothing, or time is up, and shows how far it is.
-pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waited, Failure> {
-    let deadline = Instant::now() + limit;
+/// Asks for the backend at `path` until its drain leaves nothing at any of these nodes, or time is up, and shows how far it is.
+pub(super) fn wait(nodes: &Nodes, path: &str, limit: Duration) -> Result<Waited, Failure> {
+    let began = Instant::now();
     let mut shown = Line::new();
-    let mut last = 0;
+    let mut watch = Watch::default();
     let waited = loop {
-        let Some(backend) = client.find(path, PATIENCE)? else { break ended(last) };
-        let progress = &backend["drain_progress"];
-        last = backend["live_sessions"].as_u64().unwrap_or(0);
-        if backend["admin_state"] == "active" {
-            break Waited::Activated;
+        let found = nodes.at_once(|client| client.find(path, PATIENCE));
+        let told = found.into_iter().map(|(name, found)| match (found, nodes.alone()) {
+            (Ok(found), _) => Ok((name, Some(found))),
+            (Err(failure), Some(_)) => Err(failure),
+            // It may be back: until it says so, nobody knows that it is empty.
+            (Err(_), None) => Ok((name, None)),
+        });
+        let (waited, text) = watch.see(told.collect::<Result<_, _>>()?, began.elapsed() < CARRIED_WITHIN);
+        if !text.is_empty() {
+            shown.show(&text)?;
         }
-        if progress.is_null() {
-            let left = ["requests_in_flight", "tunnels"].map(|key| backend[key].as_u64().unwrap_or(0));
-            break ended(last + left.iter().sum::<u64>());
+        if let Some(waited) = waited {
+            break waited;
         }
-        shown.show(&line(progress))?;
-        if progress["empty"] == true {
-            break Waited::Empty;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = limit.saturating_sub(began.elapsed());
         if left.is_zero() {
             break Waited::TimeUp;
         }
@@ -83,8 +84,62 @@ pub(super) fn wait(client: &Client, path: &str, limit: Duration) -> Result<Waite
     Ok(waited)
 }
 
-fn ended(left: u64) -> Waited {
-    if left == 0 { Waited::Empty } else { Waited::Ended(left) }
+/// How long a drain may take from the node that was told it to another that shares its desired state.
+const CARRIED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What was seen of a drain at each node.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Live sessions when they were last told.
+    live: BTreeMap<String, u64>,
+    draining: BTreeSet<String>,
+}
+
+impl Watch {
+    /// How it has ended, if it has at all of them, and how far it is in words. Of each node the backend, which may not be there;
+    /// or that nobody answered. `early` is while a node may not have heard of it.
+    fn see(&mut self, told: Vec<(String, Option<Option<Value>>)>, early: bool) -> (Option<Waited>, String) {
+        let (mut left, mut open, mut silent) = (0, false, Vec::new());
+        let mut under_way = Vec::new();
+        for (name, found) in told {
+            let Some(found) = found else {
+                silent.push(name);
+                continue;
+            };
+            let last = self.live.get(&name).copied().unwrap_or(0);
+            let Some(backend) = found else {
+                left += last;
+                continue;
+            };
+            let progress = &backend["drain_progress"];
+            let live = backend["live_sessions"].as_u64().unwrap_or(0);
+            self.live.insert(name.clone(), live);
+            if backend["admin_state"] == "active" {
+                if early && !self.draining.contains(&name) {
+                    open = true;
+                    continue;
+                }
+                return (Some(Waited::Activated), String::new());
+            }
+            self.draining.insert(name.clone());
+            if progress.is_null() {
+                left +=
+                    ["requests_in_flight", "tunnels"].map(|key| backend[key].as_u64().unwrap_or(0)).iter().sum::<u64>();
+                left += live;
+                continue;
+            }
+            open |= progress["empty"] != true;
+            under_way.push((name, progress.clone()));
+        }
+        let waits = open || !silent.is_empty();
+        let ended = if left == 0 { Waited::Empty } else { Waited::Ended(left) };
+        let ended = (!waits).then_some(ended);
+        let mut text = if under_way.is_empty() { String::new() } else { line(&merge::merge(&under_way).value) };
+        if !silent.is_empty() {
+            text += &format!("{}no answer from {}", if text.is_empty() { "" } else { "; " }, silent.join(", "));
+        }
+        (ended, text)
+    }
 }
 
 /// As in `[########----------]  40%, 12 sessions and 1 request left, about 3m to go`.
@@ -152,5 +207,44 @@ mod tests {
         assert_eq!(line(&open), format!("{bar}0 sessions, 2 tunnels and 0 requests left"));
         let unknown = json!({"share_done": null, "live_sessions": null, "requests_in_flight": 2, "estimate": {}});
         assert_eq!(line(&unknown), "2 requests left, sessions unknown");
+    }
+
+    fn at(name: &str, backend: Value) -> (String, Option<Option<Value>>) {
+        (name.to_owned(), Some(Some(backend)))
+    }
+
+    fn draining(live: u64) -> Value {
+        let progress = json!({"empty": live == 0, "live_sessions": live, "sessions_at_start": 10, "share_done": 0.1,
+            "requests_in_flight": 0, "estimate": {"p95": null, "all": null}});
+        json!({"admin_state": "draining", "live_sessions": live, "requests_in_flight": 0, "tunnels": 0,
+            "drain_progress": progress})
+    }
+
+    #[test]
+    fn a_drain_is_over_when_no_node_has_anything_left() {
+        let mut watch = Watch::default();
+        let (waited, text) = watch.see(vec![at("a", draining(4)), at("b", draining(0))], true);
+        assert_eq!(waited, None);
+        assert!(text.contains(" 80%, 4 sessions and 0 requests left"), "{text}");
+        // One that does not answer may have something left.
+        let (waited, text) = watch.see(vec![at("a", draining(0)), ("b".to_owned(), None)], true);
+        assert_eq!(waited, None);
+        assert!(text.ends_with("; no answer from b"), "{text}");
+        assert_eq!(watch.see(vec![at("a", draining(0)), at("b", draining(0))], true).0, Some(Waited::Empty));
+        // Removed, and what was last known of it.
+        watch.see(vec![at("a", draining(3))], true);
+        assert_eq!(watch.see(vec![("a".to_owned(), Some(None))], true).0, Some(Waited::Ended(3)));
+        let closed = json!({"admin_state": "maintenance", "live_sessions": 2, "requests_in_flight": 1, "tunnels": 1,
+            "drain_progress": null});
+        assert_eq!(watch.see(vec![at("a", closed), at("b", draining(0))], true).0, Some(Waited::Ended(4)));
+    }
+
+    #[test]
+    fn a_node_that_has_not_heard_of_a_drain_yet_has_not_ended_it() {
+        let active = || json!({"admin_state": "active", "live_sessions": 1, "drain_progress": null});
+        let mut watch = Watch::default();
+        assert_eq!(watch.see(vec![at("a", draining(0)), at("b", active())], true).0, None);
+        assert_eq!(watch.see(vec![at("a", active())], true).0, Some(Waited::Activated), "it was draining");
+        assert_eq!(Watch::default().see(vec![at("b", active())], false).0, Some(Waited::Activated));
     }
 }

@@ -14,17 +14,22 @@ pub(super) fn status(answer: &Value) -> String {
         dataplanes
             .row(["pid", "workers", "version", "applied_generation", "open_connections"].map(|key| cell(&each[key])));
     }
-    let mut pools = Table::new(["pool", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"]);
-    for each in list(&answer["pools"]) {
-        let keys = ["name", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"];
-        pools.row(keys.map(|key| cell(&each[key])));
-    }
-    push(&mut text, format_args!("{dataplanes}\n{pools}"));
+    push(&mut text, format_args!("{dataplanes}\n{}", pool_summaries(&answer["pools"])));
     for problem in list(&answer["problems"]) {
         push(&mut text, format_args!("\nproblem: {}", cell(problem)));
     }
     text.truncate(text.trim_end().len());
     text + "\n"
+}
+
+/// The pools of a status.
+pub(super) fn pool_summaries(pools: &Value) -> String {
+    let mut table = Table::new(["pool", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"]);
+    for each in list(pools) {
+        let keys = ["name", "backends", "up", "down", "unknown", "draining", "maintenance", "tunnels"];
+        table.row(keys.map(|key| cell(&each[key])));
+    }
+    table.to_string()
 }
 
 pub(super) fn pools(answer: &Value) -> String {
@@ -91,7 +96,7 @@ fn weight(backend: &Value) -> String {
 }
 
 /// The admin state, and how far a drain or a slow start is.
-fn state(backend: &Value) -> String {
+pub(super) fn state(backend: &Value) -> String {
     let state = cell(&backend["admin_state"]);
     match (backend["drain_progress"]["share_done"].as_f64(), backend["warming"].as_u64()) {
         (Some(share), _) => format!("{state} {:.0}%", share * 100.0),

@@ -14,6 +14,7 @@ pub mod peers;
 pub mod pki;
 mod process;
 mod shop;
+pub mod terminal;
 pub mod visitors;
 pub mod websockets;
 

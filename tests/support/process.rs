@@ -13,7 +13,15 @@ use std::{
 pub fn steadfast<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
     command.args(arguments).stdin(Stdio::null());
-    for name in ["RUST_LOG", "STEADFAST_ADMIN", "STEADFAST_TOKEN_FILE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"] {
+    for name in [
+        "RUST_LOG",
+        "STEADFAST_ADMIN",
+        "STEADFAST_NODES",
+        "STEADFAST_TOKEN_FILE",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+    ] {
         command.env_remove(name);
     }
     command
