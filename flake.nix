@@ -89,6 +89,7 @@
             curl
             openssl
             redis
+            etcd
             haproxy
             nginx
             nodejs

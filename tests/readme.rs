@@ -5,7 +5,7 @@
 mod support;
 
 use control::{
-    config::{Admin, Config, Global, Membership, Source, Workers},
+    config::{Admin, Config, Etcd, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
@@ -121,9 +121,24 @@ fn filled() -> Config {
     Config {
         global,
         admin: Admin { listen: "x".to_owned(), token_file: path() },
-        membership: Membership { source: Source::Api },
+        membership: Membership { source: Source::Etcd, etcd: Some(etcd()) },
         listeners: vec![listener],
         pools: vec![pool],
+    }
+}
+
+/// As [`filled`].
+fn etcd() -> Etcd {
+    let file = || Some("/x".into());
+    Etcd {
+        endpoints: vec!["x".to_owned()],
+        prefix: "x".to_owned(),
+        user: Some("x".to_owned()),
+        password_file: file(),
+        ca_file: file(),
+        cert_file: file(),
+        key_file: file(),
+        timeout: Span::from_secs(1),
     }
 }
 
@@ -187,7 +202,8 @@ fn defaults() -> Config {
     let tls = Some(PoolTls::default());
     let (backends, discover) = (vec![Backend::default()], vec![Discover::default()]);
     let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
-    Config { listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    let membership = Membership { etcd: Some(Etcd::default()), ..Membership::default() };
+    Config { membership, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// The values of a document by table, as in `[pool.health]` and `[[pool.backend]]`, and key.

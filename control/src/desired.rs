@@ -43,7 +43,7 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
     /// Which life of the backend this is. Seeds from a file are 1; one added later has the generation at
-    /// which it was added, a number that no life before it had.
+    /// which it was added, or with etcd one that follows from its revision: a number that no life before it had.
     pub incarnation: u32,
     /// The instance that the last successful check of it named, where its pool has checks ask for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -109,7 +109,9 @@ async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) 
         let owners: Vec<_> = found.iter().map(|answer| Owner::discover(&answer.pool, &answer.name)).collect();
         let written = state.note(move |current| Ok(found::plan(current, &found))).await;
         if let Err(error) = written {
-            tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+            if !error.is_told() {
+                tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+            }
             let mut shared = state.lock();
             owners.iter().for_each(|owner| shared.names.again(owner, state.clock.millis()));
             drop(shared);

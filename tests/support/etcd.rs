@@ -1,0 +1,163 @@
+//! etcd, as the tests need it: real, of one member, on free ports, and ended with its value.
+
+use super::{Folder, Outcome, Running, Setup, eventually};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{net::TcpListener, path::PathBuf, process::Command};
+
+/// One member, with its data in a folder.
+#[derive(Debug)]
+pub struct Etcd {
+    /// `http://127.0.0.1:port`, or https.
+    pub endpoint: String,
+    peer: String,
+    folder: Folder,
+    /// What it is started with beyond addresses and folders.
+    arguments: Vec<String>,
+    /// What `etcdctl` is called with besides the endpoint.
+    pub client: Vec<String>,
+    process: Option<Running>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Etcd {
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with("http", &[], &[])
+    }
+
+    /// With more arguments, and those that `etcdctl` needs then.
+    #[track_caller]
+    pub fn start_with(scheme: &str, arguments: &[String], client: &[String]) -> Self {
+        // It takes no port 0: ports that are free now may be taken a moment later, and it then tries others.
+        eventually("etcd finds free ports", || {
+            let (port, peer) = (free_port(), free_port());
+            let mut etcd = Self {
+                endpoint: format!("{scheme}://127.0.0.1:{port}"),
+                peer: format!("http://127.0.0.1:{peer}"),
+                folder: Folder::new(),
+                arguments: arguments.to_vec(),
+                client: client.to_vec(),
+                process: None,
+            };
+            etcd.launch().then_some(etcd)
+        })
+    }
+
+    /// Starts it; false where it ends before it serves.
+    #[track_caller]
+    fn launch(&mut self) -> bool {
+        let mut command = Command::new("etcd");
+        let data = self.folder.path("data");
+        command.args(["--name", "one", "--log-level", "error", "--data-dir"]).arg(&data);
+        command.args(["--listen-client-urls", &self.endpoint, "--advertise-client-urls", &self.endpoint]);
+        command.args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer]);
+        command.args(["--initial-cluster", &format!("one={}", self.peer)]).args(&self.arguments);
+        if let Err(error) = std::fs::create_dir_all(&data) {
+            panic!("{}: {error}", data.display());
+        }
+        let mut process = Running::start(command);
+        let serves = eventually("etcd serves or gives up", || {
+            if process.has_ended() {
+                return Some(false);
+            }
+            let asked = self.etcdctl(&["endpoint", "status"]);
+            // One that asks for a password answers as well.
+            (asked.code == Some(0) || asked.stderr.contains("user name is empty")).then_some(true)
+        });
+        self.process = Some(process);
+        serves
+    }
+
+    /// Ends it as a crash would.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.signal(Signal::KILL);
+        process.ended();
+    }
+
+    /// Starts it again where it was, with the data that it had.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        eventually("etcd starts where it was", || self.launch().then_some(()));
+    }
+
+    /// Takes its data away; it must not run.
+    pub fn lose_data(&self) {
+        assert!(self.process.is_none());
+        std::fs::remove_dir_all(self.folder.path("data")).unwrap();
+    }
+
+    /// Has it stand still, or go on.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
+    pub fn etcdctl(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint, "--command-timeout", "10s"]);
+        Outcome::of({
+            command.args(&self.client).args(arguments);
+            command
+        })
+    }
+
+    /// `etcdctl` that must succeed: what it says.
+    #[track_caller]
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let Outcome { code, stdout, stderr } = self.etcdctl(arguments);
+        assert_eq!(code, Some(0), "etcdctl {arguments:?}: {stdout}{stderr}");
+        stdout
+    }
+
+    #[track_caller]
+    pub fn put(&self, key: &str, value: &Value) {
+        self.ctl(&["put", key, &value.to_string()]);
+    }
+
+    /// What stands under a key; null where it is not there.
+    #[track_caller]
+    pub fn get(&self, key: &str) -> Value {
+        let text = self.ctl(&["get", "--print-value-only", key]);
+        if text.is_empty() { Value::Null } else { serde_json::from_str(text.trim()).unwrap() }
+    }
+
+    /// The keys that begin so.
+    #[track_caller]
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let text = self.ctl(&["get", "--prefix", "--keys-only", prefix]);
+        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The revision that it is at.
+    #[track_caller]
+    pub fn revision(&self) -> u64 {
+        let told: Value = serde_json::from_str(&self.ctl(&["get", "x", "-w", "json"])).unwrap();
+        told["header"]["revision"].as_u64().unwrap()
+    }
+
+    /// A node of it, as [`Setup::shop`] otherwise; `more` is what else belongs below `[membership.etcd]`.
+    pub fn node<A: std::fmt::Display>(
+        &self,
+        more: &str,
+        pool: &str,
+        backends: impl IntoIterator<Item = (impl std::fmt::Display, A)>,
+    ) -> Setup {
+        let table = format!("\n[membership.etcd]\nendpoints = [{:?}]\ntimeout = \"2s\"\n{more}\n", self.endpoint);
+        Setup::shop(pool, backends).and(&table).membership("etcd")
+    }
+
+    /// Where certificates and passwords of a test may lie.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
+    }
+}
+
+/// A body of `PUT …/backends/{name}`.
+pub fn backend(address: &str) -> Option<Value> {
+    Some(json!({ "address": address }))
+}
