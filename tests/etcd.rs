@@ -318,6 +318,8 @@ fn while_etcd_is_away_traffic_goes_on_and_writes_are_refused_and_later_all_is_ca
     for stands_still in [false, true] {
         if stands_still {
             etcd.signal(Signal::STOP);
+            // Its connections are open as before, and nobody writes: the silence alone tells.
+            connected(&node, false);
         } else {
             etcd.kill();
         }
@@ -358,26 +360,26 @@ fn while_etcd_is_away_traffic_goes_on_and_writes_are_refused_and_later_all_is_ca
 #[test]
 fn what_etcd_has_compacted_is_caught_up_with_all_that_there_is() {
     let nginx = Nginx::start(&["a", "b"]);
-    let etcd = Etcd::start();
+    let mut etcd = Etcd::start();
     let node = etcd.node("", HEALTH, nginx.backends.clone()).start();
     connected(&node, true);
     let first = get(&node.listener("web"), "/", &[]);
-    let restarts = node.metric("steadfast_etcd_watch_restarts_total");
-    let generation = field(&node, "a", "incarnation");
+    let life = field(&node, "a", "incarnation");
+    // While it stands still its watch is cut, and what happened since is forgotten.
     let stopped = node.signal("admin", Signal::STOP);
+    etcd.kill();
+    etcd.start_again();
     for weight in 2..40 {
         etcd.put("/steadfast/members/shop/b", &json!({ "address": nginx.backends[1].1, "weight": weight }));
     }
-    // Its connection must not hold what was written: it is cut as well.
     etcd.ctl(&["compact", &etcd.revision().to_string()]);
-    etcd.signal(Signal::STOP);
-    etcd.signal(Signal::CONT);
     support::send_signal(stopped, Signal::CONT);
     becomes(&node, "b", "weight", &json!(39));
-    assert_eq!(field(&node, "a", "incarnation"), generation);
+    assert_eq!(field(&node, "a", "incarnation"), life);
+    assert!(node.process.stderr().contains("all of it is read"), "{}", node.process.stderr());
     let again = get(&node.listener("web"), "/", &[("Cookie", &first.cookie(COOKIE).unwrap())]);
     assert_eq!((again.text(), again.cookie(COOKIE)), (first.text(), None), "what is as it was goes on");
-    assert!(node.metric("steadfast_etcd_watch_restarts_total") >= restarts);
+    assert!(node.metric("steadfast_etcd_watch_restarts_total") >= 1);
 }
 
 #[test]
@@ -466,6 +468,62 @@ fn a_drain_ends_once_whoever_notices_its_deadline() {
     nodes[1].replaced("admin", killed);
     eventually("it is back", || (problems(&nodes[1]) == "[]").then_some(()));
     assert_eq!(field(&nodes[1], "a", "weight"), Value::Null);
+}
+
+#[test]
+fn another_instance_is_another_life_at_all_nodes_and_once() {
+    let instance = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let told = std::sync::Arc::clone(&instance);
+    let backend = support::Scripted::start(move |mut stream| {
+        while support::backend::read_head(&mut stream).is_some() {
+            let instance = told.load(std::sync::atomic::Ordering::SeqCst);
+            let answer = format!("HTTP/1.1 200 OK\r\nX-Instance: i{instance}\r\nContent-Length: 1\r\n\r\na");
+            if std::io::Write::write_all(&mut stream, answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let health = "[pool.health]\ncheck = \"http\"\ninterval = \"100ms\"\ninstance_header = \"X-Instance\"\n";
+    let etcd = Etcd::start();
+    let nodes = [(); 2].map(|()| etcd.node("", health, [("a", backend.address())]).start());
+    let key = "/steadfast/members/shop/a";
+    eventually("the first is known", || (etcd.get(key)["instance"] == "i1").then_some(()));
+    assert_eq!(etcd.get(key)["incarnation"], 1, "who it is at first is no other life");
+    let mut lives = BTreeSet::from([1]);
+    for number in 2..5 {
+        instance.store(number, std::sync::atomic::Ordering::SeqCst);
+        let now = format!("i{number}");
+        eventually("the next is known", || (etcd.get(key)["instance"] == now.as_str()).then_some(()));
+        let life = etcd.get(key)["incarnation"].clone();
+        nodes.iter().for_each(|node| becomes(node, "a", "incarnation", &life));
+        assert!(lives.insert(life.as_u64().unwrap()), "{lives:?}");
+    }
+    // Each was written once: its key has a version for each, and the one that the file made.
+    let kept: Value = serde_json::from_str(&etcd.ctl(&["get", key, "-w", "json"])).unwrap();
+    assert_eq!(kept["kvs"][0]["version"], 5, "{kept}");
+}
+
+#[test]
+fn a_node_that_had_its_own_store_brings_it_along() {
+    let nginx = Nginx::start(&["a"]);
+    let etcd = Etcd::start();
+    let mut node = Setup::shop(HEALTH, nginx.backends.clone()).membership("api").start();
+    write(&node, "PUT", "/backends/later", backend(DEAD));
+    write(&node, "POST", "/backends/later/drain", None);
+    let life = field(&node, "later", "incarnation");
+    node.process.signal(Signal::TERM);
+    node.process.ended();
+    let file = node.folder.path("steadfast.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("source = \"api\"", "source = \"etcd\"");
+    // Of several endpoints one that answers will do.
+    let table = format!("[membership.etcd]\nendpoints = [\"http://{DEAD}\", {:?}]\n", etcd.endpoint);
+    std::fs::write(&file, text + &table).unwrap();
+    node.start_again();
+    connected(&node, true);
+    let later = etcd.get("/steadfast/members/shop/later");
+    assert_eq!((&later["admin_state"], &later["incarnation"]), (&json!("draining"), &life));
+    write(&node, "POST", "/backends/later/reset", None);
+    assert!(field(&node, "later", "incarnation").as_u64() > life.as_u64(), "its lives go on from there");
 }
 
 /// A node of this etcd with its files and what `[membership.etcd]` says besides.

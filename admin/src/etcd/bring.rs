@@ -22,9 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct Claims(Option<(u64, Instant)>);
 
-/// Fills the prefix, or waits a moment where somebody else does. Whether it is done is seen by the format.
-pub(super) async fn bring(state: &State, etcd: &Etcd, claims: &mut Claims) -> Result<(), Failure> {
-    let Some(mut claim) = claim(etcd, claims).await? else {
+/// Fills the prefix, or waits a moment where somebody else does, or may know more than one that is `fresh`. Whether it is done
+/// is seen by the format.
+pub(super) async fn bring(state: &State, etcd: &Etcd, claims: &mut Claims, fresh: bool) -> Result<(), Failure> {
+    let own = if fresh { None } else { claim(etcd, claims).await? };
+    let Some(mut claim) = own else {
         tokio::time::sleep(LOOK_AGAIN).await;
         return Ok(());
     };

@@ -10,12 +10,12 @@ use super::{
     watch::{News, Watch},
     wire::{Header, Range},
 };
-use crate::state::State;
+use crate::{rest::problem::Problem, state::State};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// A watch that is silent for so long is begun anew: whether it still leads to a member that lives, and that hears the
 /// others, can't be told otherwise. Nothing is missed by that, for it goes on where the one before was.
@@ -26,9 +26,13 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that fails so often before it told anything is begun with all that there is.
 const FUTILE: u32 = 2;
 
+/// A node that knows no more than its file leaves an empty prefix to others for so long.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What is kept from one watch to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Followed {
+    began: Instant,
     /// The mirror has all that was there at its revision.
     loaded: bool,
     /// Watches in a row that told nothing and failed.
@@ -40,7 +44,8 @@ struct Followed {
 
 /// Never returns.
 pub(crate) async fn run(state: Arc<State>, etcd: Arc<Etcd>) {
-    let mut followed = Followed::default();
+    let (began, claims) = (Instant::now(), Claims::default());
+    let mut followed = Followed { began, loaded: false, futile: 0, claims, attempts: 0 };
     tokio::spawn(seed(Arc::clone(&state), Arc::clone(&etcd)));
     loop {
         let Err(failure) = session(&state, &etcd, &mut followed).await else { continue };
@@ -69,7 +74,8 @@ async fn session(state: &Arc<State>, etcd: &Etcd, followed: &mut Followed) -> Re
     let head = client.range(&Range::one(&Key::Format.path(client.prefix()))).await?;
     let Some(format) = head.kvs.first() else {
         followed.loaded = false;
-        return bring(state, etcd, &mut followed.claims).await;
+        let fresh = followed.began.elapsed() < GRACE && !etcd.mirror.lock().await.knows_any();
+        return bring(state, etcd, &mut followed.claims, fresh).await;
     };
     let format = String::from_utf8_lossy(&format.value).trim().to_owned();
     if format != FORMAT {
@@ -183,7 +189,7 @@ async fn seed(state: Arc<State>, etcd: Arc<Etcd>) {
                 return;
             }
             Err(refusal) => {
-                let why = format!("{refusal:?}");
+                let why = Problem::from(refusal).to_string();
                 if told.as_ref() != Some(&why) {
                     tracing::warn!("what the file says can't be told to etcd yet: {why}");
                     told = Some(why);

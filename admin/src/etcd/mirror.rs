@@ -62,6 +62,11 @@ impl Mirror {
         Self { prefix: prefix.to_owned(), floor, rows: rows.collect(), ..Self::default() }
     }
 
+    /// Whether anything was ever heard, or kept from before this process.
+    pub(super) fn knows_any(&self) -> bool {
+        self.revision > 0 || !self.rows.is_empty()
+    }
+
     /// A number for lives that begin now: higher than that of any life that ended before, on every node the same.
     pub(crate) fn life(&self) -> u64 {
         self.floor.max(self.told_life())

@@ -124,12 +124,15 @@ impl Op {
 }
 
 fn ops(mirror: &Mirror, known: &Desired, Wanted { changes, sections, .. }: Wanted<'_>) -> Vec<Op> {
-    let mut target = known.clone();
-    let mut touched: BTreeMap<&str, Touched> = BTreeMap::new();
+    let (mut target, mut touched) = (Desired::default(), BTreeMap::<&str, Touched<'_>>::new());
     for change in changes {
-        target.apply(change);
         note(change, &mut touched);
     }
+    for name in touched.keys() {
+        target.pools.extend(known.pools.get_key_value(*name).map(|(name, pool)| (name.clone(), pool.clone())));
+        target.releases.extend(known.releases.get_key_value(*name).map(|(name, each)| (name.clone(), each.clone())));
+    }
+    changes.iter().for_each(|change| target.apply(change));
     let mut ops = Vec::new();
     for (pool, touched) in touched {
         ops.extend(touched.ops(mirror, pool, &target));

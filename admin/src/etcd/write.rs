@@ -57,7 +57,7 @@ impl State {
         }
         let changes = mirror.changes(&snapshot.desired, &touched.pools);
         let sections = touched.sections.then(|| mirror.sections());
-        self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }).await;
+        self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }, false).await;
         false
     }
 
@@ -79,17 +79,11 @@ impl State {
         let changes = diff(&known.desired, &wanted, &pools);
         let sections = Some(mirror.sections());
         // What the file said counted so far without being stored.
-        self.writer.lock().await.store_anew();
-        self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }).await;
+        self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }, true).await;
     }
 
-    async fn take_over(&self, etcd: &Etcd, mirror: &Mirror, plan: Plan) {
-        let mut writer = self.writer.lock().await;
-        writer.saw_lives(mirror.life());
-        // A store that fails is told; what etcd holds counts all the same, and is written once it can be.
-        drop(self.store_if_kept(&mut writer, &plan).await);
-        self.publish(self.lock(), plan.changes);
-        drop(writer);
+    async fn take_over(&self, etcd: &Etcd, mirror: &Mirror, plan: Plan, anew: bool) {
+        self.act_on(plan, mirror.life(), anew).await;
         etcd.tell_problems(mirror);
         etcd.heard.send_replace(mirror.revision);
     }

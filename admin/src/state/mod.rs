@@ -56,7 +56,7 @@ const STORE_RETRY: Duration = Duration::from_secs(5);
 /// Shared by everything in this process.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) writer: tokio::sync::Mutex<Writer>,
+    writer: tokio::sync::Mutex<Writer>,
     shared: Mutex<Shared>,
     running: Config,
     keys_path: PathBuf,
@@ -307,8 +307,18 @@ impl State {
         Ok((written, warnings))
     }
 
+    /// Acts on what was heard from where the desired state lives, and keeps it for a start without that; all there is, where
+    /// it is `anew`. `lives` is the highest number that a life may have had.
+    pub(crate) async fn act_on(&self, plan: Plan, lives: u64, anew: bool) {
+        let mut writer = self.writer.lock().await;
+        writer.heard(lives, anew);
+        // A store that fails is told, and tried again; what was heard counts all the same.
+        drop(self.store_if_kept(&mut writer, &plan).await);
+        self.publish(self.lock(), plan.changes);
+    }
+
     /// Stores what of a plan is to be stored.
-    pub(crate) async fn store_if_kept(&self, writer: &mut Writer, plan: &Plan) -> Result<(), Error> {
+    async fn store_if_kept(&self, writer: &mut Writer, plan: &Plan) -> Result<(), Error> {
         if !writer.keeps(plan) {
             return Ok(());
         }

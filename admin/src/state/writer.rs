@@ -14,7 +14,7 @@ pub(super) const BLOCK: u64 = 1_024;
 
 /// What only one write at a time may use.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     /// Absent after a failed write: what the file then holds is not known, and the next write makes it anew.
     store: Option<Store>,
     path: PathBuf,
@@ -38,14 +38,10 @@ impl Writer {
         }
     }
 
-    /// No life that etcd knows has a number above this one.
-    pub(crate) fn saw_lives(&mut self, lives: u64) {
+    /// No life has a number above `lives`; where it is `anew`, the next plan is stored with all that there is besides.
+    pub(super) fn heard(&mut self, lives: u64, anew: bool) {
         self.lives = Some(lives);
-    }
-
-    /// Has the next plan stored with all that there is besides.
-    pub(crate) fn store_anew(&mut self) {
-        self.anew = true;
+        self.anew |= anew;
     }
 
     /// Whether there is anything in a plan for the store: not in one of listeners, keys and health alone.
