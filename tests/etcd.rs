@@ -504,6 +504,33 @@ fn another_instance_is_another_life_at_all_nodes_and_once() {
 }
 
 #[test]
+fn a_member_of_etcd_that_dies_or_stands_still_is_left_for_another() {
+    let nginx = Nginx::start(&["a"]);
+    let [mut one, two, three] = Etcd::cluster();
+    let endpoints = format!("endpoints = {:?}\n", [&one, &two, &three].map(|member| &member.endpoint));
+    let table = format!("\n[membership.etcd]\ntimeout = \"2s\"\n{endpoints}");
+    let node = Setup::shop(HEALTH, nginx.backends.clone()).and(&table).membership("etcd").start();
+    connected(&node, true);
+    one.kill();
+    write(&node, "PUT", "/backends/b", backend(DEAD));
+    one.start_again();
+    two.signal(Signal::STOP);
+    eventually("another one is asked", || {
+        let (status, answer) = node.api("PATCH", "/v1/pools/shop/backends/b", Some(json!({ "weight": 4 })));
+        (status == 200 && answer["applied"] == json!(true)).then_some(())
+    });
+    three.put("/steadfast/members/shop/c", &json!({ "address": DEAD }));
+    becomes(&node, "c", "weight", &json!(1));
+    // One alone has no majority: it answers, and knows nothing for certain.
+    three.signal(Signal::STOP);
+    connected(&node, false);
+    assert_eq!(homes(&node), set(&["a"]));
+    three.signal(Signal::CONT);
+    connected(&node, true);
+    write(&node, "DELETE", "/backends/b", None);
+}
+
+#[test]
 fn a_node_that_had_its_own_store_brings_it_along() {
     let nginx = Nginx::start(&["a"]);
     let etcd = Etcd::start();

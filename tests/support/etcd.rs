@@ -1,4 +1,4 @@
-//! etcd, as the tests need it: real, of one member, on free ports, and ended with its value.
+//! etcd, as the tests need it: real, of one member or three, on free ports, and ended with its value.
 
 use super::{Folder, Outcome, Running, Setup, eventually};
 use rustix::process::Signal;
@@ -10,7 +10,10 @@ use std::{net::TcpListener, path::PathBuf, process::Command};
 pub struct Etcd {
     /// `http://127.0.0.1:port`, or https.
     pub endpoint: String,
+    name: String,
     peer: String,
+    /// All members with their peers.
+    cluster: String,
     folder: Folder,
     /// What it is started with beyond addresses and folders.
     arguments: Vec<String>,
@@ -32,44 +35,58 @@ impl Etcd {
     /// With more arguments, and those that `etcdctl` needs then.
     #[track_caller]
     pub fn start_with(scheme: &str, arguments: &[String], client: &[String]) -> Self {
-        // It takes no port 0: ports that are free now may be taken a moment later, and it then tries others.
+        let [one] = Self::members(scheme, arguments, client);
+        one
+    }
+
+    /// Three members of one cluster.
+    #[track_caller]
+    pub fn cluster() -> [Self; 3] {
+        Self::members("http", &[], &[])
+    }
+
+    #[track_caller]
+    fn members<const N: usize>(scheme: &str, arguments: &[String], client: &[String]) -> [Self; N] {
+        // They take no port 0: ports that are free now may be taken a moment later, and they then try others.
         eventually("etcd finds free ports", || {
-            let (port, peer) = (free_port(), free_port());
-            let mut etcd = Self {
-                endpoint: format!("{scheme}://127.0.0.1:{port}"),
-                peer: format!("http://127.0.0.1:{peer}"),
+            let peers: [String; N] = std::array::from_fn(|_| format!("http://127.0.0.1:{}", free_port()));
+            let cluster: Vec<_> = peers.iter().enumerate().map(|(at, peer)| format!("m{at}={peer}")).collect();
+            let mut members = std::array::from_fn(|at| Self {
+                endpoint: format!("{scheme}://127.0.0.1:{}", free_port()),
+                name: format!("m{at}"),
+                peer: peers[at].clone(),
+                cluster: cluster.join(","),
                 folder: Folder::new(),
                 arguments: arguments.to_vec(),
                 client: client.to_vec(),
                 process: None,
-            };
-            etcd.launch().then_some(etcd)
+            });
+            members.iter_mut().for_each(Self::launch);
+            members.iter_mut().all(Self::serves).then_some(members)
         })
     }
 
-    /// Starts it; false where it ends before it serves.
-    #[track_caller]
-    fn launch(&mut self) -> bool {
+    fn launch(&mut self) {
         let mut command = Command::new("etcd");
         let data = self.folder.path("data");
-        command.args(["--name", "one", "--log-level", "error", "--data-dir"]).arg(&data);
+        command.args(["--name", &self.name, "--log-level", "error", "--data-dir"]).arg(data);
         command.args(["--listen-client-urls", &self.endpoint, "--advertise-client-urls", &self.endpoint]);
         command.args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer]);
-        command.args(["--initial-cluster", &format!("one={}", self.peer)]).args(&self.arguments);
-        if let Err(error) = std::fs::create_dir_all(&data) {
-            panic!("{}: {error}", data.display());
-        }
-        let mut process = Running::start(command);
-        let serves = eventually("etcd serves or gives up", || {
-            if process.has_ended() {
+        command.args(["--initial-cluster", &self.cluster]).args(&self.arguments);
+        self.process = Some(Running::start(command));
+    }
+
+    /// Waits until it serves; false where it ends before.
+    #[track_caller]
+    fn serves(&mut self) -> bool {
+        eventually("etcd serves or gives up", || {
+            if self.process.as_mut().unwrap().has_ended() {
                 return Some(false);
             }
             let asked = self.etcdctl(&["endpoint", "status"]);
             // One that asks for a password answers as well.
             (asked.code == Some(0) || asked.stderr.contains("user name is empty")).then_some(true)
-        });
-        self.process = Some(process);
-        serves
+        })
     }
 
     /// Ends it as a crash would.
@@ -83,7 +100,10 @@ impl Etcd {
     /// Starts it again where it was, with the data that it had.
     #[track_caller]
     pub fn start_again(&mut self) {
-        eventually("etcd starts where it was", || self.launch().then_some(()));
+        eventually("etcd starts where it was", || {
+            self.launch();
+            self.serves().then_some(())
+        });
     }
 
     /// Takes its data away; it must not run.
