@@ -1,9 +1,9 @@
 //! etcd, as the tests need it: real, of one member or three, on free ports, and ended with its value.
 
-use super::{Folder, Outcome, Running, Setup, eventually};
-use rustix::process::Signal;
+use super::{Folder, Instance, Outcome, Running, Setup, eventually, http::get, peers::Nginx};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{net::TcpListener, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, net::TcpListener, path::PathBuf, process::Command};
 
 /// One member, with its data in a folder.
 #[derive(Debug)]
@@ -180,4 +180,74 @@ impl Etcd {
 /// A body of `PUT …/backends/{name}`.
 pub fn backend(address: &str) -> Option<Value> {
     Some(json!({ "address": address }))
+}
+
+pub const HEALTH: &str = "[pool.health]\ncheck = \"off\"\n";
+pub const DEAD: &str = "127.0.0.1:9";
+
+#[track_caller]
+pub fn write(node: &Instance, method: &str, path: &str, body: Option<Value>) -> Value {
+    let (status, answer) = node.api(method, &format!("/v1/pools/shop{path}"), body);
+    assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+    assert_eq!(answer["applied"], json!(true), "{method} {path}: {answer}");
+    answer
+}
+
+/// What a backend of the pool `shop` is at this node, by one of its fields; null where it isn't there.
+pub fn field(node: &Instance, name: &str, field: &str) -> Value {
+    let (status, backend) = node.api("GET", &format!("/v1/pools/shop/backends/{name}"), None);
+    if status == 200 { backend[field].clone() } else { Value::Null }
+}
+
+#[track_caller]
+pub fn becomes(node: &Instance, name: &str, which: &str, value: &Value) {
+    eventually(&format!("{which} of {name} becomes {value}"), || (field(node, name, which) == *value).then_some(()));
+    // And the workers act on it.
+    eventually("it is applied", || {
+        let status = node.api("GET", "/v1/status", None).1;
+        let applied = status["dataplanes"][0]["applied_generation"].as_u64()?;
+        (Some(applied) >= status["generation"].as_u64()).then_some(())
+    });
+}
+
+pub fn problems(node: &Instance) -> String {
+    node.api("GET", "/v1/status", None).1["problems"].to_string()
+}
+
+#[track_caller]
+pub fn connected(node: &Instance, is: bool) {
+    let asked = || node.api("GET", "/v1/status", None).1["etcd"]["connected"] == json!(is);
+    eventually(&format!("connected is {is}"), || asked().then_some(()));
+    assert_eq!(node.metric("steadfast_etcd_connected"), u64::from(is));
+}
+
+/// Ends a node as a crash would, and all of it.
+#[track_caller]
+pub fn crash(node: &mut Instance) {
+    let pids = ["dataplane", "admin"].map(|role| node.pid(role));
+    node.process.signal(Signal::KILL);
+    node.process.ended();
+    for pid in pids {
+        // It may have ended with its supervisor already.
+        let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
+        let gone = || !std::path::Path::new(&format!("/proc/{pid}/cmdline")).exists();
+        eventually("its children are gone", || gone().then_some(()));
+    }
+}
+
+/// Nodes with the same keys.
+pub fn nodes<const N: usize>(etcd: &Etcd, nginx: &Nginx) -> [Instance; N] {
+    let keys = etcd.path("keys");
+    std::array::from_fn(|_| {
+        let setup = etcd.node("", HEALTH, nginx.backends.clone());
+        setup.global(&format!("workers = 2\nkeys_file = {keys:?}")).start()
+    })
+}
+
+pub fn homes(node: &Instance) -> BTreeSet<String> {
+    (0..24).map(|_| get(&node.listener("web"), "/", &[]).text()).collect()
+}
+
+pub fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -6,10 +6,13 @@ use super::{
     rows::whole_range,
     wire::{self, WatchAnswer},
 };
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+/// Events that are taken over together.
+const MOST: usize = 20_000;
 /// The longest line. What has happened in one revision comes in pieces of some 1.5 MiB.
 const MAX_LINE: usize = 64 << 20;
 
@@ -18,6 +21,10 @@ pub(super) struct Watch {
     buffer: Vec<u8>,
     /// Up to here there is no end of a line.
     searched: usize,
+    /// What was told of a revision of which there is more to come.
+    pending: Vec<Told>,
+    /// What stands behind the news that were taken.
+    behind: Option<Result<News, Failure>>,
 }
 
 #[derive(Debug)]
@@ -33,7 +40,7 @@ impl Watch {
     pub(super) async fn begin(client: &Client, revision: u64) -> Result<Self, Failure> {
         let (first, end) = whole_range(client.prefix());
         let body = client.watch(&wire::watch(&first, &end, revision)).await?;
-        let mut watch = Self { body, buffer: Vec::new(), searched: 0 };
+        let mut watch = Self { body, buffer: Vec::new(), searched: 0, pending: Vec::new(), behind: None };
         let late = |_| Failure::Unknown(format!("{}: the watch does not begin", client.endpoint()));
         let answer = timeout(client.limit(), watch.answer()).await.map_err(late)??;
         match answer {
@@ -42,9 +49,30 @@ impl Watch {
         }
     }
 
-    /// What happened next.
+    /// What happened next, and all that has come already: so that a thousand writes don't make as many generations. Nothing is
+    /// lost where it is dropped before it is done.
     pub(super) async fn next(&mut self) -> Result<News, Failure> {
-        let mut events = Vec::new();
+        let first = match self.behind.take() {
+            Some(behind) => behind,
+            None => self.one().await,
+        };
+        let mut events = match first? {
+            News::Events(events) => events,
+            compacted @ News::Compacted(_) => return Ok(compacted),
+        };
+        while self.behind.is_none() && events.len() < MOST {
+            match self.one().now_or_never() {
+                Some(Ok(News::Events(more))) => events.extend(more),
+                other => {
+                    self.behind = other;
+                    break;
+                }
+            }
+        }
+        Ok(News::Events(events))
+    }
+
+    async fn one(&mut self) -> Result<News, Failure> {
         loop {
             let answer = self.answer().await?;
             if answer.compact_revision > 0 {
@@ -53,9 +81,9 @@ impl Watch {
             if answer.canceled {
                 return Err(ended(&answer));
             }
-            events.extend(answer.events.into_iter().map(Told::from));
-            if !answer.fragment && !events.is_empty() {
-                return Ok(News::Events(events));
+            self.pending.extend(answer.events.into_iter().map(Told::from));
+            if !answer.fragment && !self.pending.is_empty() {
+                return Ok(News::Events(std::mem::take(&mut self.pending)));
             }
         }
     }

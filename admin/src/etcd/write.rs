@@ -50,12 +50,14 @@ impl State {
     /// Takes over what etcd tells. Whether it was emptied: then nothing is taken over.
     pub(super) async fn hear(&self, etcd: &Etcd, news: &[Told]) -> bool {
         let mut mirror = etcd.mirror.lock().await;
-        let snapshot = self.snapshot();
-        let touched = mirror.follow(news, &snapshot.desired.listeners);
+        let known = self.snapshot();
+        let touched = mirror.follow(news, &known.desired.listeners);
         if touched.wiped {
             return true;
         }
-        let changes = mirror.changes(&snapshot.desired, &touched.pools);
+        let changes = mirror.changes(&known.desired, &touched.pools);
+        // Whoever holds on to it has the next generation copied.
+        drop(known);
         let sections = touched.sections.then(|| mirror.sections());
         self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }, false).await;
         false
@@ -77,6 +79,7 @@ impl State {
         }
         let pools = known.desired.pools.keys().chain(wanted.pools.keys()).cloned().collect();
         let changes = diff(&known.desired, &wanted, &pools);
+        drop(known);
         let sections = Some(mirror.sections());
         // What the file said counted so far without being stored.
         self.take_over(etcd, &mirror, Plan { changes, sections, ..Plan::default() }, true).await;
@@ -264,16 +267,19 @@ impl Etcd {
     /// Waits until this node has heard as much.
     ///
     /// # Errors
-    /// It hears nothing.
+    /// It hears nothing more.
     async fn until(&self, enough: impl Fn(u64) -> bool) -> Result<(), Refusal> {
         let mut heard = self.heard.subscribe();
-        let waited = timeout(self.client.limit() * 2, heard.wait_for(|heard| enough(*heard))).await;
-        waited.map(drop).map_err(|_| {
-            self.doubt.notify_one();
-            let why =
-                "etcd has carried out what was asked for, or something else before it, and its watch does not tell";
-            NotShared::Away(format!("{why}: it counts here once it does")).into()
-        })
+        while !enough(*heard.borrow_and_update()) {
+            // However long it takes, as long as there is something to hear.
+            if timeout(self.client.limit() * 2, heard.changed()).await.is_err() {
+                self.doubt.notify_one();
+                let why =
+                    "etcd has carried out what was asked for, or something else before it, and its watch does not tell";
+                return Err(NotShared::Away(format!("{why}: it counts here once it does")).into());
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that numbers of lives go on from the highest that this node knows, also where etcd was made anew.
