@@ -56,6 +56,12 @@ fn filled_health() -> HealthCheck {
     }
 }
 
+/// As [`filled`].
+fn filled_discover() -> Discover {
+    let word = || "x".to_owned();
+    Discover { name: word(), address: word(), file: Some("/x".into()), weight: 1, backup: true }
+}
+
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
 fn filled() -> Config {
     let path_buf = || Some("/x".into());
@@ -90,7 +96,7 @@ fn filled() -> Config {
         limits: Limits::default(),
         retry: Retry::default(),
         names: Names::default(),
-        discover: vec![Discover::default()],
+        discover: vec![filled_discover()],
         backends: vec![Backend::default()],
     };
     let listener = Listener {

@@ -234,6 +234,17 @@ fn name_problem(view: &View, owner: &Owner, failing: &Failing) -> Option<String>
         Owner::Discover(_) => {
             let discover = pool.settings.discover.iter().find(|each| *each.name == **name)?;
             let is_own = |member: &Member| member.found.as_ref().is_some_and(|found| found.by == discover.name);
+            if let Some(file) = &discover.file {
+                let (file, reason) = (file.display(), &failing.reason);
+                let stays = if pool.members.values().any(is_own) {
+                    "what it last listed stays"
+                } else {
+                    "nobody is known by it"
+                };
+                return Some(format!(
+                    "pool `{pool_name}`, discover `{name}`: the list `{file}` can't be used ({reason}); {stays}"
+                ));
+            }
             ("discover", &discover.address, pool.members.values().any(is_own))
         }
     };

@@ -144,7 +144,7 @@ impl From<Refusal> for Problem {
             Refusal::Found { pool, backend, by, address } => {
                 let detail = format!(
                     "`{address}` leads to backend `{backend}`, which would come back with the next look-up: put it into \
-                     maintenance, or take its address out of the name or `{by}` out of `discover` of pool `{pool}`"
+                     maintenance, or take its address out of the name or the list, or `{by}` out of `discover` of pool `{pool}`"
                 );
                 conflict("found", "A name leads to the backend", detail)
             }

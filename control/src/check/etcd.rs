@@ -60,7 +60,8 @@ fn table(checker: &mut Checker, at: &Path, etcd: &Etcd) {
 
 fn endpoints(checker: &mut Checker, at: &Path, etcd: &Etcd) {
     let right = "write [\"https://etcd-1:2379\"], with one or more";
-    checker.require(!etcd.endpoints.is_empty(), at.clone(), "names no endpoint", right);
+    // Where the one that there was could not be read, that was told.
+    checker.require(!etcd.endpoints.is_empty(), at.index(0), "is missing", right);
     let mut seen = BTreeSet::new();
     for (index, endpoint) in etcd.endpoints.iter().enumerate() {
         let at = at.index(index);
