@@ -152,10 +152,6 @@ async fn load(state: &State, etcd: &Etcd, head: Header) -> Result<(), Failure> {
     let (first, end) = whole_range(etcd.client.prefix());
     let told = pages(&etcd.client, first, &end, head.revision).await?;
     state.load(etcd, &told, (head.revision, head.cluster_id)).await;
-    // Who may not write can watch all the same, and it is tried again with the next write of all.
-    if let Err(failure) = etcd.keep_lives().await {
-        tracing::warn!(%failure, "etcd does not take from which number on incarnations are new");
-    }
     Ok(())
 }
 

@@ -5,12 +5,14 @@ use super::{
     rows::{Key, to_text},
     txn::{Compare, MAX_BYTES, MAX_OPS, Op, Txn, Wanted, everything, is_shared, txns},
     wire,
+    write::supposed,
 };
 use crate::{
     store::{Section, Sections},
     testing::pool,
 };
 use control::{
+    config::{Config, Membership, Source},
     desired::{Change, Desired, Member, PoolState},
     spec::{Backend, Balance, Discover, Pool},
 };
@@ -256,6 +258,26 @@ fn a_prefix_that_is_emptied_is_seen_as_that_and_one_that_is_replaced_is_not() {
     let replaced = [&emptied[..], &[told("/s/format", Some("1"), 100)]].concat();
     assert!(!mirror.follow(&replaced, &[]).wiped);
     assert!(mirror.desired().pools.is_empty());
+}
+
+#[test]
+fn a_pool_that_the_file_brings_stays_while_it_is_written_step_by_step() {
+    let config = Config {
+        membership: Membership { source: Source::Etcd, etcd: None },
+        pools: vec![pool("shop", &[("a", "10.0.0.1:80"), ("b", "10.0.0.2:80")]), pool("api", &[("x", "10.0.0.3:80")])],
+        ..Config::default()
+    };
+    let mut mirror = Mirror::new(PREFIX, &Sections::new(), 0);
+    let all = supposed(&mirror, &config);
+    assert_eq!(all.pools.len(), 2);
+    mirror.follow(&[told("/s/members/shop/a", Some("{\"address\": \"10.0.0.1:80\"}"), 5)], &[]);
+    assert_eq!(supposed(&mirror, &config).pools, all.pools, "its settings come last");
+    // What the cluster has counts, and not what the file says of it.
+    mirror.follow(&[told("/s/pools/shop", Some("{\"health\": {\"check\": \"off\"}}"), 6)], &[]);
+    assert_eq!(supposed(&mirror, &config).pools["shop"].members.len(), 1);
+    let buried = Section { said: config.pools[1].clone(), deleted: true };
+    mirror.follow(&[told("/s/sections/api", Some(&to_text(&buried)), 7)], &[]);
+    assert!(!supposed(&mirror, &config).pools.contains_key("api"), "somebody deleted it");
 }
 
 #[test]

@@ -18,7 +18,10 @@ use crate::{
     },
     store::Sections,
 };
-use control::desired::{Change, Desired, Snapshot};
+use control::{
+    config::Config,
+    desired::{Change, Desired, Snapshot},
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
@@ -55,7 +58,11 @@ impl State {
         if touched.wiped {
             return true;
         }
-        let changes = mirror.changes(&known.desired, &touched.pools);
+        let changes = if *etcd.seeded.borrow() {
+            mirror.changes(&known.desired, &touched.pools)
+        } else {
+            diff(&known.desired, &supposed(&mirror, self.running()), &touched.pools)
+        };
         // Whoever holds on to it has the next generation copied.
         drop(known);
         let sections = touched.sections.then(|| mirror.sections());
@@ -68,15 +75,7 @@ impl State {
         let mut mirror = etcd.mirror.lock().await;
         let known = self.snapshot();
         mirror.load(told, at, &known.desired, &known.desired.listeners);
-        let mut wanted = mirror.desired();
-        if !*etcd.seeded.borrow() {
-            // What the cluster is about to be told counts already: it must not go and come back.
-            wanted.listeners.clone_from(&known.desired.listeners);
-            let life = incarnation(mirror.life());
-            for change in file::plan(&wanted, &mirror.sections(), self.running(), life).changes {
-                wanted.apply(&change);
-            }
-        }
+        let wanted = if *etcd.seeded.borrow() { mirror.desired() } else { supposed(&mirror, self.running()) };
         let pools = known.desired.pools.keys().chain(wanted.pools.keys()).cloned().collect();
         let changes = diff(&known.desired, &wanted, &pools);
         drop(known);
@@ -101,6 +100,7 @@ impl State {
     {
         let _turn = etcd.turn.lock().await;
         self.can_share(etcd, plan).await?;
+        etcd.keep_lives().await?;
         self.carry_out(etcd, plan, false).await
     }
 
@@ -118,6 +118,7 @@ impl State {
     /// Tells the cluster what the file says and it has not seen.
     pub(super) async fn seed(&self, etcd: &Etcd) -> Result<(), Refusal> {
         let _turn = etcd.turn.lock().await;
+        etcd.keep_lives().await?;
         let plan = |current: &Current<'_>| {
             let Current { snapshot, sections, incarnation, .. } = current;
             let mut plan = file::plan(&snapshot.desired, sections, self.running(), *incarnation);
@@ -283,17 +284,34 @@ impl Etcd {
     }
 
     /// Sees to it that numbers of lives go on from the highest that this node knows, also where etcd was made anew.
-    pub(super) async fn keep_lives(&self) -> Result<(), Failure> {
-        let (txn, prefix) = {
-            let mirror = self.mirror.lock().await;
-            if mirror.told_life() >= mirror.life() {
-                return Ok(());
-            }
-            let compares = vec![Compare::Unchanged(Key::Base, mirror.revision_of(&Key::Base))];
-            let base = mirror.life().saturating_sub(mirror.revision);
-            (Txn { compares, ops: vec![Op::Put(Key::Base, base.to_string())] }, self.client.prefix())
-        };
-        // Whoever was faster has done it.
-        self.client.txn(&wire::txn(&txn, prefix, |_| None)).await.map(drop)
+    ///
+    /// # Errors
+    /// etcd can't be reached or written to, or others do the same all the time.
+    async fn keep_lives(&self) -> Result<(), Refusal> {
+        for _ in 0..TRIES {
+            let (txn, revision) = {
+                let mirror = self.mirror.lock().await;
+                if mirror.revision == 0 || mirror.told_life() >= mirror.life() {
+                    return Ok(());
+                }
+                let base = mirror.life().saturating_sub(mirror.revision);
+                let compares = vec![Compare::Unchanged(Key::Base, mirror.revision_of(&Key::Base))];
+                (Txn { compares, ops: vec![Op::Put(Key::Base, base.to_string())] }, mirror.revision)
+            };
+            let mut put = None;
+            self.send(&[txn], &mut put).await?;
+            // Whoever was faster may know of lower ones alone.
+            self.until(|heard| heard >= put.unwrap_or(revision + 1)).await?;
+        }
+        Err(NotShared::Contended.into())
     }
+}
+
+/// What is desired by etcd once it knows what the file says. That counts already: a pool that the file brings must not go
+/// while it is written, step by step.
+pub(super) fn supposed(mirror: &Mirror, config: &Config) -> Desired {
+    let mut desired = mirror.desired();
+    let plan = file::plan(&desired, &mirror.sections(), config, incarnation(mirror.life()));
+    plan.changes.iter().filter(|change| is_shared(change)).for_each(|change| desired.apply(change));
+    desired
 }
