@@ -92,6 +92,7 @@
             curl
             openssl
             redis
+            etcd
             haproxy
             nginx
             nodejs

@@ -155,3 +155,44 @@ fn what_is_wrong_with_certificates_is_told() {
     let warned = outcome.stderr.lines().filter(|line| line.contains("has expired; clients will refuse it")).count();
     assert_eq!(warned, 1, "{}", outcome.stderr);
 }
+
+#[test]
+fn what_is_wrong_with_the_files_of_etcd_is_told() {
+    let pki = Pki::new();
+    let issued = pki.issue("node", "DNS:node.test");
+    let empty = pki.folder.write("password", "\n");
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o600)).unwrap();
+    let nowhere = pki.folder.path("nowhere");
+    let check = |endpoint: &str, table: &str| {
+        let text = format!(
+            "[global]\nstate_dir = {:?}\nruntime_dir = {:?}\n[membership]\nsource = \"etcd\"\n[membership.etcd]\n\
+             endpoints = [{endpoint:?}]\n{table}",
+            pki.folder.path("state"),
+            pki.folder.path("run"),
+        );
+        let file = pki.folder.write("steadfast.toml", &text);
+        Outcome::of(steadfast(["check", "--config", file.to_str().unwrap()]))
+    };
+    for (table, told) in [
+        (format!("user = \"node\"\npassword_file = {empty:?}\n"), "password_file: `FOLDER/password` is empty; write"),
+        (format!("user = \"node\"\npassword_file = {nowhere:?}\n"), "password_file: there is no file `FOLDER/nowhere`"),
+        (format!("ca_file = {empty:?}\n"), "ca_file: there is no certificate in `FOLDER/password`"),
+        (
+            format!("cert_file = {nowhere:?}\nkey_file = {:?}\n", issued.key),
+            "cert_file: there is no file `FOLDER/nowhere`",
+        ),
+        (
+            format!("cert_file = {:?}\nkey_file = {empty:?}\n", issued.chain),
+            "key_file: there is no private key in `FOLDER/password`",
+        ),
+    ] {
+        let outcome = check("https://etcd.test:2379", &table);
+        let said = outcome.stderr.replace(pki.folder.root().to_str().unwrap(), "FOLDER");
+        assert_eq!(outcome.code, Some(64), "{said}");
+        assert!(said.contains(&format!(": membership.etcd.{told}")), "{said}");
+    }
+    fs::write(&empty, "secret\n").unwrap();
+    let outcome = check("http://etcd.test:2379", &format!("user = \"node\"\npassword_file = {empty:?}\n"));
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the password goes to http://etcd.test:2379 in plain text"), "{}", outcome.stderr);
+}

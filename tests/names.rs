@@ -184,3 +184,41 @@ fn one_backend_follows_its_name_and_keeps_its_sessions() {
     eventually("it resolves again", || (place(&web, &cookie) == "127.0.0.1").then_some(()));
     assert_eq!(instance.backend("shop", "a")["sessions_lost"], 0);
 }
+
+#[test]
+fn whom_a_file_lists_is_a_backend_and_a_file_that_is_wrong_takes_nobody_away() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let folder = Folder::new();
+    let file = folder.path("app.json");
+    let list = |text: &str| fs::rename(folder.write("fresh", text), &file).unwrap();
+    let [a, b] = [0, 1].map(|at| nginx.backends[at].1.clone());
+    let name = |address: &str| format!("app-{}", address.replace(':', "-"));
+    list(&json!([a]).to_string());
+    let pool = format!("[[pool.discover]]\nname = \"app\"\nfile = {file:?}\n[pool.health]\ncheck = \"off\"\n");
+    let instance = Setup::shop(&pool, [("", ""); 0]).start();
+    become_so(&instance, json!([[name(&a), "active"]]));
+    let web = instance.listener("web");
+    let cookie = session_at(&web, "a");
+    let mut both = [json!([name(&a), "active"]), json!([name(&b), "active"])];
+    both.sort_by_key(Value::to_string);
+    list(&json!([a, { "address": b, "weight": 7 }]).to_string());
+    become_so(&instance, json!(both));
+    assert_eq!(instance.backend("shop", &name(&b))["weight"], json!(7));
+    let told = || instance.api("GET", "/v1/status", None).1["problems"].to_string();
+    for (wrong, reason) in
+        [("[", "EOF"), ("[]", "it lists nobody"), ("[\"nobody\"]", "`nobody` is no address with a port")]
+    {
+        list(wrong);
+        eventually("it is told", || told().contains(reason).then_some(()));
+        assert_eq!(backends(&instance), json!(both));
+    }
+    fs::remove_file(&file).unwrap();
+    eventually("it is missed", || told().contains("no such file").then_some(()));
+    assert_eq!(instance.metric("steadfast_name_lookup_failing{pool=\"shop\",name=\"app\"}"), 1);
+    list(&json!([b]).to_string());
+    eventually("it is told no more", || (told() == "[]").then_some(()));
+    eventually("who is not listed drains away", || {
+        (instance.backend("shop", &name(&a))["admin_state"] == "draining").then_some(())
+    });
+    assert_eq!(place(&web, &cookie), "a", "its sessions first");
+}

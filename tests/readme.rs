@@ -6,7 +6,7 @@ mod support;
 
 use control::{
     access_log::AccessLog,
-    config::{Admin, Config, Global, Membership, Source, Workers},
+    config::{Admin, Config, Etcd, Global, Membership, Source, Workers},
     counters::{BackendCount, Dataplane, PoolCount, RouteCount, WorkerCount},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
@@ -57,6 +57,12 @@ fn filled_health() -> HealthCheck {
     }
 }
 
+/// As [`filled`].
+fn filled_discover() -> Discover {
+    let word = || "x".to_owned();
+    Discover { name: word(), address: word(), file: Some("/x".into()), weight: 1, backup: true }
+}
+
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
 fn filled() -> Config {
     let path_buf = || Some("/x".into());
@@ -91,7 +97,7 @@ fn filled() -> Config {
         limits: Limits::default(),
         retry: Retry::default(),
         names: Names::default(),
-        discover: vec![Discover::default()],
+        discover: vec![filled_discover()],
         backends: vec![Backend::default()],
     };
     let listener = Listener {
@@ -123,10 +129,25 @@ fn filled() -> Config {
     Config {
         global,
         admin: Admin { listen: "x".to_owned(), token_file: path() },
-        membership: Membership { source: Source::Api },
+        membership: Membership { source: Source::Etcd, etcd: Some(etcd()) },
         access_log: Some(AccessLog::default()),
         listeners: vec![listener],
         pools: vec![pool],
+    }
+}
+
+/// As [`filled`].
+fn etcd() -> Etcd {
+    let file = || Some("/x".into());
+    Etcd {
+        endpoints: vec!["x".to_owned()],
+        prefix: "x".to_owned(),
+        user: Some("x".to_owned()),
+        password_file: file(),
+        ca_file: file(),
+        cert_file: file(),
+        key_file: file(),
+        timeout: Span::from_secs(1),
     }
 }
 
@@ -190,8 +211,9 @@ fn defaults() -> Config {
     let tls = Some(PoolTls::default());
     let (backends, discover) = (vec![Backend::default()], vec![Discover::default()]);
     let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
+    let membership = Membership { etcd: Some(Etcd::default()), ..Membership::default() };
     let access_log = Some(AccessLog::default());
-    Config { access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    Config { membership, access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// The values of a document by table, as in `[pool.health]` and `[[pool.backend]]`, and key.

@@ -5,6 +5,7 @@ mod clock;
 mod control_server;
 mod dashboard;
 mod error;
+mod etcd;
 mod events;
 mod gather;
 mod health;
@@ -96,6 +97,10 @@ async fn serve(options: Options) -> Result<(), Error> {
     let guard = Guard::new(token, listener.is_loopback());
     let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, version);
     let router = rest::router(Arc::clone(&app));
+    if let Some(etcd) = &state.etcd {
+        tokio::spawn(etcd::run(Arc::clone(&state), Arc::clone(etcd)));
+        etcd.first().await;
+    }
     tokio::spawn(health::run(Arc::clone(&state)));
     tokio::spawn(names::run(Arc::clone(&state)));
     tokio::spawn(Arc::clone(&state).keep_reserving());

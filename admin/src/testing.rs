@@ -68,7 +68,7 @@ pub(crate) fn pool(name: &str, backends: &[(&str, &str)]) -> Pool {
 }
 
 pub(crate) fn from_file(config: Config) -> Config {
-    Config { membership: Membership { source: Source::File }, ..config }
+    Config { membership: Membership { source: Source::File, etcd: None }, ..config }
 }
 
 type File = Arc<Mutex<Result<Config, Vec<Problem>>>>;

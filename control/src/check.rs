@@ -1,6 +1,7 @@
 //! Every mistake of a configuration at once, each with where it is and what would be right.
 
 pub mod adopt;
+mod etcd;
 pub mod modes;
 mod names;
 mod tcp;
@@ -139,6 +140,7 @@ pub fn config(config: &Config) -> Vec<Problem> {
     let mut checker = Checker { problems: Vec::new() };
     let root = Path::default();
     admin(&mut checker, config);
+    etcd::membership(&mut checker, &config.membership);
     let listeners = root.key("listener");
     checker.distinct(&listeners, config.listeners.iter().map(|listener| listener.name.as_str()));
     let pools: BTreeSet<_> = config.pools.iter().map(|pool| pool.name.as_str()).collect();

@@ -2,7 +2,7 @@
 
 use crate::{
     access_log::AccessLog,
-    spec::{Listener, Pool, Span},
+    spec::{Listener, Pool, PoolTls, Span},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, path::PathBuf};
@@ -150,10 +150,61 @@ impl Default for Admin {
 }
 
 /// Who may change backends, and where the desired state lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Membership {
     pub source: Source,
+    /// There where etcd is the source, and only there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<Etcd>,
+}
+
+/// The etcd cluster that the desired state lives in (etcd v3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Etcd {
+    /// `http://host:port` or `https://host:port`, one at least. They are tried in turn.
+    pub endpoints: Vec<String>,
+    /// What every key begins with; those who share a prefix share their pools.
+    pub prefix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Read anew whenever etcd asks who this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// The authorities of etcd's certificates, in PEM; the system's unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// What etcd is shown, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// How long one call may take, from 100 ms to a minute.
+    pub timeout: Span,
+}
+
+impl Default for Etcd {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            prefix: "/steadfast".to_owned(),
+            user: None,
+            password_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            timeout: Span::from_secs(5),
+        }
+    }
+}
+
+impl Etcd {
+    /// How etcd is spoken to over TLS, in the words that backends' TLS is told in.
+    pub fn tls(&self) -> PoolTls {
+        let Self { ca_file, cert_file, key_file, .. } = self.clone();
+        PoolTls { ca: ca_file, chain: cert_file, key: key_file, ..PoolTls::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,4 +215,6 @@ pub enum Source {
     Api,
     /// The file alone.
     File,
+    /// REST on any node, and whoever writes the keys.
+    Etcd,
 }

@@ -43,7 +43,7 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
     /// Which life of the backend this is. Seeds from a file are 1; one added later has the generation at
-    /// which it was added, a number that no life before it had.
+    /// which it was added, or with etcd one that follows from its revision: a number that no life before it had.
     pub incarnation: u32,
     /// The instance that the last successful check of it named, where its pool has checks ask for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,9 @@ impl Member {
     /// A backend at one of the addresses that a name leads to. It is the same life wherever and whenever it is found, so
     /// that nodes that look up by themselves decide alike.
     pub fn found(discover: &Discover, at: SocketAddr) -> Self {
-        let Discover { name, address, weight, backup } = discover.clone();
+        let Discover { name, address, file, weight, backup } = discover.clone();
+        // Of a list, each is asked for by its own address.
+        let address = if file.is_some() { at.to_string() } else { address };
         let backend = Backend { name: String::new(), address, weight, backup };
         Self { found: Some(Found { by: name, at, left: None }), ..Self::new(&backend, SEED_INCARNATION) }
     }

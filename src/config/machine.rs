@@ -5,7 +5,8 @@ use crate::user::Account;
 use control::{
     Path, Problem,
     access_log::{AccessLog, LogTo},
-    config::{Config, Global},
+    check::Step,
+    config::{Config, Etcd, Global},
     spec::{Certificate, Tls},
 };
 use rustix::{
@@ -64,16 +65,15 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
         socket_path(&mut findings, admin.key("listen"), path::Path::new(socket));
     }
     if let Some(file) = &config.admin.token_file {
-        let at = admin.key("token_file");
-        if let Some(secret) = secret(&mut findings, &at, file, runs_as.as_ref(), true)
-            && secret.trim_ascii().is_empty()
-        {
-            findings.wrong(at, format!("`{}` is empty", file.display()), "write a long random token into it");
-        }
+        let right = "write a long random token into it";
+        filled_secret(&mut findings, &admin.key("token_file"), file, runs_as.as_ref(), right);
     }
     access_log(&mut findings, config);
     if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
+    }
+    if let Some(settings) = &config.membership.etcd {
+        etcd(&mut findings, settings, runs_as.as_ref());
     }
     secret(&mut findings, &global.key("keys_file"), &config.global.keys_path(), runs_as.as_ref(), false);
     findings
@@ -124,6 +124,43 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
         }
         for (index, certificate) in settings.certificates.iter().enumerate() {
             readers(findings, &at.key("certificate").index(index), certificate, reader);
+        }
+    }
+}
+
+/// What the admin process needs to speak to etcd.
+fn etcd(findings: &mut Findings, settings: &Etcd, reader: Option<&Account>) {
+    let at = Path::default().key("membership").key("etcd");
+    if let Some(file) = &settings.password_file {
+        let right = "write the password of the user into it";
+        filled_secret(findings, &at.key("password_file"), file, reader, right);
+        let plain = settings.endpoints.iter().find(|endpoint| {
+            let host = endpoint.strip_prefix("http://").unwrap_or("127.");
+            !["127.", "localhost:", "[::1]:"].iter().any(|own| host.starts_with(own))
+        });
+        if let Some(endpoint) = plain {
+            findings.warnings.push(format!("the password goes to {endpoint} in plain text: use https"));
+        }
+    }
+    // The files are told by the keys that they have here.
+    let called = [("ca", "ca_file"), ("chain", "cert_file"), ("key", "key_file")];
+    for mut problem in certificates::trust(&settings.tls(), &at, &[]).err().into_iter().flatten() {
+        if let Some(Step::Key(last)) = problem.path.0.last_mut()
+            && let Some((_, own)) = called.iter().find(|(there, _)| there == last)
+        {
+            (*own).clone_into(last);
+        }
+        findings.problems.push(problem);
+    }
+    for (key, file) in [("cert_file", &settings.cert_file), ("key_file", &settings.key_file)] {
+        let Some((file, metadata)) = file.as_ref().and_then(|file| Some((file, fs::metadata(file).ok()?))) else {
+            continue;
+        };
+        let shown = file.display();
+        if let Some(account) = reader.filter(|account| !may_read(account, &metadata)) {
+            let wrong = format!("`{shown}` can't be read by user `{}`, whom the admin process runs as", account.name);
+            let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
+            findings.wrong(at.key(key), wrong, right);
         }
     }
 }
@@ -191,6 +228,15 @@ fn socket_path(findings: &mut Findings, path: Path, socket: &path::Path) {
     if length > MAX_SOCKET_PATH {
         let wrong = format!("`{}` is too long for a socket: {length} bytes", socket.display());
         findings.wrong(path, wrong, format!("use a shorter folder; {MAX_SOCKET_PATH} bytes are the most"));
+    }
+}
+
+/// That there is something in a file that must be a secret of whoever reads it.
+fn filled_secret(findings: &mut Findings, at: &Path, file: &path::Path, reader: Option<&Account>, right: &str) {
+    if let Some(content) = secret(findings, at, file, reader, true)
+        && content.trim_ascii().is_empty()
+    {
+        findings.wrong(at.clone(), format!("`{}` is empty", file.display()), right);
     }
 }
 

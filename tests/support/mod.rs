@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
 
 pub mod backend;
+pub mod etcd;
 mod folder;
 pub mod http;
 pub mod http2;

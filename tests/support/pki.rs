@@ -62,12 +62,23 @@ impl Pki {
     /// The same with a kind of key, `ec` or `rsa`, and the days from now to its end, which may have passed.
     #[track_caller]
     pub fn issue_as(&self, name: &str, names: &str, kind: &str, days: i32) -> Issued {
+        self.issue_to(&format!("/O=Example/CN={name}"), (name, names), kind, days)
+    }
+
+    /// One whose subject has no common name.
+    #[track_caller]
+    pub fn issue_nameless(&self, name: &str, names: &str) -> Issued {
+        self.issue_to("/O=Example", (name, names), "ec", 30)
+    }
+
+    #[track_caller]
+    fn issue_to(&self, subject: &str, (name, names): (&str, &str), kind: &str, days: i32) -> Issued {
         let (key, request, chain) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
         let [key, request, chain] = [key, request, chain].map(|file| self.file(&file));
         let option = if kind == "ec" { "ec_paramgen_curve:P-256" } else { "rsa_keygen_bits:2048" };
         self.openssl(&[
             &["req", "-newkey", kind, "-pkeyopt", option, "-nodes", "-keyout", &key, "-out", &request],
-            &["-subj", &format!("/O=Example/CN={name}")],
+            &["-subj", subject],
         ]);
         let extensions = self.folder.write("extensions", &format!("subjectAltName={names}"));
         self.openssl(&[

@@ -91,7 +91,9 @@ async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) 
             // Checks don't wait for the store.
             tokio::spawn(async move {
                 let written = state.note(move |current| Ok(plan::instances(current, &seen))).await;
-                if let Err(error) = written {
+                if let Err(error) = written
+                    && !error.is_told()
+                {
                     tracing::error!(?error, "another instance answers a check and that can't be stored");
                 }
             });

@@ -1,16 +1,13 @@
 //! From what a name leads to, to the members that there are to be. Pure.
 
+use super::source::{Place, Places, Question};
 use crate::state::plan::{Current, Plan};
 use control::{
     check::MAX_BACKENDS,
     desired::{AdminState, Change, Drain, Found, Left, Member, PoolState, Snapshot, Then},
     spec::Discover,
 };
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What the name of a `discover` leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +15,9 @@ pub(super) struct Answer {
     pub(super) pool: Arc<str>,
     /// Of the `discover`.
     pub(super) name: Arc<str>,
-    pub(super) address: String,
+    pub(super) question: Question,
     /// At least one.
-    pub(super) addresses: super::Addresses,
+    pub(super) places: Places,
 }
 
 pub(super) fn plan(current: &Current<'_>, answers: &[Answer]) -> Plan {
@@ -31,29 +28,24 @@ pub(super) fn plan(current: &Current<'_>, answers: &[Answer]) -> Plan {
 /// What an answer changes, `now` being Unix milliseconds. Nothing where it is to a question that nobody asks any more.
 pub(super) fn changes(snapshot: &Snapshot, answer: &Answer, now: u64) -> Vec<Change> {
     let Some(pool) = snapshot.desired.pools.get(&*answer.pool) else { return Vec::new() };
-    let asks = |discover: &&Discover| *discover.name == *answer.name && discover.address == answer.address;
+    let asks = |discover: &&Discover| *discover.name == *answer.name && Question::of(discover) == answer.question;
     let Some(discover) = pool.settings.discover.iter().find(asks) else { return Vec::new() };
-    let addresses = answer.addresses.iter().map(|at| (member_name(&discover.name, at.ip()), *at));
-    let addresses: BTreeMap<_, _> = addresses.collect();
+    let places = answer.places.iter().map(|(own, place)| (format!("{}-{own}", discover.name), *place));
+    let places: BTreeMap<_, _> = places.collect();
     let own = pool.members.iter().filter(|(_, member)| is_of(member, discover));
-    let gone = own.filter(|(name, _)| !addresses.contains_key(*name));
+    let gone = own.filter(|(name, _)| !places.contains_key(*name));
     let gone: Vec<_> = gone.filter_map(|(name, member)| leave(&answer.pool, pool, (name, member), now)).collect();
     let mut room = MAX_BACKENDS.saturating_sub(pool.members.len());
-    let came = addresses.iter().filter_map(|(name, at)| match pool.members.get(name) {
-        Some(known) => stay(known, discover, *at).map(|member| (name, member)),
+    let came = places.iter().filter_map(|(name, place)| match pool.members.get(name) {
+        Some(known) => stay(known, discover, *place).map(|member| (name, member)),
         None => {
             room = room.checked_sub(1)?;
-            Some((name, Member::found(discover, *at)))
+            let found = Member::found(discover, place.at);
+            Some((name, Member { weight: place.weight.unwrap_or(found.weight), ..found }))
         }
     });
     let came = came.map(|(name, member)| put(&answer.pool, name, member));
     came.chain(gone).collect()
-}
-
-/// What a backend at an address is called: addresses of one name that differ have names that differ, since one of IPv4 has
-/// no `-` and one of IPv6 has.
-fn member_name(discover: &str, ip: IpAddr) -> String {
-    format!("{discover}-{}", ip.to_string().replace(':', "-"))
 }
 
 fn is_of(member: &Member, discover: &Discover) -> bool {
@@ -64,12 +56,14 @@ fn put(pool: &str, name: &str, member: Member) -> Change {
     Change::PutMember { pool: pool.to_owned(), name: name.to_owned(), member }
 }
 
-/// A member whose address the name has, where anything of it changes. One of that name that somebody made stays theirs, and
-/// so does what somebody commanded of one.
-fn stay(known: &Member, discover: &Discover, at: SocketAddr) -> Option<Member> {
+/// A member that is there by the source too, where anything of it changes. One of that name that somebody made stays theirs, and
+/// so does what somebody commanded of one, but for a weight that the source says again.
+fn stay(known: &Member, discover: &Discover, Place { at, weight }: Place) -> Option<Member> {
     let found = known.found.as_ref().filter(|_| is_of(known, discover))?;
     let now = Found { at, left: None, ..found.clone() };
-    let mut member = Member { address: discover.address.clone(), found: Some(now), ..known.clone() };
+    let Member { address, .. } = Member::found(discover, at);
+    let weight = weight.unwrap_or(known.weight);
+    let mut member = Member { address, weight, found: Some(now), ..known.clone() };
     let drains_away = known.drain.is_some() && found.left.is_some_and(|left| left.drain == known.drain);
     if known.admin_state == AdminState::Draining && drains_away {
         (member.admin_state, member.drain) = (AdminState::Active, None);

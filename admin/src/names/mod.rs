@@ -3,6 +3,7 @@
 
 mod found;
 pub(crate) mod schedule;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 
@@ -14,14 +15,10 @@ use crate::{
 use control::{desired::Observed, spec::Family};
 use found::Answer;
 use schedule::{Lookup, Owner, Ticket, Turn};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
-    time::Duration,
-};
+use source::{Places, Question, Resolver, Source};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc},
+    sync::{Semaphore, mpsc},
     time::timeout,
 };
 
@@ -29,12 +26,10 @@ use tokio::{
 static PLACES: Semaphore = Semaphore::const_new(32);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-type Addresses = BTreeSet<SocketAddr>;
-
 struct Outcome {
     ticket: Ticket,
-    address: String,
-    addresses: Result<Addresses, Arc<str>>,
+    question: Question,
+    places: Result<Places, Arc<str>>,
 }
 
 /// Looks up what is due, for ever.
@@ -51,10 +46,10 @@ async fn ask(state: &State, done: mpsc::Sender<Outcome>) {
                 let place = PLACES.acquire().await.expect("it is never closed");
                 let done = done.clone();
                 tokio::spawn(async move {
-                    let Lookup { ticket, address, family } = lookup;
-                    let addresses = resolve(&address, family, TIMEOUT, place).await;
+                    let Lookup { ticket, question, family } = lookup;
+                    let places = question.find(family, place).await;
                     // Nobody takes it only where this process stops.
-                    drop(done.send(Outcome { ticket, address, addresses }).await);
+                    drop(done.send(Outcome { ticket, question, places }).await);
                 });
             }
             Err(next) => tokio::select! {
@@ -63,40 +58,6 @@ async fn ask(state: &State, done: mpsc::Sender<Outcome>) {
             },
         }
     }
-}
-
-/// The addresses of a `name:port`, of which there is at least one.
-///
-/// # Errors
-/// Why there is none, in a few words.
-async fn resolve(
-    address: &str,
-    family: Family,
-    limit: Duration,
-    place: SemaphorePermit<'static>,
-) -> Result<Addresses, Arc<str>> {
-    let address = address.to_owned();
-    let asked = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        address.to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-    });
-    let late = || format!("no answer within {} s", limit.as_secs());
-    let found = timeout(limit, asked).await.map_err(|_| late())?;
-    let found = found.map_err(|_| "this process stops")?.map_err(|error| reason(&error))?.into_iter();
-    let (v4, v6): (Addresses, Addresses) = found.partition(SocketAddr::is_ipv4);
-    let counted = match family {
-        Family::Either if v4.is_empty() => v6,
-        Family::Either | Family::Ipv4 => v4,
-        Family::Ipv6 => v6,
-        Family::Both => v4.into_iter().chain(v6).collect(),
-    };
-    if counted.is_empty() { Err(Arc::from("it has no address of the family that is asked for")) } else { Ok(counted) }
-}
-
-/// The resolver's own words.
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason).to_ascii_lowercase()
 }
 
 async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) {
@@ -109,7 +70,9 @@ async fn take_answers(state: &Arc<State>, mut answers: mpsc::Receiver<Outcome>) 
         let owners: Vec<_> = found.iter().map(|answer| Owner::discover(&answer.pool, &answer.name)).collect();
         let written = state.note(move |current| Ok(found::plan(current, &found))).await;
         if let Err(error) = written {
-            tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+            if !error.is_told() {
+                tracing::error!(?error, "a name leads to other addresses and that can't be stored");
+            }
             let mut shared = state.lock();
             owners.iter().for_each(|owner| shared.names.again(owner, state.clock.millis()));
             drop(shared);
@@ -124,16 +87,16 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<Answer> {
     let now = state.clock.millis();
     let mut observed: BTreeMap<Id, Observed> = BTreeMap::new();
     let mut found = Vec::new();
-    for Outcome { ticket, address, addresses } in outcomes {
-        let failure = addresses.as_ref().err().cloned();
+    for Outcome { ticket, question, places } in outcomes {
+        let failure = places.as_ref().err().cloned();
         let Some(turn) = shared.names.looked_up(&ticket, failure, now) else { continue };
-        tell(&ticket.owner, &address, &turn);
-        let Ok(addresses) = addresses else { continue };
+        tell(&ticket.owner, &question, &turn);
+        let Ok(places) = places else { continue };
         match ticket.owner {
-            Owner::Discover((pool, name)) => found.push(Answer { pool, name, address, addresses }),
+            Owner::Discover((pool, name)) => found.push(Answer { pool, name, question, places }),
             Owner::Backend(id) => {
                 // The least one, so that every look-up of the same records has the same result.
-                let resolved = addresses.first().copied();
+                let resolved = least(&places);
                 let before = shared.snapshot.observed(&id.0, &id.1);
                 if before.resolved != resolved {
                     observed.insert(id, Observed { resolved, ..before });
@@ -149,20 +112,33 @@ fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<Answer> {
     found
 }
 
-fn tell(owner: &Owner, address: &str, turn: &Turn) {
+fn least(places: &Places) -> Option<SocketAddr> {
+    places.values().map(|place| place.at).min()
+}
+
+fn tell(owner: &Owner, question: &Question, turn: &Turn) {
     let (pool, name) = owner.id();
-    match turn {
-        Turn::Same => {}
-        Turn::Fails(reason) => {
+    match (turn, question) {
+        (Turn::Same, _) => {}
+        (Turn::Fails(reason), Question::Name(address)) => {
             tracing::warn!(%pool, %name, address, %reason, "a name does not resolve: what is known of it stays");
         }
-        Turn::Resolves => tracing::info!(%pool, %name, address, "a name resolves again"),
+        (Turn::Fails(reason), Question::File(_)) => {
+            tracing::warn!(%pool, %name, file = %question, %reason, "a list can't be used: what is known of it stays");
+        }
+        (Turn::Resolves, Question::Name(address)) => {
+            tracing::info!(%pool, %name, address, "a name resolves again");
+        }
+        (Turn::Resolves, Question::File(_)) => {
+            tracing::info!(%pool, %name, file = %question, "a list can be used again");
+        }
     }
 }
 
 /// Where a name leads to begin with, for whoever adds a backend; and why to nowhere.
 pub(crate) async fn first(address: &str, family: Family, limit: Duration) -> Result<SocketAddr, Arc<str>> {
     let place = timeout(limit, PLACES.acquire()).await.map_err(|_| "too many look-ups wait")?;
-    let addresses = resolve(address, family, limit, place.expect("it is never closed")).await?;
-    Ok(*addresses.first().expect("there is at least one"))
+    let place = place.expect("it is never closed");
+    let places = Resolver { address: address.to_owned(), family, limit, place }.find().await?;
+    Ok(least(&places).expect("there is at least one"))
 }

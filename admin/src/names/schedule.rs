@@ -1,5 +1,6 @@
 //! Which names are to be looked up, and when. Pure: times are milliseconds of one clock that only goes forward.
 
+use super::source::Question;
 use crate::health::board::Id;
 use control::{
     desired::{Change, PoolState, Snapshot},
@@ -49,7 +50,7 @@ pub(crate) struct Ticket {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lookup {
     pub(crate) ticket: Ticket,
-    pub(crate) address: String,
+    pub(crate) question: Question,
     pub(crate) family: Family,
 }
 
@@ -72,7 +73,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 struct Entry {
     serial: u64,
-    address: String,
+    question: Question,
     names: Names,
     /// Absent while it is being looked up.
     due: Option<u64>,
@@ -99,7 +100,7 @@ impl Schedule {
             Change::PutMember { pool: pool_name, name, .. } | Change::RemoveMember { pool: pool_name, name } => {
                 let member = pool(pool_name).and_then(|pool| Some((pool, pool.members.get(name)?)));
                 let named = member.filter(|(_, member)| member.is_named());
-                let wanted = named.map(|(pool, member)| (member.address.as_str(), pool.settings.names));
+                let wanted = named.map(|(pool, member)| (Question::Name(member.address.clone()), pool.settings.names));
                 self.set(Owner::backend(pool_name, name), wanted, now);
             }
             Change::PutRelease { .. }
@@ -115,9 +116,11 @@ impl Schedule {
         let mut wanted = BTreeMap::new();
         if let Some(pool) = pool {
             let named = pool.members.iter().filter(|(_, member)| member.is_named());
-            wanted.extend(named.map(|(member, state)| (Owner::backend(name, member), state.address.as_str())));
+            wanted.extend(
+                named.map(|(member, state)| (Owner::backend(name, member), Question::Name(state.address.clone()))),
+            );
             let discovers = pool.settings.discover.iter();
-            wanted.extend(discovers.map(|each| (Owner::discover(name, &each.name), each.address.as_str())));
+            wanted.extend(discovers.map(|each| (Owner::discover(name, &each.name), Question::of(each))));
         }
         let known = self.entries.keys().filter(|owner| *owner.id().0 == *name);
         let gone: Vec<_> = known.filter(|owner| !wanted.contains_key(owner)).cloned().collect();
@@ -125,26 +128,26 @@ impl Schedule {
             self.set(owner, None, now);
         }
         let names = pool.map(|pool| pool.settings.names).unwrap_or_default();
-        for (owner, address) in wanted {
-            self.set(owner, Some((address, names)), now);
+        for (owner, question) in wanted {
+            self.set(owner, Some((question, names)), now);
         }
     }
 
-    fn set(&mut self, owner: Owner, wanted: Option<(&str, Names)>, now: u64) {
-        let Some((address, names)) = wanted else {
+    fn set(&mut self, owner: Owner, wanted: Option<(Question, Names)>, now: u64) {
+        let Some((question, names)) = wanted else {
             if let Some(Entry { due: Some(due), .. }) = self.entries.remove(&owner) {
                 self.queue.remove(&(due, owner));
             }
             return;
         };
-        if let Some(known) = self.entries.get_mut(&owner).filter(|known| known.address == address) {
+        if let Some(known) = self.entries.get_mut(&owner).filter(|known| known.question == question) {
             let other = known.names.family != names.family;
             if other {
                 // One that is under way asks for what nobody wants to know any more.
                 self.serials += 1;
                 known.serial = self.serials;
             }
-            let soonest = if other { now } else { now + names.interval.as_millis() };
+            let soonest = if other { now } else { now + known.question.interval(names.interval.as_millis()) };
             known.names = names;
             let due = known.due.map_or(soonest, |due| due.min(soonest));
             if other || known.due.is_some() {
@@ -154,8 +157,7 @@ impl Schedule {
         }
         self.set(owner.clone(), None, now);
         self.serials += 1;
-        let entry =
-            Entry { serial: self.serials, address: address.to_owned(), names, due: None, rounds: 0, failing: None };
+        let entry = Entry { serial: self.serials, question, names, due: None, rounds: 0, failing: None };
         self.entries.insert(owner.clone(), entry);
         self.plan(&owner, now);
     }
@@ -181,7 +183,7 @@ impl Schedule {
         let entry = self.entries.get_mut(&owner).expect("the queue holds what the entries hold");
         entry.due = None;
         let ticket = Ticket { owner, serial: entry.serial };
-        Ok(Lookup { ticket, address: entry.address.clone(), family: entry.names.family })
+        Ok(Lookup { ticket, question: entry.question.clone(), family: entry.names.family })
     }
 
     /// Takes the end of a look-up, `failure` being why it found nothing, and plans the next one. None where it belongs to
@@ -190,7 +192,7 @@ impl Schedule {
         let owner = &ticket.owner;
         let entry = self.entries.get_mut(owner).filter(|entry| entry.serial == ticket.serial)?;
         entry.rounds += 1;
-        let interval = entry.names.interval.as_millis();
+        let interval = entry.question.interval(entry.names.interval.as_millis());
         let pause = if failure.is_some() { interval.min(AGAIN) } else { interval };
         let due = now + pause + spread(owner, entry.rounds) % (pause / 10).max(1);
         let turn = match (&entry.failing, &failure) {

@@ -1,8 +1,8 @@
 use super::{
     PLACES,
     found::{Answer, changes},
-    resolve,
     schedule::{Lookup, Owner, Schedule, Turn},
+    source::{Place, Places, Question, Resolver, Source, listed},
 };
 use crate::testing::{Folder, Rig};
 use control::{
@@ -25,6 +25,15 @@ fn settings(discover: &[(&str, &str)]) -> Pool {
 
 fn member(address: &str) -> Member {
     Member::new(&control::spec::Backend { address: address.to_owned(), ..Default::default() }, SEED_INCARNATION)
+}
+
+/// As a resolver finds them.
+fn places(addresses: &[&str]) -> Places {
+    let place = |address: &&str| {
+        let at: SocketAddr = address.parse().unwrap();
+        (at.ip().to_string().replace(':', "-"), Place { at, weight: None })
+    };
+    addresses.iter().map(place).collect()
 }
 
 #[derive(Default)]
@@ -65,8 +74,8 @@ impl Bench {
         let answer = Answer {
             pool: Arc::from("shop"),
             name: Arc::from(discover.name.as_str()),
-            address: discover.address.clone(),
-            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            question: Question::of(discover),
+            places: places(addresses),
         };
         let changes = changes(&self.snapshot, &answer, now);
         for change in &changes {
@@ -100,7 +109,7 @@ fn names_are_looked_up_again_and_again_and_addresses_never() {
     let discover = [("app", "app.internal:80")];
     let mut bench = Bench::new(settings(&discover), &[("a", "10.0.0.1:80"), ("b", "b.internal:80"), ("c", "unix:/c")]);
     let first = bench.due(0);
-    let addresses: Vec<_> = first.iter().map(|lookup| lookup.address.as_str()).collect();
+    let addresses: Vec<_> = first.iter().map(|lookup| lookup.question.to_string()).collect();
     assert_eq!(addresses, ["b.internal:80", "app.internal:80"]);
     assert!(bench.due(1_000_000).is_empty(), "one look-up of a name at a time");
     for lookup in &first {
@@ -220,12 +229,55 @@ fn without_a_time_to_linger_they_go_at_once() {
     assert_eq!(bench.members(), "app-10.0.0.2");
 }
 
+#[test]
+fn a_list_is_followed_as_a_name_is_and_one_that_is_wrong_takes_nothing_away() {
+    let list = Discover { name: "app".into(), file: Some("/app.json".into()), weight: 4, ..Discover::default() };
+    let mut bench = Bench::new(Pool { discover: vec![list], ..settings(&[]) }, &[]);
+    let [lookup] = bench.due(0).try_into().unwrap();
+    assert_eq!(lookup.question, Question::File("/app.json".into()));
+    bench.schedule.looked_up(&lookup.ticket, None, 0);
+    assert!(bench.next().unwrap() < 1_200, "it is read every second");
+    let mut read = |text: &str, now| {
+        let answer = Answer {
+            pool: Arc::from("shop"),
+            name: Arc::from("app"),
+            question: lookup.question.clone(),
+            places: listed(text.as_bytes()).unwrap(),
+        };
+        changes(&bench.snapshot, &answer, now).into_iter().for_each(|change| bench.change(change, now));
+        let weights =
+            bench.snapshot.desired.pools["shop"].members.values().map(|member| member.weight).collect::<Vec<_>>();
+        (bench.members(), weights)
+    };
+    let two = r#"["10.0.0.1:80", {"address": "10.0.0.1:81", "weight": 2}, {"address": "[fd00::7]:80"}]"#;
+    assert_eq!(read(two, 0), ("app-10.0.0.1-80 app-10.0.0.1-81 app-fd00--7-80".to_owned(), vec![4, 2, 4]));
+    let one = r#"[{"address": "10.0.0.1:81", "weight": 3}, "[fd00::7]:80"]"#;
+    assert_eq!(read(one, 1), ("(app-10.0.0.1-80) app-10.0.0.1-81 app-fd00--7-80".to_owned(), vec![4, 3, 4]));
+    assert_eq!(bench.member("app-fd00--7-80").address, "[fd00::7]:80", "it is asked for by its own address");
+    for (text, told) in [
+        ("", "EOF"),
+        ("[]", "it lists nobody"),
+        ("{}", "it is no list"),
+        ("[1]", "it is no list"),
+        (r#"["10.0.0.1"]"#, "`10.0.0.1` is no address with a port"),
+        (r#"["app.internal:80"]"#, "is no address with a port"),
+        (r#"["10.0.0.1:0"]"#, "is no address with a port"),
+        (r#"[{"address": "10.0.0.1:80", "wieght": 1}]"#, "it is no list"),
+        (r#"[{"address": "10.0.0.1:80", "weight": 1001}]"#, "the weight 1001 of 10.0.0.1:80 is above 1000"),
+        (r#"["10.0.0.1:80", "10.0.0.1:80"]"#, "is there twice"),
+    ] {
+        let refused = listed(text.as_bytes()).unwrap_err();
+        assert!(refused.contains(told), "{text}: {refused}");
+    }
+}
+
 #[tokio::test]
 async fn the_families_that_count_are_found() {
     let limit = Duration::from_secs(5);
     let ask = |address: &'static str, family| async move {
-        let found = resolve(address, family, limit, PLACES.acquire().await.unwrap()).await;
-        found.map(|found| found.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
+        let place = PLACES.acquire().await.unwrap();
+        let found = Resolver { address: address.to_owned(), family, limit, place }.find().await;
+        found.map(|found| found.values().map(|place| place.at.to_string()).collect::<Vec<_>>().join(" "))
     };
     assert_eq!(ask("127.0.0.1:80", Family::Either).await.unwrap(), "127.0.0.1:80");
     assert_eq!(ask("localhost:80", Family::Either).await.unwrap(), "127.0.0.1:80");

@@ -7,6 +7,7 @@ mod workers;
 use super::{App, Shared};
 use crate::{
     control_server::peers::{Figures, add, figures, tunnels},
+    etcd,
     history::{keys, windows::Window},
     state::View,
 };
@@ -84,6 +85,7 @@ fn render(view: &View, app: &App) -> String {
     let help = "Open client connections.";
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
+    etcd(&mut page, view);
     certificates(&mut page, view);
     names(&mut page, view);
     dataplane_counters(&mut page, view);
@@ -98,6 +100,26 @@ fn render(view: &View, app: &App) -> String {
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
     page.0
+}
+
+/// What membership comes from, where that is etcd.
+fn etcd(page: &mut Page, view: &View) {
+    type Told = (&'static str, &'static str, &'static str, fn(&etcd::View) -> u64);
+    const FAMILIES: [Told; 4] = [
+        ("connected", "gauge", "Whether etcd is watched.", |etcd| u64::from(etcd.status.away.is_none())),
+        ("revision", "gauge", "The revision of etcd that this node acts on.", |etcd| etcd.revision),
+        ("watch_restarts_total", "counter", "How often a watch of etcd ended and was begun anew.", |etcd| {
+            etcd.restarts
+        }),
+        ("call_failures_total", "counter", "Calls of etcd that failed.", |etcd| etcd.failures),
+    ];
+    for (name, kind, help, read) in FAMILIES {
+        let name = format!("steadfast_etcd_{name}");
+        page.family(&name, kind, help);
+        if let Some(etcd) = &view.etcd {
+            page.sample(&name, format_args!(""), read(etcd));
+        }
+    }
 }
 
 fn rows(view: &View) -> impl Iterator<Item = Row<'_>> {

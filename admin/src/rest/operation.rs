@@ -32,12 +32,26 @@ pub(super) struct StatusView {
     version: String,
     uptime_seconds: u64,
     generation: u64,
-    /// Where membership comes from: `api` or `file`.
+    /// Where membership comes from: `api`, `file` or `etcd`.
     source: String,
+    /// How the cluster is reached that membership comes from; absent where it comes from elsewhere.
+    etcd: Option<EtcdView>,
     dataplanes: Vec<DataplaneView>,
     pools: Vec<PoolSummary>,
     /// What an operator should look at.
     problems: Vec<String>,
+}
+
+/// etcd, as this node sees it.
+#[derive(Debug, Serialize, ToSchema)]
+struct EtcdView {
+    connected: bool,
+    /// Since when it is connected, or is not: Unix milliseconds.
+    since: u64,
+    /// The endpoint that is asked first.
+    endpoint: String,
+    /// What this node acts on; 0 where it has heard nothing since it started.
+    revision: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -107,6 +121,12 @@ pub(super) async fn status(State(app): Shared) -> Response {
         uptime_seconds: app.started.elapsed().as_secs(),
         generation: view.snapshot.generation,
         source: source_name(app.state.source()).to_owned(),
+        etcd: view.etcd.as_ref().map(|etcd| EtcdView {
+            connected: etcd.status.away.is_none(),
+            since: etcd.status.since,
+            endpoint: etcd.endpoint.clone(),
+            revision: etcd.revision,
+        }),
         dataplanes: dataplanes.collect(),
         problems: problems(&view, &pools).into_iter().chain(burning(&app.state, &view)).collect(),
         pools,
@@ -118,6 +138,7 @@ const fn source_name(source: Source) -> &'static str {
     match source {
         Source::Api => "api",
         Source::File => "file",
+        Source::Etcd => "etcd",
     }
 }
 
@@ -166,6 +187,11 @@ fn sum(counts: &Counts, names: &[&str]) -> u64 {
 
 fn problems(view: &View, pools: &[PoolSummary]) -> Vec<String> {
     let mut problems: Vec<_> = not_ready(view).into_iter().collect();
+    if let Some(etcd) = &view.etcd {
+        let away = etcd.status.why_away(clock::unix_millis());
+        problems.extend(away.map(|why| format!("{why}; membership stays as it is, and can't be changed")));
+        problems.extend(etcd.status.problems.iter().cloned());
+    }
     let desired = &view.snapshot.desired;
     for peer in &view.peers {
         if let Some((generation, reason)) = &peer.rejected {
@@ -208,6 +234,17 @@ fn name_problem(view: &View, owner: &Owner, failing: &Failing) -> Option<String>
         Owner::Discover(_) => {
             let discover = pool.settings.discover.iter().find(|each| *each.name == **name)?;
             let is_own = |member: &Member| member.found.as_ref().is_some_and(|found| found.by == discover.name);
+            if let Some(file) = &discover.file {
+                let (file, reason) = (file.display(), &failing.reason);
+                let stays = if pool.members.values().any(is_own) {
+                    "what it last listed stays"
+                } else {
+                    "nobody is known by it"
+                };
+                return Some(format!(
+                    "pool `{pool_name}`, discover `{name}`: the list `{file}` can't be used ({reason}); {stays}"
+                ));
+            }
             ("discover", &discover.address, pool.members.values().any(is_own))
         }
     };

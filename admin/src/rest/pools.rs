@@ -154,7 +154,7 @@ pub(super) async fn put(
     Problem::of(&check::pool(&pool))?;
     loads(&pool)?;
     pool.backends.clear();
-    let planned = move |current: &plan::Current<'_>| plan::put_pool(current, pool, backend.as_deref(), &precondition);
+    let planned = move |current: &plan::Current<'_>| plan::put_pool(current, &pool, backend.as_deref(), &precondition);
     let written = app.state.write(planned).await?;
     let receipt = app.receipt(written).await;
     let view = app.state.view();

@@ -220,7 +220,8 @@ fn tell(view: &View, pool: &str, question: &Preview, now: u64) -> Result<Preview
     // Whom a release lets go is told by another call.
     snapshot.desired.releases.clear();
     let incarnation = u32::MAX;
-    let current = Current { snapshot: &snapshot, sections: &sections, incarnation, now };
+    let shared = view.etcd.is_some();
+    let current = Current { snapshot: &snapshot, sections: &sections, incarnation, now, shared };
     let mut changed = apply(&current, question.plan(&current, pool)?);
     let drain = changed.desired.pools[pool].members.get(question.name()).and_then(|member| member.drain);
     let (mut notes, mut at) = (Vec::new(), now);

@@ -1,4 +1,4 @@
-use crate::state::refusal::Refusal;
+use crate::state::refusal::{NotShared, Refusal};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -144,7 +144,7 @@ impl From<Refusal> for Problem {
             Refusal::Found { pool, backend, by, address } => {
                 let detail = format!(
                     "`{address}` leads to backend `{backend}`, which would come back with the next look-up: put it into \
-                     maintenance, or take its address out of the name or `{by}` out of `discover` of pool `{pool}`"
+                     maintenance, or take its address out of the name or the list, or `{by}` out of `discover` of pool `{pool}`"
                 );
                 conflict("found", "A name leads to the backend", detail)
             }
@@ -158,14 +158,30 @@ impl From<Refusal> for Problem {
             }
             Refusal::Wrong(problems) => Self::wrong(problems.iter().map(FieldProblem::from).collect()),
             Refusal::NeedsRestart(listeners) => {
-                let moved = listeners.join(", ");
-                let detail =
-                    format!("listeners changed whose sockets are bound at start: {moved}; restart to apply this");
-                conflict("needs-restart", "This needs a restart", detail)
+                let detail = "listeners changed whose sockets are bound at start: ".to_owned() + &listeners.join(", ");
+                conflict("needs-restart", "This needs a restart", detail + "; restart to apply this")
             }
             Refusal::NotUpgraded(why) => conflict("not-upgraded", "The data plane serves on as it was", why),
+            Refusal::NotShared(reason) => reason.into(),
             Refusal::Failed(error) => Self::unavailable(error.to_string()),
             Refusal::Stopping => Self::unavailable("this process is about to stop"),
+        }
+    }
+}
+
+impl From<NotShared> for Problem {
+    fn from(reason: NotShared) -> Self {
+        match reason {
+            NotShared::Away(detail) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "etcd-away", "Not now", detail),
+            NotShared::Contended => {
+                let detail = "others write the same all the time; nothing has changed: try again";
+                Self::new(StatusCode::CONFLICT, "contended", "Others were faster", detail)
+            }
+            NotShared::Partly => {
+                let detail = "a part of this was carried out before others changed what it is about: read it again, and \
+                              send it again for the rest";
+                Self::new(StatusCode::CONFLICT, "partly-written", "Others came between", detail)
+            }
         }
     }
 }

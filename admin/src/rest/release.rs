@@ -136,7 +136,7 @@ pub(super) async fn put(
     MaybeJson(body): MaybeJson<ReleaseBody>,
 ) -> Result<Response, Problem> {
     let (plan, name) = (body.plan()?, pool.clone());
-    let planned = move |current: &Current<'_>| release_plan::begin(current, &name, plan, &precondition);
+    let planned = move |current: &Current<'_>| release_plan::begin(current, &name, &plan, &precondition);
     let written = app.state.write(planned).await?;
     let receipt = app.receipt(written).await;
     let view = app.state.view();

@@ -17,7 +17,7 @@ use control::{
     status::{Counts, Health},
 };
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 use utoipa::ToSchema;
 
 /// A pool: its settings, and its backends.
@@ -70,11 +70,17 @@ impl LatencyView {
     }
 }
 
-/// A name of which every address is a backend, and where it leads.
+/// A name of which every address is a backend, or a file that lists them, and where it leads.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DiscoverView {
-    #[serde(flatten)]
-    discover: Discover,
+    name: String,
+    /// `null` where a file lists them.
+    address: Option<String>,
+    /// `null` where a name leads to them.
+    #[schema(value_type = Option<String>)]
+    file: Option<PathBuf>,
+    weight: u32,
+    backup: bool,
     /// The backends at the addresses that it has.
     backends: Vec<String>,
     lookup_failing: Option<LookupFailing>,
@@ -219,7 +225,9 @@ impl View {
         };
         let backends = pool.members.iter().filter(|(_, member)| found(member)).map(|(name, _)| name.clone()).collect();
         let lookup_failing = self.lookup_failing(&Owner::discover(pool_name, &discover.name));
-        DiscoverView { discover: discover.clone(), backends, lookup_failing }
+        let Discover { name, address, file, weight, backup } = discover.clone();
+        let address = Some(address).filter(|address| !address.is_empty());
+        DiscoverView { name, address, file, weight, backup, backends, lookup_failing }
     }
 
     fn lookup_failing(&self, owner: &Owner) -> Option<LookupFailing> {

@@ -34,8 +34,13 @@ pub(crate) struct Ended {
     pub(crate) over: Over,
 }
 
-/// The drain of `known` at `now`, in Unix milliseconds; another mode than before begins anew.
-pub(super) fn begin(pool: &str, affinity: &Affinity, known: &Member, wish: &Wish, now: u64) -> Result<Drain, Refusal> {
+/// The drain of `known` from now on; another mode than before begins anew.
+pub(super) fn begin(
+    (pool, affinity): (&str, &Affinity),
+    known: &Member,
+    wish: &Wish,
+    &Current { now, shared, .. }: &Current<'_>,
+) -> Result<Drain, Refusal> {
     let running = known.drain.filter(|_| known.admin_state == AdminState::Draining);
     let mode = wish.mode.or(running.map(|drain| drain.mode)).unwrap_or_default();
     let same = running.filter(|drain| drain.mode == mode);
@@ -47,12 +52,12 @@ pub(super) fn begin(pool: &str, affinity: &Affinity, known: &Member, wish: &Wish
         share: wish.share.or(same.and_then(|drain| drain.share)),
         then: wish.then.or(running.and_then(|drain| drain.then)),
     };
-    why_not(affinity, &drain)
+    why_not(affinity, &drain, shared)
         .map_or(Ok(drain), |(what, mend)| Err(Refusal::CantDrain(format!("{what} in pool `{pool}`; {mend}"))))
 }
 
 /// What this drain can't do with the sessions of such a pool, and what can be done instead.
-fn why_not(affinity: &Affinity, drain: &Drain) -> Option<(&'static str, &'static str)> {
+fn why_not(affinity: &Affinity, drain: &Drain, shared: bool) -> Option<(&'static str, &'static str)> {
     let cookie = &affinity.cookie;
     let marked = affinity.marks();
     let limit = cookie.idle_timeout.or(cookie.lifetime).or(cookie.max_age);
@@ -67,6 +72,10 @@ fn why_not(affinity: &Affinity, drain: &Drain) -> Option<(&'static str, &'static
         DrainMode::Retire if limit.is_none() && drain.deadline.is_none() => Some((
             "mode `retire` waits for sessions to run into a time limit, and there is none",
             "set idle_timeout or lifetime of its cookie, or give a deadline",
+        )),
+        _ if ends_by_empty && shared => Some((
+            "`then` without a deadline waits for the last session to end, and each node knows its own sessions alone",
+            "give a deadline",
         )),
         _ if ends_by_empty && !affinity.has_sessions() => Some((
             "`then` without a deadline waits for the last session to end, and nobody knows the sessions",
@@ -112,6 +121,11 @@ mod tests {
         Member { admin_state, drain, ..Member::new(&Backend::default(), 1) }
     }
 
+    fn at(snapshot: &Snapshot, now: u64) -> Current<'_> {
+        static NONE: std::sync::LazyLock<crate::store::Sections> = std::sync::LazyLock::new(BTreeMap::new);
+        Current { snapshot, sections: &NONE, incarnation: 7, now, shared: false }
+    }
+
     fn cookie(cookie: Cookie) -> Affinity {
         Affinity { cookie, ..Affinity::default() }
     }
@@ -119,7 +133,9 @@ mod tests {
     #[test]
     fn what_is_left_out_stays_and_another_mode_begins_anew() {
         let affinity = Affinity::default();
-        let ask = |drain, wish: Wish| begin("shop", &affinity, &member(drain), &wish, 5_000).unwrap();
+        let snapshot = Snapshot::default();
+        let current = at(&snapshot, 5_000);
+        let ask = |drain, wish: Wish| begin(("shop", &affinity), &member(drain), &wish, &current).unwrap();
         let fresh = ask(None, Wish::default());
         assert_eq!(fresh, Drain { since: 5_000, ..Drain::default() });
         let deadline = Some(Span::from_secs(10));
@@ -138,6 +154,7 @@ mod tests {
 
     #[test]
     fn drains_that_have_no_end_or_no_means_are_refused() {
+        let snapshot = Snapshot::default();
         let second = Some(Span::from_secs(1));
         let unlimited = cookie(Cookie::default());
         let plain = cookie(Cookie { token: TokenKind::Plain, ..Cookie::default() });
@@ -161,7 +178,14 @@ mod tests {
             (&hashed, remove, true),
             (&free, Wish { then: Some(Then::Leave), ..Wish::default() }, true),
         ] {
-            assert_eq!(begin("shop", affinity, &member(None), &wish, 0).is_ok(), holds, "{affinity:?} {wish:?}");
+            let asked = |shared| {
+                let current = Current { shared, ..at(&snapshot, 0) };
+                begin(("shop", affinity), &member(None), &wish, &current).is_ok()
+            };
+            assert_eq!(asked(false), holds, "{affinity:?} {wish:?}");
+            // With other nodes nobody knows when the last session is gone.
+            let by_empty = wish.deadline.is_none() && wish.then.is_some_and(|then| then != Then::Leave);
+            assert_eq!(asked(true), holds && !by_empty, "{affinity:?} {wish:?}");
         }
     }
 
@@ -172,7 +196,8 @@ mod tests {
             let members = [("a".to_owned(), member(now.or(Some(told))))].into();
             let pools = [("shop".to_owned(), PoolState { settings: Pool::default(), members })].into();
             let snapshot = Snapshot { desired: Desired { pools, ..Desired::default() }, ..Snapshot::default() };
-            let current = Current { snapshot: &snapshot, sections: &BTreeMap::new(), incarnation: 7, now: 10 };
+            let current =
+                Current { snapshot: &snapshot, sections: &BTreeMap::new(), incarnation: 7, now: 10, shared: false };
             let ended = Ended { id: ("shop".to_owned(), "a".to_owned()), drain: told, over };
             (end(&current, &[ended]).changes.pop(), told)
         };

@@ -106,13 +106,14 @@ impl Drains {
         drains.filter(|drain| drain.at_deadline() != Then::Leave).filter_map(|drain| drain.deadline).min()
     }
 
-    /// The drains that are to be ended by now.
-    pub(crate) fn ended(&self, now: u64) -> Vec<Ended> {
+    /// The drains that are to be ended by now. Where other nodes act on the same (`shared`), by their deadlines alone: they have
+    /// sessions that nobody here knows.
+    pub(crate) fn ended(&self, now: u64, shared: bool) -> Vec<Ended> {
         let ended = self.0.iter().filter_map(|(id, watched)| {
             let Watched { drain, empty, .. } = watched;
             let over = if drain.at_deadline() == Then::Leave {
                 return None;
-            } else if drain.then.is_some() && *empty {
+            } else if drain.then.is_some() && *empty && !shared {
                 Over::Empty
             } else if drain.deadline.is_some_and(|deadline| deadline <= now) {
                 Over::Deadline

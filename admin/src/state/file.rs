@@ -9,12 +9,14 @@ use control::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// From what is desired to what the file says. Where REST is the source, `incarnation` is for members of pools that
+/// From what is desired to what the file says. Where REST or etcd is the source, `incarnation` is for members of pools that
 /// come back after they were deleted.
 pub(crate) fn plan(desired: &Desired, sections: &Sections, config: &Config, incarnation: u32) -> Plan {
     let mut plan = match config.membership.source {
         Source::File => file_alone(desired, config).into(),
-        Source::Api => seeds(desired, sections, config, incarnation),
+        Source::Api => seeds(desired, sections, config, incarnation, Sections::new()),
+        // Other nodes' files may have others.
+        Source::Etcd => seeds(desired, sections, config, incarnation, sections.clone()),
     };
     if desired.listeners != config.listeners {
         plan.changes.push(Change::Listeners { listeners: config.listeners.clone() });
@@ -42,8 +44,9 @@ fn file_alone(desired: &Desired, config: &Config) -> Vec<Change> {
 }
 
 /// The file seeds what the store has not seen, and says the settings of a pool anew where what it says of them changed.
-fn seeds(desired: &Desired, sections: &Sections, config: &Config, incarnation: u32) -> Plan {
-    let (mut changes, mut seen) = (Vec::new(), Sections::new());
+/// `seen` are the sections that stay without this file.
+fn seeds(desired: &Desired, sections: &Sections, config: &Config, incarnation: u32, mut seen: Sections) -> Plan {
+    let mut changes = Vec::new();
     for pool in &config.pools {
         let mut now = Section { said: pool.clone(), deleted: false };
         let before = sections.get(&pool.name);
@@ -65,7 +68,7 @@ fn seeds(desired: &Desired, sections: &Sections, config: &Config, incarnation: u
         }
         seen.insert(pool.name.clone(), now);
     }
-    Plan { changes, sections: (seen != *sections).then_some(seen), created: false }
+    Plan { changes, sections: (seen != *sections).then_some(seen), ..Plan::default() }
 }
 
 fn seed(pool: &Pool, incarnation: u32) -> Change {

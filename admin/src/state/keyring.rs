@@ -110,7 +110,7 @@ impl State {
         F: FnOnce(&Self, Vec<Entry>) -> Result<(Vec<Entry>, T), Refusal> + Send + 'static,
     {
         self.detached(move |state| async move {
-            let mut writer = state.writer.lock().await;
+            let _files = state.files.lock().await;
             let (path, planner) = (state.keys_path.clone(), Arc::clone(&state));
             let (entries, told) = off_the_runtime(move || {
                 let (entries, told) = change_of(&planner, keys::load(&path)?)?;
@@ -118,7 +118,9 @@ impl State {
                 Ok::<_, Refusal>((entries, told))
             })
             .await??;
-            let written = state.commit(&mut writer, vec![change(&entries)].into()).await?;
+            // Keys are stored by their file alone.
+            let generation = state.publish(state.lock(), vec![change(&entries)]);
+            let written = Written { generation, changed: true, created: false };
             state.lock().added = added(&entries);
             Ok((written, told))
         })

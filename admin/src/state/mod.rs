@@ -21,6 +21,7 @@ use crate::{
     clock,
     control_server::peers::Peer,
     error::Error,
+    etcd::{self, Etcd},
     events::{Events, Kind},
     history::PoolHistory,
     keys,
@@ -59,6 +60,10 @@ pub(crate) struct State {
     shared: Mutex<Shared>,
     running: Config,
     keys_path: PathBuf,
+    /// Where the desired state lives, if that is not this node.
+    pub(crate) etcd: Option<Arc<Etcd>>,
+    /// Held by whoever reads the keys file in order to act on it.
+    files: tokio::sync::Mutex<()>,
     pub(crate) events: Events,
     pub(crate) clock: clock::Monotonic,
     /// Rung when a data plane came, went, applied or reported.
@@ -107,10 +112,13 @@ pub(crate) struct View {
     /// Responses of the last minute by how long they took, by pool; see [`control::latency`].
     pub(crate) latency: BTreeMap<String, Vec<u64>>,
     pub(crate) store_problem: Option<String>,
+    /// Where the desired state lives in etcd, how that is.
+    pub(crate) etcd: Option<etcd::View>,
 }
 
 impl State {
-    /// Rebuilds the desired state from the store, the file and the keys. Reads and writes files: not for a worker of the runtime.
+    /// Rebuilds the desired state from the store, the file and the keys; where etcd is the source, as this node last heard it,
+    /// or before it has heard anything as the file has it. Reads and writes files: not for a worker of the runtime.
     ///
     /// # Errors
     /// The store or the keys can't be read or written.
@@ -122,14 +130,19 @@ impl State {
         let clock = clock::Monotonic::start();
         let generation = stored.bound + 1;
         let (pools, releases, noticed) = match config.membership.source {
-            Source::Api => (stored.pools, stored.releases, Vec::new()),
+            Source::Api | Source::Etcd => (stored.pools, stored.releases, Vec::new()),
             Source::File => (BTreeMap::new(), BTreeMap::new(), file::noticed(&config, stored.noticed)),
         };
         let desired = Desired { pools, ..Desired::default() };
         let mut plan = file::plan(&desired, &stored.sections, &config, incarnation(generation));
         plan.changes.extend(noticed);
+        let lives = stored.lives.max(stored.bound);
+        let etcd = config.membership.etcd.as_ref().map(|etcd| Arc::new(Etcd::new(etcd, &stored.sections, lives)));
         let mut writer = Writer::new(store, &config, stored.sections);
-        let mut shared = Shared::new(generation, writer.persist_now(&plan, generation)?, clock::unix_millis());
+        // What the file says is stored by etcd or not at all.
+        let (own, nothing) = (&plan, Plan::default());
+        let stored = if etcd.is_none() { own } else { &nothing };
+        let mut shared = Shared::new(generation, writer.persist_now(stored, generation)?, clock::unix_millis());
         let restored = desired.pools.into_iter().map(|(name, pool)| Change::PutPool { name, pool: Box::new(pool) });
         let releases =
             releases.into_iter().map(|(pool, release)| Change::PutRelease { pool, release: Box::new(release) });
@@ -141,6 +154,8 @@ impl State {
             shared: Mutex::new(shared),
             running: config,
             keys_path,
+            etcd,
+            files: tokio::sync::Mutex::default(),
             events: Events::new(clock::unix_millis()),
             clock,
             planes: watch::Sender::new(()),
@@ -172,7 +187,17 @@ impl State {
             drains: shared.drains.clone(),
             latency: shared.snapshot.desired.pools.keys().map(|pool| (pool.clone(), latency(pool))).collect(),
             store_problem: shared.store_problem.clone(),
+            etcd: self.etcd.as_ref().map(|etcd| etcd.view()),
         }
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.lock().snapshot)
+    }
+
+    /// The configuration that this process was started with.
+    pub(crate) const fn running(&self) -> &Config {
+        &self.running
     }
 
     /// What this process has followed of a pool.
@@ -193,16 +218,20 @@ impl State {
         self.running.membership.source
     }
 
-    /// Carries out what `plan` wants. Goes on to its end when nobody waits for it any more.
+    /// Carries out what `plan` wants. Goes on to its end when nobody waits for it any more. Where others write the same
+    /// meanwhile, it is planned anew.
     ///
     /// # Errors
-    /// What `plan` refuses; that the file is the source; or that the store failed. Nothing has changed then.
+    /// What `plan` refuses; that the file is the source, or etcd is away; or that the store failed. Nothing has changed then.
     pub(crate) async fn write<P>(self: &Arc<Self>, plan: P) -> Result<Written, Refusal>
     where
-        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal> + Send + 'static,
+        P: Fn(&Current<'_>) -> Result<Plan, Refusal> + Send + Sync + 'static,
     {
         if self.source() == Source::File {
             return Err(Refusal::FileIsSource);
+        }
+        if let Some(etcd) = &self.etcd {
+            etcd.refuse_away()?;
         }
         self.note(plan).await
     }
@@ -213,14 +242,27 @@ impl State {
     /// As [`Self::write`], but for the source.
     pub(crate) async fn note<P>(self: &Arc<Self>, plan: P) -> Result<Written, Refusal>
     where
-        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal> + Send + 'static,
+        P: Fn(&Current<'_>) -> Result<Plan, Refusal> + Send + Sync + 'static,
     {
-        self.detached(|state| async move {
-            let mut writer = state.writer.lock().await;
-            let plan = state.plan(&writer, plan)?;
-            state.commit(&mut writer, plan).await
-        })
-        .await
+        self.detached(|state| async move { state.carry_through(&plan).await }).await
+    }
+
+    /// Has a plan written where the desired state lives, and acts on it.
+    async fn carry_through<P>(&self, plan: &P) -> Result<Written, Refusal>
+    where
+        P: Fn(&Current<'_>) -> Result<Plan, Refusal> + Send + Sync,
+    {
+        if let Some(etcd) = &self.etcd {
+            return self.share(etcd, plan).await;
+        }
+        let mut writer = self.writer.lock().await;
+        let snapshot = self.snapshot();
+        let (incarnation, now) = (incarnation(snapshot.generation + 1), clock::unix_millis());
+        let sections = &writer.sections;
+        let plan = plan(&Current { snapshot: &snapshot, sections, incarnation, now, shared: false })?;
+        self.store_if_kept(&mut writer, &plan).await?;
+        let changed = !plan.changes.is_empty();
+        Ok(Written { generation: self.publish(self.lock(), plan.changes), changed, created: plan.created })
     }
 
     /// Applies a configuration file that was read again, and the keys file with it. Where listeners came, went or moved, another
@@ -234,24 +276,28 @@ impl State {
         supervisor: Arc<Supervisor>,
     ) -> Result<(Written, Vec<String>), Refusal> {
         let warnings = file::waits_for_restart(&self.running, &config);
-        config.membership = self.running.membership;
+        config.membership = self.running.membership.clone();
         let written = self
             .detached(|state| async move {
-                let mut writer = state.writer.lock().await;
+                let _files = state.files.lock().await;
                 let path = state.keys_path.clone();
                 let entries = off_the_runtime(move || keys::load(&path)).await??;
-                let moved = file::moved(&state.lock().snapshot.desired.listeners, &config.listeners);
+                let moved = file::moved(&state.snapshot().desired.listeners, &config.listeners);
                 if !moved.is_empty() && !supervisor.is_there() {
                     return Err(Refusal::NeedsRestart(moved));
                 }
-                let mut plan = state.plan(&writer, |Current { snapshot, sections, incarnation, .. }| {
-                    Ok(file::plan(&snapshot.desired, sections, &config, *incarnation))
-                })?;
+                let plan = |Current { snapshot, sections, incarnation, .. }: &Current<'_>| {
+                    let mut plan = file::plan(&snapshot.desired, sections, &config, *incarnation);
+                    plan.changes.extend(keyring::news(&snapshot.desired.keys, &entries));
+                    Ok(plan)
+                };
+                if let Some(etcd) = &state.etcd {
+                    state.can_share(etcd, &plan).await?;
+                }
                 if !moved.is_empty() {
                     supervisor.upgrade().await?;
                 }
-                plan.changes.extend(keyring::news(&state.lock().snapshot.desired.keys, &entries));
-                let written = state.commit(&mut writer, plan).await?;
+                let written = state.carry_through(&plan).await?;
                 state.lock().added = keyring::added(&entries);
                 Ok(written)
             })
@@ -261,23 +307,23 @@ impl State {
         Ok((written, warnings))
     }
 
-    fn plan<P>(&self, writer: &Writer, plan: P) -> Result<Plan, Refusal>
-    where
-        P: FnOnce(&Current<'_>) -> Result<Plan, Refusal>,
-    {
-        let snapshot = Arc::clone(&self.lock().snapshot);
-        let incarnation = incarnation(snapshot.generation + 1);
-        plan(&Current { snapshot: &snapshot, sections: &writer.sections, incarnation, now: clock::unix_millis() })
+    /// Acts on what was heard from where the desired state lives, and keeps it for a start without that; all there is, where
+    /// it is `anew`. `lives` is the highest number that a life may have had.
+    pub(crate) async fn act_on(&self, plan: Plan, lives: u64, anew: bool) {
+        let mut writer = self.writer.lock().await;
+        writer.heard(lives, anew);
+        // A store that fails is told, and tried again; what was heard counts all the same.
+        drop(self.store_if_kept(&mut writer, &plan).await);
+        self.publish(self.lock(), plan.changes);
     }
 
-    /// Stores a plan, then applies it.
-    async fn commit(&self, writer: &mut Writer, plan: Plan) -> Result<Written, Refusal> {
-        if writer.keeps(&plan) {
-            // Whoever keeps the store going goes on trying where this fails.
-            self.store(writer, &plan).await.inspect_err(|_| self.reserve.notify_one())?;
+    /// Stores what of a plan is to be stored.
+    async fn store_if_kept(&self, writer: &mut Writer, plan: &Plan) -> Result<(), Error> {
+        if !writer.keeps(plan) {
+            return Ok(());
         }
-        let changed = !plan.changes.is_empty();
-        Ok(Written { generation: self.publish(self.lock(), plan.changes), changed, created: plan.created })
+        // Whoever keeps the store going goes on trying where this fails.
+        self.store(writer, plan).await.inspect_err(|_| self.reserve.notify_one())
     }
 
     /// Writes to the store, and remembers how that went.
@@ -345,12 +391,16 @@ impl State {
             let now = clock::unix_millis();
             let (next, ended) = {
                 let shared = self.lock();
-                (shared.drains.next_deadline(), shared.drains.ended(now))
+                (shared.drains.next_deadline(), shared.drains.ended(now, self.etcd.is_some()))
             };
             if !ended.is_empty() {
                 let written = self.note(move |current| Ok(drain_plan::end(current, &ended))).await;
-                if let Err(error) = &written {
-                    tracing::error!(?error, "a drain is over and what it is to end with can't be done");
+                if let Err(error) = written {
+                    if !error.is_told() {
+                        tracing::error!(?error, "a drain is over and what it is to end with can't be done");
+                    }
+                    tokio::time::sleep(STORE_RETRY).await;
+                    continue;
                 }
             }
             // Looked at again after a while, since the wall clock may be set.
@@ -415,8 +465,9 @@ fn applied_by(shared: &Shared, generation: u64) -> Result<u64, (String, bool)> {
     Ok(workers)
 }
 
-fn incarnation(generation: u64) -> u32 {
-    u32::try_from(generation & u64::from(u32::MAX)).expect("masked to 32 bits")
+/// The number of a life that begins now, from one that only grows.
+pub(crate) fn incarnation(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).expect("masked to 32 bits")
 }
 
 async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {

@@ -12,7 +12,10 @@ use control::{
     spec::{Backend, Listener, Pool},
     status::Health,
 };
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 /// What a command is planned against.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Current<'s> {
     pub(crate) incarnation: u32,
     /// Unix milliseconds.
     pub(crate) now: u64,
+    /// Other nodes act on the same, and have sessions of their own.
+    pub(crate) shared: bool,
 }
 
 /// What is to be written, or nothing where all is as wanted.
@@ -32,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) sections: Option<Sections>,
     /// It makes what its command names, rather than changing it.
     pub(crate) created: bool,
+    /// Pools whose members were all looked at: it is right only where none has come or changed.
+    pub(crate) whole: BTreeSet<String>,
 }
 
 impl From<Vec<Change>> for Plan {
@@ -77,14 +84,14 @@ pub(crate) fn member<'d>(desired: &'d Desired, pool_name: &str, name: &str) -> R
 /// A pool as `settings` say; its members as `backends` say, where that is given.
 pub(crate) fn put_pool(
     current: &Current<'_>,
-    mut settings: Pool,
+    settings: &Pool,
     backends: Option<&[Backend]>,
     precondition: &Precondition,
 ) -> Result<Plan, Refusal> {
     let name = settings.name.clone();
     let known = current.snapshot.desired.pools.get(&name);
     precondition.check(known.map(tag))?;
-    settings.backends = Vec::new();
+    let mut settings = Pool { backends: Vec::new(), ..settings.clone() };
     let problems = check::pool_of(&settings, &current.snapshot.desired.listeners);
     if !problems.is_empty() {
         return Err(Refusal::Wrong(problems));
@@ -94,15 +101,16 @@ pub(crate) fn put_pool(
         let pool = Box::new(PoolState::seed(settings, current.incarnation));
         let mut sections = current.sections.clone();
         let revived = sections.get_mut(&name).filter(|section| section.deleted).map(|section| section.deleted = false);
+        let whole = [name.clone()].into();
         let changes = vec![Change::PutPool { name, pool }];
-        return Ok(Plan { changes, sections: revived.map(|()| sections), created: true });
+        return Ok(Plan { changes, sections: revived.map(|()| sections), created: true, whole });
     };
     let mut changes = other_settings(known, settings);
     if let Some(backends) = backends {
         let members = after(&known.members, &changes);
         changes.extend(membership(&name, &members, backends, current.incarnation));
     }
-    Ok(changes.into())
+    Ok(Plan { changes, whole: [name].into(), ..Plan::default() })
 }
 
 /// From a pool's settings to others, and what that means for members that names led to: they go with their name, and
@@ -190,6 +198,7 @@ pub(crate) fn remove_pool(current: &Current<'_>, name: &str, precondition: &Prec
         changes: vec![Change::RemovePool { name: name.to_owned() }],
         sections: buried.map(|()| sections),
         created: false,
+        whole: [name.to_owned()].into(),
     })
 }
 
@@ -225,7 +234,7 @@ pub(crate) fn put_backend(
         let observed = Observed { health: Health::Unknown, resolved };
         changes.push(Change::Observe { pool: pool_name.to_owned(), name: backend.name.clone(), observed });
     }
-    Ok(Plan { changes, sections: None, created: known.is_none() })
+    Ok(Plan { changes, created: known.is_none(), ..Plan::default() })
 }
 
 pub(crate) fn patch_backend(
@@ -294,7 +303,7 @@ pub(crate) fn command(
                 can_go((pool, name), known)?;
             }
             let affinity = &self::pool(&current.snapshot.desired, pool)?.settings.affinity;
-            (AdminState::Draining, Some(drain_plan::begin(pool, affinity, known, &wish, current.now)?))
+            (AdminState::Draining, Some(drain_plan::begin((pool, affinity), known, &wish, current)?))
         }
     };
     let member = Member { admin_state, drain, ..known.clone() };

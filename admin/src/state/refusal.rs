@@ -57,9 +57,35 @@ pub(crate) enum Refusal {
     NeedsRestart(Vec<String>),
     /// No other data plane has taken over, and why.
     NotUpgraded(String),
+    /// It did not get to the other nodes.
+    NotShared(NotShared),
     /// The store, or the keys file.
     Failed(Error),
     Stopping,
+}
+
+/// Why a write is not where all nodes hear of it.
+#[derive(Debug)]
+pub(crate) enum NotShared {
+    /// etcd can't be reached or written to: since when, why, and what became of the write.
+    Away(String),
+    /// Others write the same, and were faster each time.
+    Contended,
+    /// A part is carried out, and what others did meanwhile stands against the rest.
+    Partly,
+}
+
+impl Refusal {
+    /// Whether whoever looks at this node sees it by other means, so that it need not be told each time.
+    pub(crate) const fn is_told(&self) -> bool {
+        matches!(self, Self::NotShared(NotShared::Away(_)))
+    }
+}
+
+impl From<NotShared> for Refusal {
+    fn from(reason: NotShared) -> Self {
+        Self::NotShared(reason)
+    }
 }
 
 impl From<Error> for Refusal {

@@ -25,12 +25,13 @@ pub(crate) fn release<'d>(desired: &'d Desired, pool_name: &str) -> Result<&'d R
 pub(crate) fn begin(
     current: &Current<'_>,
     pool_name: &str,
-    mut plan: RampPlan,
+    plan: &RampPlan,
     precondition: &Precondition,
 ) -> Result<Plan, Refusal> {
     let desired = &current.snapshot.desired;
     let affinity = &pool(desired, pool_name)?.settings.affinity;
     let known = desired.releases.get(pool_name);
+    let mut plan = plan.clone();
     precondition.check(known.map(tag))?;
     if let Some((wrong, right)) = affinity.why_not_released() {
         return Err(Refusal::CantRelease(format!("pool `{pool_name}` can't release its sessions: {wrong}; {right}")));
@@ -53,7 +54,7 @@ pub(crate) fn begin(
         stopped: None,
     });
     let changes = vec![Change::PutRelease { pool: pool_name.to_owned(), release }];
-    Ok(Plan { changes, sections: None, created: known.is_none() })
+    Ok(Plan { changes, created: known.is_none(), ..Plan::default() })
 }
 
 pub(crate) fn end(current: &Current<'_>, pool_name: &str, precondition: &Precondition) -> Result<Plan, Refusal> {
@@ -125,13 +126,19 @@ mod tests {
     /// Applies what a plan changes, as the `id`-th write.
     fn step(snapshot: &mut Snapshot, id: u32, plan: impl FnOnce(&Current<'_>) -> Plan) -> Option<Release> {
         let before = snapshot.clone();
-        let current = Current { snapshot: &before, sections: &BTreeMap::new(), incarnation: id, now: u64::from(id) };
+        let current = Current {
+            snapshot: &before,
+            sections: &BTreeMap::new(),
+            incarnation: id,
+            now: u64::from(id),
+            shared: false,
+        };
         plan(&current).changes.iter().for_each(|change| snapshot.apply(change));
         snapshot.desired.releases.get("shop").cloned()
     }
 
     fn put(snapshot: &mut Snapshot, id: u32, plan: RampPlan) -> Release {
-        step(snapshot, id, |current| begin(current, "shop", plan, &Precondition::default()).unwrap()).unwrap()
+        step(snapshot, id, |current| begin(current, "shop", &plan, &Precondition::default()).unwrap()).unwrap()
     }
 
     fn stop() -> What {
@@ -153,7 +160,7 @@ mod tests {
         let again = put(&mut state, 5, ramp(&[20.0]));
         assert_eq!((again.id, again.stopped), (5, None), "what has stopped begins anew when it is told to");
         assert_eq!(step(&mut state, 6, |current| end(current, "shop", &Precondition::default()).unwrap()), None);
-        let current = Current { snapshot: &state, sections: &BTreeMap::new(), incarnation: 7, now: 7 };
+        let current = Current { snapshot: &state, sections: &BTreeMap::new(), incarnation: 7, now: 7, shared: false };
         assert!(matches!(end(&current, "shop", &Precondition::default()), Err(Refusal::NoRelease { .. })));
     }
 
@@ -177,8 +184,9 @@ mod tests {
         let none = Affinity { mode: Mode::None, ..Affinity::default() };
         for affinity in [plain.clone(), none] {
             let state = snapshot(affinity);
-            let current = Current { snapshot: &state, sections: &BTreeMap::new(), incarnation: 1, now: 1 };
-            let refused = begin(&current, "shop", ramp(&[10.0]), &Precondition::default());
+            let current =
+                Current { snapshot: &state, sections: &BTreeMap::new(), incarnation: 1, now: 1, shared: false };
+            let refused = begin(&current, "shop", &ramp(&[10.0]), &Precondition::default());
             assert!(matches!(refused, Err(Refusal::CantRelease(_))), "{refused:?}");
         }
         let mut state = snapshot(Affinity::default());

@@ -52,7 +52,9 @@ impl State {
                 continue;
             }
             let written = self.write(move |current| Ok(go_on(current, &due))).await;
-            if let Err(error) = &written {
+            if let Err(error) = &written
+                && !error.is_told()
+            {
                 tracing::error!(?error, "a release is to go on or to stop, and that can't be stored");
             }
         }

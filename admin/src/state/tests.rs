@@ -222,7 +222,7 @@ async fn with_the_file_as_source_it_is_all_there_is() {
 
 /// What this process finds by itself.
 async fn note(rig: &Rig, changes: Vec<Change>) {
-    rig.state.note(move |_| Ok(changes.into())).await.unwrap();
+    rig.state.note(move |_| Ok(changes.clone().into())).await.unwrap();
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn with_the_file_as_source_what_was_noticed_of_members_outlives_a_restart(
     note(&rig, vec![found(1), found(2)]).await;
     let instance = |name: &str, instance: &str| ("shop".to_owned(), name.to_owned(), instance.to_owned());
     for seen in [instance("a", "one"), instance("a", "two"), instance("b", "one")] {
-        rig.state.note(move |current| Ok(plan::instances(current, &[seen]))).await.unwrap();
+        rig.state.note(move |current| Ok(plan::instances(current, std::slice::from_ref(&seen)))).await.unwrap();
     }
     let gone = Change::RemoveMember { pool: "shop".into(), name: "app-10.0.1.2".into() };
     note(&rig, vec![gone]).await;

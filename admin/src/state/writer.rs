@@ -20,17 +20,42 @@ pub(super) struct Writer {
     path: PathBuf,
     source: Source,
     pub(super) sections: Sections,
+    /// As [`Batch::lives`].
+    lives: Option<u64>,
+    /// What the store has is not what was there before: the next write writes all of it.
+    anew: bool,
 }
 
 impl Writer {
     pub(super) fn new(store: Store, config: &Config, sections: Sections) -> Self {
-        Self { store: Some(store), path: config.global.store_path(), source: config.membership.source, sections }
+        Self {
+            store: Some(store),
+            path: config.global.store_path(),
+            source: config.membership.source,
+            sections,
+            lives: None,
+            anew: false,
+        }
+    }
+
+    /// No life has a number above `lives`; where it is `anew`, the next plan is stored with all that there is besides.
+    pub(super) fn heard(&mut self, lives: u64, anew: bool) {
+        self.lives = Some(lives);
+        self.anew |= anew;
     }
 
     /// Whether there is anything in a plan for the store: not in one of listeners, keys and health alone.
     pub(super) fn keeps(&self, plan: &Plan) -> bool {
-        let sections = self.source == Source::Api && plan.sections.is_some();
-        sections || plan.changes.iter().any(|change| self.is_kept(change))
+        let sections = self.keeps_all() && plan.sections.is_some();
+        self.anew || sections || plan.changes.iter().any(|change| self.is_kept(change))
+    }
+
+    /// Whether the store has all that is desired: as its one home, or as this node last heard it from etcd.
+    fn keeps_all(&self) -> bool {
+        match self.source {
+            Source::Api | Source::Etcd => true,
+            Source::File => false,
+        }
     }
 
     /// Where the file is the source, what it can't say of members is kept, and no more.
@@ -39,7 +64,7 @@ impl Writer {
             (_, Change::Listeners { .. } | Change::Keys { .. } | Change::Observe { .. } | Change::Rebalance { .. }) => {
                 false
             }
-            (Source::Api, _) | (Source::File, Change::RemoveMember { .. }) => true,
+            (Source::Api | Source::Etcd, _) | (Source::File, Change::RemoveMember { .. }) => true,
             (Source::File, Change::PutMember { member, .. }) => is_noticed(member),
             (Source::File, _) => false,
         }
@@ -59,14 +84,11 @@ impl Writer {
     pub(super) async fn persist(&mut self, plan: &Plan, snapshot: &Snapshot) -> Result<u64, Error> {
         let mut batch = self.batch(plan, snapshot.generation);
         let store = self.store.take();
-        if store.is_none() {
-            let whole = match self.source {
-                Source::Api => everything(snapshot),
-                Source::File => noticed(snapshot),
-            };
+        if store.is_none() || self.anew {
+            let whole = if self.keeps_all() { everything(snapshot) } else { noticed(snapshot) };
             batch.changes = whole.into_iter().chain(batch.changes).collect();
             batch.clear = true;
-            if self.source == Source::Api {
+            if self.keeps_all() {
                 batch.sections.get_or_insert_with(|| self.sections.clone());
             }
         }
@@ -78,7 +100,7 @@ impl Writer {
         });
         let stopped = |_| Error::File { path: self.path.clone(), source: io::Error::other("the writer stopped") };
         let (store, batch) = written.await.map_err(stopped).flatten()?;
-        self.store = Some(store);
+        (self.store, self.anew) = (Some(store), false);
         Ok(self.stored(plan, &batch))
     }
 
@@ -93,8 +115,9 @@ impl Writer {
             clear: false,
             noticed: self.source == Source::File,
             changes: plan.changes.iter().filter(|change| self.is_kept(change)).cloned().collect(),
-            sections: plan.sections.clone().filter(|_| self.source == Source::Api),
+            sections: plan.sections.clone().filter(|_| self.keeps_all()),
             bound: Some(generation + BLOCK),
+            lives: self.lives,
         }
     }
 

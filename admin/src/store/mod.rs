@@ -55,6 +55,8 @@ pub(crate) struct Stored {
     pub(crate) noticed: BTreeMap<String, BTreeMap<String, Member>>,
     /// No generation above this one was ever given out.
     pub(crate) bound: u64,
+    /// No life of a backend had a number above this one, by what etcd told.
+    pub(crate) lives: u64,
 }
 
 /// What one commit writes, all of it or nothing.
@@ -69,6 +71,7 @@ pub(crate) struct Batch {
     /// All sections, where they changed.
     pub(crate) sections: Option<Sections>,
     pub(crate) bound: Option<u64>,
+    pub(crate) lives: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -119,7 +122,7 @@ impl Store {
                 "has format {format} and this version reads format {FORMAT}: it was written by another version"
             ));
         }
-        let mut stored = Stored { bound: number("bound")?, ..Stored::default() };
+        let mut stored = Stored { bound: number("bound")?, lives: number("lives")?, ..Stored::default() };
         for row in transaction.open_table(SETTINGS).map_err(damaged)?.iter().map_err(damaged)? {
             let (name, settings) = row.map_err(damaged)?;
             let name = name.value();
@@ -150,6 +153,9 @@ impl Store {
             meta.insert("format", FORMAT)?;
             if let Some(bound) = batch.bound {
                 meta.insert("bound", bound)?;
+            }
+            if let Some(lives) = batch.lives {
+                meta.insert("lives", lives)?;
             }
             // Whoever reads finds each of them.
             drop(transaction.open_table(MEMBERS)?);

@@ -29,7 +29,17 @@ fn discover(checker: &mut Checker, path: &Path, discover: &Discover) {
         format!("`{}` leaves no room for an address behind it", discover.name),
         format!("write at most {MAX_DISCOVER} bytes"),
     );
-    let Discover { name: _, address, weight, backup } = discover.clone();
+    let Discover { name: _, address, file, weight, backup } = discover.clone();
+    if let Some(file) = file {
+        let holds = !file.as_os_str().is_empty();
+        checker.require(holds, path.key("file"), "is empty", "name a JSON file with a list of addresses");
+        let right = "leave out either `address` or `file`";
+        checker.require(address.is_empty(), path.key("address"), "is of no use beside `file`", right);
+        // The weight has to be right all the same.
+        let any = "127.0.0.1:1".to_owned();
+        backend_at(checker, path, &Backend { name: String::new(), address: any, weight, backup });
+        return;
+    }
     let is_name = !is_address(&address) || (address.parse::<SocketAddr>().is_err() && !address.starts_with("unix:"));
     checker.require(
         is_name,

@@ -2,6 +2,7 @@
 
 use super::Span;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// How names are looked up: by the system's resolver, by the admin process, off the path of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +38,21 @@ pub enum Family {
     Both,
 }
 
-/// A name of which every address is a backend of its own, called `NAME-ADDRESS` (with `-` for the `:` of IPv6).
+/// A name of which every address is a backend of its own, called `NAME-ADDRESS` (with `-` for the `:` of IPv6); or a file that
+/// lists backends, which are called `NAME-ADDRESS-PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Discover {
     /// At most 80 bytes.
     pub name: String,
-    /// `host:port`; the host is a name.
+    /// `host:port`; the host is a name. Either this or `file`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub address: String,
+    /// A JSON file with a list of `"address:port"`, or of `{"address": "address:port", "weight": 1}`; read again every second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub file: Option<PathBuf>,
     /// Of each backend, 0 to 1000. Each can be given another one later.
     #[cfg_attr(feature = "openapi", schema(maximum = 1000))]
     pub weight: u32,
@@ -55,6 +62,6 @@ pub struct Discover {
 
 impl Default for Discover {
     fn default() -> Self {
-        Self { name: String::new(), address: String::new(), weight: 1, backup: false }
+        Self { name: String::new(), address: String::new(), file: None, weight: 1, backup: false }
     }
 }

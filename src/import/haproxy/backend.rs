@@ -96,7 +96,7 @@ fn backend(ledger: &mut Ledger, pool: &mut Noted<Pool>, server: &Server, names: 
     let backup = server.has("backup");
     let wrong = |problem: &control::Problem| format!("{} {}: {}", problem.path, problem.wrong, problem.right);
     if server.template {
-        let discover = Discover { name: server.name.clone(), address, weight, backup };
+        let discover = Discover { name: server.name.clone(), address, weight, backup, ..Discover::default() };
         let path = format!("discover.{}", pool.is.discover.len());
         pool.set(&path, server.place, |pool| pool.discover.push(discover))?;
         let but = "each address of the name is a backend, however many there are";

@@ -219,6 +219,7 @@ fn add(pool: &mut Noted<Pool>, server: &Directive, names: &mut Names, spoken: Sp
             address: backend.address.clone(),
             weight,
             backup: given.contains_key("backup"),
+            ..Discover::default()
         };
         let path = format!("discover.{}", pool.is.discover.len());
         pool.set(&path, server.place, |pool| pool.discover.push(discover))?;

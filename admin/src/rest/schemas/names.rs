@@ -20,8 +20,13 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Names", "linger", json!({ "pattern": linger })),
         ("Discover", "name", json!({ "pattern": NAME, "maxLength": 80 })),
         ("Discover", "address", json!({ "pattern": address, "maxLength": 255, "example": "app.internal:8080" })),
+        ("Discover", "file", json!({ "minLength": 1, "example": "/etc/steadfast/app.json" })),
     ] {
         merge(&mut schemas[schema]["properties"][property], more);
     }
-    merge(&mut schemas["Discover"], json!({ "required": ["name", "address"] }));
+    let either = json!([
+        { "required": ["address"], "properties": { "file": { "type": "null" } } },
+        { "required": ["file"], "properties": { "file": { "type": "string" } }, "not": { "required": ["address"] } },
+    ]);
+    merge(&mut schemas["Discover"], json!({ "required": ["name"], "oneOf": either }));
 }

@@ -1,0 +1,352 @@
+//! Calls of etcd, by the JSON gateway that every release of etcd v3 serves beside its gRPC. The crates that speak gRPC need
+//! `protoc` where they are built, which whoever builds this need not have. Each call has a connection of its own: calls are
+//! few, and one that is kept may be dead without anybody knowing.
+
+use super::{
+    rows::shown,
+    wire::{Answer, Range, RangeAnswer, Refused, Token, TxnAnswer},
+};
+use bytes::Bytes;
+use certificates::{Followed, pool_files, words};
+use control::{Path, config::Etcd, spec::PoolTls};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    body::Incoming,
+    client::conn::http1,
+    rt::{Read, Write},
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
+
+/// The longest answer of a call. Ranges are asked for in pages.
+const MAX_ANSWER: usize = 64 << 20;
+/// How long a connection may be silent until the kernel asks whether the other side is there, and between two of these.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Nothing was sent: it changed nothing.
+    NotSent(String),
+    /// Nobody knows whether it was carried out.
+    Unknown(String),
+    /// etcd refused it.
+    Refused(String),
+}
+
+impl Failure {
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::NotSent(reason) | Self::Unknown(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+pub(crate) struct Client {
+    settings: Etcd,
+    limit: Duration,
+    tls: Mutex<Followed<Arc<ClientConfig>>>,
+    token: Mutex<Option<String>>,
+    /// The endpoint that is asked first.
+    at: AtomicUsize,
+    pub(super) failures: AtomicU64,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoints", &self.settings.endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(settings: Etcd) -> Self {
+        let limit = settings.timeout.to_std();
+        let (tls, token) = (Mutex::default(), Mutex::default());
+        Self { settings, limit, tls, token, at: AtomicUsize::new(0), failures: AtomicU64::new(0) }
+    }
+
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.settings.prefix
+    }
+
+    /// The endpoint that is asked first.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.settings.endpoints[self.at.load(Relaxed) % self.settings.endpoints.len()]
+    }
+
+    /// Has another endpoint asked first.
+    pub(super) fn turn(&self) {
+        self.at.fetch_add(1, Relaxed);
+    }
+
+    /// Asks every endpoint in turn until one answers: it changes nothing, so it may be asked again.
+    ///
+    /// # Errors
+    /// What the last one failed with.
+    pub(super) async fn range(&self, range: &Range) -> Result<RangeAnswer, Failure> {
+        let mut failure = None;
+        for _ in &self.settings.endpoints {
+            match self.call("/v3/kv/range", range).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => {
+                    self.turn();
+                    failure = Some(failed);
+                }
+            }
+        }
+        Err(failure.expect("there is at least one endpoint"))
+    }
+
+    /// Carries out a transaction, or says that what it compares is otherwise. Another endpoint is asked only where nothing
+    /// was sent to the one before.
+    ///
+    /// # Errors
+    /// Why it is not known to be carried out.
+    pub(super) async fn txn(&self, txn: &impl Serialize) -> Result<TxnAnswer, Failure> {
+        let mut failure = None;
+        for _ in &self.settings.endpoints {
+            match self.call("/v3/kv/txn", txn).await {
+                Err(failed) => {
+                    self.turn();
+                    if !matches!(failed, Failure::NotSent(_)) {
+                        return Err(failed);
+                    }
+                    failure = Some(failed);
+                }
+                answer => return answer,
+            }
+        }
+        Err(failure.expect("there is at least one endpoint"))
+    }
+
+    /// Begins to watch. What comes is a JSON object per line.
+    ///
+    /// # Errors
+    /// Why it can't begin.
+    pub(super) async fn watch(&self, create: &impl Serialize) -> Result<Incoming, Failure> {
+        let body = to_body(create);
+        let begun = timeout(self.limit, self.send("/v3/watch", body)).await;
+        let (status, body) = begun.map_err(|_| self.late())??;
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        let text = timeout(self.limit, whole(body)).await.map_err(|_| self.late())??;
+        Err(refusal(status, &text).0)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, path: &str, question: &impl Serialize) -> Result<T, Failure> {
+        let answered = self.authorized(path, &to_body(question)).await;
+        if answered.is_err() {
+            self.failures.fetch_add(1, Relaxed);
+        }
+        let text = answered?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::Unknown(format!("{}: no answer of etcd: {error}", self.endpoint())))
+    }
+
+    /// Asks, and once more with a new token where etcd does not take the one that there is.
+    async fn authorized(&self, path: &str, body: &Bytes) -> Result<Bytes, Failure> {
+        let mut again = self.settings.user.is_some();
+        loop {
+            if self.settings.user.is_some() && self.token().is_none() {
+                self.authenticate().await?;
+            }
+            let exchange = async {
+                let (status, answer) = self.send(path, body.clone()).await?;
+                Ok((status, whole(answer).await?))
+            };
+            let (status, text) = timeout(self.limit, exchange).await.map_err(|_| self.late())??;
+            if status == StatusCode::OK {
+                return Ok(text);
+            }
+            let (failure, stale) = refusal(status, &text);
+            if !(stale && std::mem::take(&mut again)) {
+                return Err(failure);
+            }
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    fn token(&self) -> Option<String> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells etcd who this is. The password is read anew, so that it may be changed while this runs.
+    async fn authenticate(&self) -> Result<(), Failure> {
+        let (Some(user), Some(file)) = (&self.settings.user, &self.settings.password_file) else { return Ok(()) };
+        let (name, path) = (user.clone(), file.clone());
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+        let password = read.map_err(|_| Failure::NotSent("this process stops".to_owned()))?;
+        let password = password.map_err(|error| Failure::NotSent(format!("{}: {error}", file.display())))?;
+        let question =
+            to_body(&serde_json::json!({ "name": name, "password": password.trim_end_matches(['\r', '\n']) }));
+        let exchange = async {
+            let (status, answer) = self.send("/v3/auth/authenticate", question).await?;
+            Ok((status, whole(answer).await?))
+        };
+        let (status, text) = timeout(self.limit, exchange).await.map_err(|_| self.late())??;
+        let not_sent = |failure: Failure| Failure::NotSent(format!("user `{name}`: {failure}"));
+        let token = match status {
+            StatusCode::OK => serde_json::from_slice::<Token>(&text).map(|answer| answer.token).unwrap_or_default(),
+            // Who needs no password gets no token.
+            _ if String::from_utf8_lossy(&text).contains("authentication is not enabled") => String::new(),
+            status => return Err(not_sent(refusal(status, &text).0)),
+        };
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(())
+    }
+
+    fn late(&self) -> Failure {
+        Failure::Unknown(format!("{}: no answer within {}", self.endpoint(), self.settings.timeout))
+    }
+
+    /// Sends one request over a connection of its own.
+    async fn send(&self, path: &str, body: Bytes) -> Result<(StatusCode, Incoming), Failure> {
+        let endpoint = self.endpoint().to_owned();
+        let not_sent = |error: &dyn fmt::Display| Failure::NotSent(format!("{endpoint}: {error}"));
+        let (encrypted, authority) = match endpoint.split_once("://") {
+            Some(("https", authority)) => (true, authority),
+            Some((_, authority)) => (false, authority),
+            None => (false, endpoint.as_str()),
+        };
+        let stream = TcpStream::connect(authority).await.map_err(|error| not_sent(&plain(&error)))?;
+        let asked = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        // Without them a dead connection is found by its silence alone.
+        let _ = (stream.set_nodelay(true), SockRef::from(&stream).set_tcp_keepalive(&asked));
+        let mut request = Request::new(Full::new(body));
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, path.parse().expect("is a path"));
+        let token = self.token().filter(|token| !token.is_empty());
+        let fields = [
+            (header::HOST, authority.to_owned()),
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            // A member that has lost the others ends its watches rather than stand still.
+            (header::HeaderName::from_static("grpc-metadata-hasleader"), "true".to_owned()),
+        ];
+        for (name, value) in fields.into_iter().chain(token.map(|token| (header::AUTHORIZATION, token))) {
+            request.headers_mut().insert(name, value.parse().map_err(|error| not_sent(&error))?);
+        }
+        if !encrypted {
+            return exchange(&endpoint, TokioIo::new(stream), request).await;
+        }
+        let config = self.trust().map_err(|reason| Failure::NotSent(format!("TLS: {reason}")))?;
+        let host = PoolTls::default().name_for(authority).to_owned();
+        let name = ServerName::try_from(host).map_err(|error| not_sent(&error))?;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
+        let stream = stream.map_err(|error| not_sent(&format_args!("TLS: {error}")))?;
+        exchange(&endpoint, TokioIo::new(stream), request).await
+    }
+
+    /// What TLS needs, read again when its files change.
+    fn trust(&self) -> Result<Arc<ClientConfig>, String> {
+        let settings = self.settings.tls();
+        let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.value().is_none() || known.has_changed() {
+            let trust =
+                |_: Option<&_>| certificates::trust(&settings, &Path::default(), &[]).map_err(|all| words(&all));
+            // Those before serve on where the new ones are wrong.
+            let _ = known.read(pool_files(&settings), trust);
+        }
+        known.value().cloned().ok_or_else(|| known.refused().unwrap_or_default().to_owned())
+    }
+}
+
+fn to_body(question: &impl Serialize) -> Bytes {
+    serde_json::to_vec(question).expect("questions have string keys and no failing parts").into()
+}
+
+async fn exchange(
+    endpoint: &str,
+    stream: impl Read + Write + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Incoming), Failure> {
+    let lost = |error: &hyper::Error| Failure::Unknown(format!("{endpoint}: {}", innermost(error)));
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| lost(&error))?;
+    // It ends with the answer's body, or when nobody reads that any more.
+    let connection = tokio::spawn(connection);
+    match sender.send_request(request).await {
+        Ok(answer) => {
+            let (head, body) = answer.into_parts();
+            Ok((head.status, body))
+        }
+        // It may say no more than that the connection ended.
+        Err(error) => Err(lost(&connection.await.ok().and_then(Result::err).unwrap_or(error))),
+    }
+}
+
+/// What all of it comes from, such as the alert of a TLS server that misses a certificate.
+fn innermost(error: &hyper::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+async fn whole(body: Incoming) -> Result<Bytes, Failure> {
+    let whole = Limited::new(body, MAX_ANSWER).collect().await;
+    Ok(whole.map_err(|error| Failure::Unknown(format!("the answer was cut: {error}")))?.to_bytes())
+}
+
+/// Why etcd refused, and whether that was for its token alone.
+fn refusal(status: StatusCode, text: &[u8]) -> (Failure, bool) {
+    let Refused { message, code } = serde_json::from_slice(text).unwrap_or_default();
+    let said = message.trim_start_matches("etcdserver: ");
+    let stale = code == Refused::UNAUTHENTICATED || said.contains("auth token") || said.contains("auth store is old");
+    let text = String::from_utf8_lossy(text);
+    let mend = match () {
+        () if text.contains("CommonName of client") => ": cert_file has to be one without a common name",
+        () if said.contains("permission denied") || said.contains("user name is empty") => {
+            ": set user and password_file of [membership.etcd], and grant that user read and write of the prefix"
+        }
+        () if said.contains("request is too large") => ": raise etcd's --max-request-bytes",
+        () if said.contains("too many operations") => ": raise etcd's --max-txn-ops",
+        () => "",
+    };
+    let reason = match said {
+        "" => format!("etcd answers {status}: {}{mend}", shown(text.trim())),
+        said => format!("etcd says \"{said}\"{mend}"),
+    };
+    // Of these it is not known whether the cluster has carried it out.
+    let unknown = status == StatusCode::GATEWAY_TIMEOUT || status == StatusCode::SERVICE_UNAVAILABLE;
+    (if unknown { Failure::Unknown(reason) } else { Failure::Refused(reason) }, stale)
+}
+
+/// In the system's words, without the number.
+fn plain(error: &io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The one answer in a line of a watch.
+pub(super) fn line<T: DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
+    let answer: Answer<T> =
+        serde_json::from_slice(line).map_err(|error| Failure::Unknown(format!("no answer of etcd: {error}")))?;
+    match answer {
+        Answer { result: Some(result), .. } => Ok(result),
+        Answer { error, .. } => Err(Failure::Refused(format!("etcd says \"{}\"", error.unwrap_or_default()))),
+    }
+}
