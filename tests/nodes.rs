@@ -99,6 +99,9 @@ fn figures_of_all_nodes_add_up_and_what_differs_is_pointed_out() {
 
     let told: Value = serde_json::from_str(&site.said(&["--json", "backends", "shop"])).unwrap();
     assert_eq!((&told[&first][0]["name"], &told[&second][0]["admin_state"]), (&json!("a"), &json!("draining")));
+    // Its form does not depend on how many there are.
+    let told: Value = serde_json::from_str(&many(&[&first], &["--json", "backends", "shop"]).stdout).unwrap();
+    assert_eq!(told[&first][0]["name"], "a", "{told}");
     let explained = site.said(&["explain", "--pool", "shop", "--method", "POST"]);
     assert!(explained.starts_with(&format!("{first}\n  one of a, b")), "c is down or unknown, a drains: {explained}");
 }

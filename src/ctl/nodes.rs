@@ -13,44 +13,45 @@ use std::{env, fs, thread};
 const ADMIN: &str = "STEADFAST_ADMIN";
 const NODES: &str = "STEADFAST_NODES";
 
-/// Never empty.
 #[derive(Clone, Debug)]
-pub(super) struct Nodes(Vec<Client>);
+pub(super) struct Nodes {
+    clients: Vec<Client>,
+    /// By `--nodes`, be it one: what is printed does not depend on how many there are.
+    named: bool,
+}
 
 /// What became of a question at one node, beside what the node is called.
 pub(super) type Told<T> = (String, Result<T, Failure>);
 
 impl Nodes {
-    /// The one node, where there are not many.
+    /// The one node, where none were named.
     pub(super) fn alone(&self) -> Option<&Client> {
-        match self.0.as_slice() {
-            [client] => Some(client),
-            _ => None,
-        }
+        self.clients.first().filter(|_| !self.named)
     }
 
     pub(super) fn clients(&self) -> &[Client] {
-        &self.0
+        &self.clients
     }
 
     pub(super) fn names(&self) -> Vec<String> {
-        self.0.iter().map(Client::to_string).collect()
+        self.clients.iter().map(Client::to_string).collect()
     }
 
     /// Those of them that are called so.
     pub(super) fn only(&self, names: &[String]) -> Self {
-        Self(self.0.iter().filter(|client| names.contains(&client.to_string())).cloned().collect())
+        let clients = self.clients.iter().filter(|client| names.contains(&client.to_string())).cloned().collect();
+        Self { clients, ..*self }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.clients.is_empty()
     }
 
     /// Asks all at once, so that one that keeps silent costs its own time alone; in the order in which they were named.
     pub(super) fn at_once<T: Send>(&self, ask: impl Fn(&Client) -> Result<T, Failure> + Sync) -> Vec<Told<T>> {
         let ask = &ask;
         thread::scope(|scope| {
-            let asked: Vec<_> = self.0.iter().map(|client| (client, scope.spawn(move || ask(client)))).collect();
+            let asked: Vec<_> = self.clients.iter().map(|client| (client, scope.spawn(move || ask(client)))).collect();
             let lost = |_| Err(Failure::general("the question broke off"));
             asked.into_iter().map(|(client, asked)| (client.to_string(), asked.join().unwrap_or_else(lost))).collect()
         })
@@ -58,16 +59,16 @@ impl Nodes {
 
     /// Asks one after the other, all of them whatever becomes of it.
     pub(super) fn in_turn<T>(&self, ask: impl Fn(&Client) -> Result<T, Failure>) -> Vec<Told<T>> {
-        self.0.iter().map(|client| (client.to_string(), ask(client))).collect()
+        self.clients.iter().map(|client| (client.to_string(), ask(client))).collect()
     }
 
-    /// Asks one after the other, up to the first that fails; which one that is is told where there are many.
+    /// Asks one after the other, up to the first that fails; which one that is is told where they were named.
     pub(super) fn all<T>(&self, ask: impl Fn(&Client) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
         let named = |client: &Client, failure: Failure| match self.alone() {
             Some(_) => failure,
             None => Failure::general(format!("{client}: {failure}")),
         };
-        self.0.iter().map(|client| ask(client).map_err(|failure| named(client, failure))).collect()
+        self.clients.iter().map(|client| ask(client).map_err(|failure| named(client, failure))).collect()
     }
 
     /// Those that a change of pools and backends has to be told. Where the nodes share their desired state, as in etcd, any one
@@ -109,13 +110,15 @@ pub(super) fn connect(arguments: &Ctl) -> Result<Nodes, Failure> {
     };
     let [from_admin, from_nodes] = [ADMIN, NODES].map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
     let mut addresses = addresses(arguments, from_admin.as_deref(), from_nodes.as_deref())?;
-    if addresses.is_empty() {
+    let named = !addresses.is_empty();
+    if !named {
         addresses.push(arguments.admin.clone().unwrap_or(admin.listen));
     }
-    Ok(Nodes(addresses.iter().map(|address| Client::new(address, token.clone())).collect()))
+    let clients = addresses.iter().map(|address| Client::new(address, token.clone())).collect();
+    Ok(Nodes { clients, named })
 }
 
-/// The addresses of many nodes; none where one is meant. What was typed counts for more than the environment.
+/// The addresses of the nodes that were named; none where one node is meant. What was typed counts for more than the environment.
 fn addresses(arguments: &Ctl, env_admin: Option<&str>, env_nodes: Option<&str>) -> Result<Vec<String>, Failure> {
     let typed_admin = arguments.admin.is_some() && arguments.admin.as_deref() != env_admin;
     let wrong = |text: &str| Err(Failure::new(USAGE, text));
