@@ -157,3 +157,42 @@ fn alerts_and_dashboard_ask_for_what_there_is() {
         .write("panels.yml", &serde_json::json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string());
     promtool(&["check", "rules", file.to_str().unwrap()], "");
 }
+
+/// To Prometheus a counter that falls has begun anew, and what it shows then came since: traffic that never was.
+#[test]
+fn counters_do_not_fall_where_a_data_plane_ends() {
+    let backend = slow(Duration::ZERO, "200 OK");
+    let instance = start(&backend);
+    let names = [
+        "steadfast_dataplane_requests_total",
+        "steadfast_pool_requests_total{pool=\"shop\"}",
+        "steadfast_backend_requests_total{pool=\"shop\",backend=\"a\"}",
+        "steadfast_pool_response_seconds_count{pool=\"shop\",class=\"2xx\"}",
+    ];
+    let are = |number| {
+        eventually(&format!("{number} are counted"), || {
+            let (_, metrics) = instance.api_text("GET", "/metrics");
+            let value =
+                |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+            names.iter().all(|name| value(name) == Some(number)).then_some(())
+        });
+    };
+    let ask = |times| (0..times).for_each(|_| assert_eq!(http::get(&instance.listener("web"), "/", &[]).status, 200));
+    ask(5);
+    are(5_u64);
+    let old = instance.pid("dataplane");
+    assert_eq!(instance.api("POST", "/v1/upgrade", None).0, 200);
+    instance.replaced("dataplane", old);
+    eventually("the old one has ended", || (instance.metric("steadfast_dataplanes_connected") == 1).then_some(()));
+    ask(2);
+    are(7);
+    // One that is killed takes with it what it had counted since its last report, and no more.
+    let killed = instance.signal("dataplane", rustix::process::Signal::KILL);
+    instance.replaced("dataplane", killed);
+    ask(3);
+    are(10);
+    // The admin process was away, and the same one comes back to it.
+    let before = instance.signal("admin", rustix::process::Signal::TERM);
+    instance.replaced("admin", before);
+    are(3);
+}

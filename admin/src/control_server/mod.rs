@@ -1,6 +1,7 @@
 //! The control channel's server: a Unix socket to which data planes connect.
 
 mod connection;
+mod past;
 pub(crate) mod peers;
 #[cfg(test)]
 mod tests;
@@ -141,6 +142,7 @@ impl State {
             history.take(peer.plane(), peer.is_fresh, &report, &snapshot.desired, now);
             merge(Arc::make_mut(&mut peer.stats), report, &snapshot.desired);
             peer.reported_at = Some(clock::unix_millis());
+            peers.has_reported(id);
         }
         if !snapshot.desired.releases.is_empty() {
             self.releases.notify_one();

@@ -1,3 +1,4 @@
+use super::past::{Past, forget};
 use crate::history::PlaneId;
 use control::{
     desired::Desired,
@@ -90,6 +91,7 @@ pub(crate) struct Peers {
     ids: u64,
     /// Those that had served nothing before they connected.
     started: u64,
+    past: Past,
 }
 
 /// Figures of a backend, summed over the data planes.
@@ -123,7 +125,22 @@ impl Peers {
     }
 
     pub(crate) fn disconnect(&mut self, id: u64) -> Option<Peer> {
+        let Peer { stats, .. } = &self.connected.get(&id)?.peer;
+        let (plane, stats) = (self.connected[&id].peer.plane(), Arc::clone(stats));
+        self.past.leaves(plane, stats);
         self.connected.remove(&id).map(|connected| connected.peer)
+    }
+
+    /// What it says itself stands for what was known of it before it came back.
+    pub(crate) fn has_reported(&mut self, id: u64) {
+        if let Some(connected) = self.connected.get(&id) {
+            self.past.is_back(connected.peer.plane());
+        }
+    }
+
+    /// What those had counted that have gone.
+    pub(crate) fn past(&self) -> &Past {
+        &self.past
     }
 
     pub(crate) fn peer_mut(&mut self, id: u64) -> Option<&mut Peer> {
@@ -137,23 +154,19 @@ impl Peers {
     /// Sends a line to all. Those that don't read are cut off and returned.
     pub(crate) fn broadcast(&mut self, line: &Arc<[u8]>) -> Vec<Peer> {
         let slow: Vec<_> = self.connected.iter().filter(|(_, peer)| !peer.send(line)).map(|(id, _)| *id).collect();
-        let cut = slow.into_iter().filter_map(|id| self.connected.remove(&id));
-        cut.inspect(|connected| connected.cut.notify_one()).map(|connected| connected.peer).collect()
+        let cut = slow.into_iter().filter_map(|id| {
+            self.connected.get(&id)?.cut.notify_one();
+            self.disconnect(id)
+        });
+        cut.collect()
     }
 
     /// Forgets the figures of a backend that is gone, so that they can't fall on a namesake.
     pub(crate) fn forget(&mut self, pool: &str, name: Option<&str>) {
         for connected in self.connected.values_mut() {
-            let stats = Arc::make_mut(&mut connected.peer.stats);
-            match name {
-                None => drop(stats.pools.remove(pool)),
-                Some(name) => {
-                    if let Some(pool) = stats.pools.get_mut(pool) {
-                        pool.backends.remove(name);
-                    }
-                }
-            }
+            forget(&mut connected.peer.stats, pool, name);
         }
+        self.past.forget(pool, name);
     }
 }
 

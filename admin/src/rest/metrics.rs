@@ -23,7 +23,7 @@ use axum::{
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     desired::{AdminState, Member},
-    status::{Counts, Health},
+    status::{Counts, Health, Stats},
     token_age::TokenAge,
 };
 use std::{
@@ -31,7 +31,7 @@ use std::{
     fmt::{Display, Write},
 };
 
-/// Counters and gauges. Counters are summed over the connected data planes.
+/// Counters and gauges. Counters are summed over all data planes that were connected since this process started.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, content_type = "text/plain; version=0.0.4", body = String))
@@ -67,6 +67,8 @@ struct Row<'v> {
     member: &'v Member,
     health: Health,
     figures: Figures,
+    /// Of those too that have gone.
+    counts: Counts,
 }
 
 fn render(view: &View, app: &App) -> String {
@@ -122,11 +124,21 @@ fn etcd(page: &mut Page, view: &View) {
     }
 }
 
+impl View {
+    /// The figures of all data planes, those included that have gone, for what only ever grows.
+    fn counted(&self) -> impl Iterator<Item = &Stats> + Clone {
+        self.peers.iter().map(|peer| &peer.stats).chain(&self.past).map(AsRef::as_ref)
+    }
+}
+
 fn rows(view: &View) -> impl Iterator<Item = Row<'_>> {
     view.snapshot.desired.pools.iter().flat_map(move |(pool, state)| {
         state.members.iter().map(move |(name, member)| {
             let health = view.snapshot.observed(pool, name).health;
-            Row { pool, name, member, health, figures: figures(&view.peers, pool, name) }
+            let mut counts = Counts::new();
+            let told = view.counted().filter_map(|stats| stats.pools.get(pool)?.backends.get(name));
+            told.for_each(|stats| add(&mut counts, &stats.counts));
+            Row { pool, name, member, health, figures: figures(&view.peers, pool, name), counts }
         })
     })
 }
@@ -164,9 +176,7 @@ fn names(page: &mut Page, view: &View) {
 
 fn dataplane_counters(page: &mut Page, view: &View) {
     let mut sum = Counts::new();
-    for peer in &view.peers {
-        add(&mut sum, &peer.stats.dataplane);
-    }
+    view.counted().for_each(|stats| add(&mut sum, &stats.dataplane));
     for count in Dataplane::ALL {
         let name = format!("steadfast_dataplane_{}_total", count.name());
         page.alone(&name, "counter", count.help(), value(&sum, count.name()));
@@ -178,7 +188,7 @@ fn key_counters(page: &mut Page, view: &View) {
     page.family(name, "counter", "Requests with a token that the key opened, by the age of their session.");
     for key in view.snapshot.desired.keys.iter().map(keys::name) {
         for age in TokenAge::ALL.map(TokenAge::name) {
-            let told = view.peers.iter().filter_map(|peer| peer.stats.keys.get(&key)?.ages.get(age));
+            let told = view.counted().filter_map(|stats| stats.keys.get(&key)?.ages.get(age));
             page.sample(name, format_args!("{{key=\"{key}\",age=\"{age}\"}}"), told.sum::<u64>());
         }
     }
@@ -192,7 +202,7 @@ fn pool_counters(page: &mut Page, view: &View) {
         .keys()
         .map(|pool| {
             let mut sum = Counts::new();
-            for stats in view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)) {
+            for stats in view.counted().filter_map(|stats| stats.pools.get(pool)) {
                 add(&mut sum, &stats.counts);
             }
             (pool, sum)
@@ -284,9 +294,9 @@ fn backend_counters(page: &mut Page, rows: &[Row<'_>]) {
     for count in BackendCount::ALL {
         let (name, unit) = counter_name("backend", count.name());
         page.family(&name, "counter", count.help());
-        for Row { pool, name: backend, figures, .. } in rows {
+        for Row { pool, name: backend, counts, .. } in rows {
             let labels = format_args!("{{pool=\"{pool}\",backend=\"{backend}\"}}");
-            page.sample(&name, labels, unit.of(value(&figures.counts, count.name())));
+            page.sample(&name, labels, unit.of(value(counts, count.name())));
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::{
 use control::{
     config::{Config, Source},
     desired::{Change, Desired, Snapshot},
+    status::Stats,
 };
 use drains::Drains;
 use plan::{Current, Plan};
@@ -102,6 +103,8 @@ pub(crate) enum Applied {
 pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) peers: Vec<Peer>,
+    /// What data planes had counted that have gone.
+    pub(crate) past: Vec<Arc<Stats>>,
     /// Data planes that have begun to serve since this process started.
     pub(crate) planes_started: u64,
     /// Why a backend's health is what it is, by pool and name, where there is more to say.
@@ -182,6 +185,7 @@ impl State {
             names: shared.names.all(ago),
             snapshot: Arc::clone(&shared.snapshot),
             peers: shared.peers.iter().cloned().collect(),
+            past: shared.peers.past().stats(),
             planes_started: shared.peers.started(),
             reasons: shared.board.reasons(),
             drains: shared.drains.clone(),

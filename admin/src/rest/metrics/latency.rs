@@ -14,7 +14,7 @@ pub(super) fn histograms(page: &mut Page, view: &View) {
     );
     for pool in view.snapshot.desired.pools.keys() {
         for class in Class::ALL.map(Class::name) {
-            let of = || view.peers.iter().filter_map(|peer| peer.stats.pools.get(pool)?.latency.get(class));
+            let of = || view.counted().filter_map(|stats| stats.pools.get(pool)?.latency.get(class));
             let mut cumulative = [0; BUCKETS];
             for latency in of() {
                 let mut below = 0;

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 pub(super) fn counters(page: &mut Page, view: &View) {
     let mut sums: BTreeMap<_, Counts> = BTreeMap::new();
-    for (pool, stats) in view.peers.iter().flat_map(|peer| &peer.stats.pools) {
+    for (pool, stats) in view.counted().flat_map(|stats| &stats.pools) {
         for RouteStats { listener, host, path, counts } in &stats.routes {
             add(sums.entry((pool, listener, host, path)).or_default(), counts);
         }

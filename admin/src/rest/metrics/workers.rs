@@ -7,16 +7,17 @@ use control::{counters::WorkerCount, status::WorkerStats};
 
 pub(super) fn figures(page: &mut Page, view: &View) {
     let mut workers: Vec<WorkerStats> = Vec::new();
-    for peer in &view.peers {
-        for (number, told) in peer.stats.workers.iter().enumerate() {
+    for stats in view.counted() {
+        for (number, told) in stats.workers.iter().enumerate() {
             if workers.len() <= number {
                 workers.push(WorkerStats::default());
             }
-            let sum = &mut workers[number];
-            add(&mut sum.counts, &told.counts);
-            sum.connections += told.connections;
-            sum.idle_connections += told.idle_connections;
+            add(&mut workers[number].counts, &told.counts);
         }
+    }
+    for (sum, told) in view.peers.iter().flat_map(|peer| peer.stats.workers.iter().enumerate()) {
+        workers[sum].connections += told.connections;
+        workers[sum].idle_connections += told.idle_connections;
     }
     for count in WorkerCount::ALL {
         let (name, unit) = counter_name("worker", count.name());
