@@ -125,7 +125,8 @@ fn what_is_commanded_at_one_node_holds_at_all_and_they_decide_alike() {
     let alike = |what: &str| {
         for at in 0..24 {
             let first = get(&nodes[at % 3].listener("web"), "/", &[]);
-            let cookie = first.cookie(COOKIE).unwrap();
+            let cookie = first.cookie(COOKIE);
+            let cookie = cookie.unwrap_or_else(|| panic!("{what}: {} {}", first.status, first.text()));
             for node in &nodes {
                 let again = get(&node.listener("web"), "/", &[("Cookie", &cookie)]);
                 assert_eq!((again.text(), again.cookie(COOKIE)), (first.text(), None), "{what}");

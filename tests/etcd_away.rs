@@ -86,6 +86,44 @@ fn while_etcd_is_away_traffic_goes_on_and_writes_are_refused_and_later_all_is_ca
 }
 
 #[test]
+fn a_reload_tells_all_nodes_and_changes_nothing_that_it_can_not_tell() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let mut etcd = Etcd::start();
+    let [one, two]: [Instance; 2] = nodes(&etcd, &nginx);
+    let file = one.folder.path("steadfast.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let balance = |node: &Instance| node.api("GET", "/v1/pools/shop", None).1["balance"].clone();
+    let reload = |balance: &str| {
+        let text = text.replace("name = \"shop\"", &format!("name = \"shop\"\nbalance = {balance:?}"));
+        std::fs::write(&file, text).unwrap();
+        one.api("POST", "/v1/reload", None)
+    };
+    let (status, answer) = reload("ring");
+    assert_eq!((status, &answer["applied"]), (200, &json!(true)), "{answer}");
+    assert_eq!(balance(&one), "ring");
+    eventually("the other hears of it", || (balance(&two) == "ring").then_some(()));
+    // Where files differ, the one that was read last has it.
+    assert_eq!(two.api("POST", "/v1/reload", None).0, 200);
+    assert_eq!(etcd.get("/steadfast/pools/shop")["balance"], "round-robin");
+    eventually("the first hears of it", || (balance(&one) == "round-robin").then_some(()));
+    assert_eq!(reload("ring").0, 200);
+    etcd.kill();
+    connected(&one, false);
+    let (status, answer) = reload("random");
+    assert_eq!((status, answer["type"].as_str()), (503, Some("urn:steadfast:problem:etcd-away")), "{answer}");
+    assert_eq!(balance(&one), "ring");
+    // What is this node's own needs nobody.
+    assert_eq!(reload("ring").0, 200);
+    assert_eq!(one.api("POST", "/v1/keys/rotate", None).0, 200);
+    assert_eq!(one.api("PUT", "/v1/pools/shop/backends/a/health", Some(json!({ "health": "down" }))).0, 200);
+    assert_eq!(homes(&one), set(&["b"]));
+    etcd.start_again();
+    connected(&one, true);
+    assert_eq!(reload("random").0, 200);
+    eventually("the other hears of it", || (balance(&two) == "random").then_some(()));
+}
+
+#[test]
 fn what_etcd_has_compacted_is_caught_up_with_all_that_there_is() {
     let nginx = Nginx::start(&["a", "b"]);
     let mut etcd = Etcd::start();

@@ -23,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Between two attempts where etcd can't be reached: doubled from the first to the last, less up to a half by chance.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Until what the file says is told again, where that failed: writes wait for it.
+const SEED_AGAIN: Duration = Duration::from_millis(500);
 /// A watch that fails so often before it told anything is begun with all that there is.
 const FUTILE: u32 = 2;
 
@@ -192,6 +194,6 @@ async fn seed(state: Arc<State>, etcd: Arc<Etcd>) {
                 }
             }
         }
-        sleep(shortened(LAST_PAUSE)).await;
+        sleep(shortened(SEED_AGAIN)).await;
     }
 }

@@ -85,8 +85,8 @@ impl State {
     }
 
     async fn take_over(&self, etcd: &Etcd, mirror: &Mirror, plan: Plan, anew: bool) {
-        self.act_on(plan, mirror.life(), anew).await;
         etcd.tell_problems(mirror);
+        self.act_on(plan, mirror.life(), anew).await;
         etcd.heard.send_replace(mirror.revision);
     }
 
