@@ -12,8 +12,8 @@ use control::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Certificate, ClientCertificates, ClientVerify, Cookie, Discover, Forwarding, HeaderStyle, HealthCheck,
         Limits, Listener, ListenerLimits, ListenerTimeouts, Mode, Names, OnDown, OnOverload, Passive, Pool, PoolTls,
-        Protocol, ProxyVersion, Redirect, Retry, Route, SameSite, Secret, SourceIp, Span, StatusRange, Timeouts, Tls,
-        TlsSettings, TlsVersion, TokenKind,
+        Protocol, ProxyVersion, Redirect, Retry, Route, SameSite, Secret, Server, SourceIp, Span, StatusRange,
+        Timeouts, Tls, TlsSettings, TlsVersion, TokenKind,
     },
 };
 use std::{
@@ -60,7 +60,7 @@ fn filled_health() -> HealthCheck {
 /// As [`filled`].
 fn filled_discover() -> Discover {
     let word = || "x".to_owned();
-    Discover { name: word(), address: word(), file: Some("/x".into()), weight: 1, backup: true }
+    Discover { name: word(), address: word(), file: Some("/x".into()), srv: Some(word()), weight: 1, backup: true }
 }
 
 /// Everything that can be written, spelled out so that a new key does not compile before it stands here.
@@ -96,7 +96,7 @@ fn filled() -> Config {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         retry: Retry::default(),
-        names: Names::default(),
+        names: Names { server: Some(Server("127.0.0.1:53".parse().unwrap())), ..Names::default() },
         discover: vec![filled_discover()],
         backends: vec![Backend::default()],
     };

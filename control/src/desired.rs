@@ -106,9 +106,9 @@ impl Member {
     /// A backend at one of the addresses that a name leads to. It is the same life wherever and whenever it is found, so
     /// that nodes that look up by themselves decide alike.
     pub fn found(discover: &Discover, at: SocketAddr) -> Self {
-        let Discover { name, address, file, weight, backup } = discover.clone();
+        let Discover { name, address, file, srv, weight, backup } = discover.clone();
         // Of a list, each is asked for by its own address.
-        let address = if file.is_some() { at.to_string() } else { address };
+        let address = if file.is_some() || srv.is_some() { at.to_string() } else { address };
         let backend = Backend { name: String::new(), address, weight, backup };
         Self { found: Some(Found { by: name, at, left: None }), ..Self::new(&backend, SEED_INCARNATION) }
     }

@@ -28,7 +28,9 @@ pub(super) fn plan(current: &Current<'_>, answers: &[Answer]) -> Plan {
 /// What an answer changes, `now` being Unix milliseconds. Nothing where it is to a question that nobody asks any more.
 pub(super) fn changes(snapshot: &Snapshot, answer: &Answer, now: u64) -> Vec<Change> {
     let Some(pool) = snapshot.desired.pools.get(&*answer.pool) else { return Vec::new() };
-    let asks = |discover: &&Discover| *discover.name == *answer.name && Question::of(discover) == answer.question;
+    let asks = |discover: &&Discover| {
+        *discover.name == *answer.name && Question::of(discover, &pool.settings.names) == answer.question
+    };
     let Some(discover) = pool.settings.discover.iter().find(asks) else { return Vec::new() };
     let places = answer.places.iter().map(|(own, place)| (format!("{}-{own}", discover.name), *place));
     let places: BTreeMap<_, _> = places.collect();
@@ -41,7 +43,8 @@ pub(super) fn changes(snapshot: &Snapshot, answer: &Answer, now: u64) -> Vec<Cha
         None => {
             room = room.checked_sub(1)?;
             let found = Member::found(discover, place.at);
-            Some((name, Member { weight: place.weight.unwrap_or(found.weight), ..found }))
+            let (weight, backup) = (place.weight.unwrap_or(found.weight), place.backup.unwrap_or(found.backup));
+            Some((name, Member { weight, backup: backup || found.backup, ..found }))
         }
     });
     let came = came.map(|(name, member)| put(&answer.pool, name, member));
@@ -58,12 +61,13 @@ fn put(pool: &str, name: &str, member: Member) -> Change {
 
 /// A member that is there by the source too, where anything of it changes. One of that name that somebody made stays theirs, and
 /// so does what somebody commanded of one, but for a weight that the source says again.
-fn stay(known: &Member, discover: &Discover, Place { at, weight }: Place) -> Option<Member> {
+fn stay(known: &Member, discover: &Discover, Place { at, weight, backup }: Place) -> Option<Member> {
     let found = known.found.as_ref().filter(|_| is_of(known, discover))?;
     let now = Found { at, left: None, ..found.clone() };
     let Member { address, .. } = Member::found(discover, at);
     let weight = weight.unwrap_or(known.weight);
-    let mut member = Member { address, weight, found: Some(now), ..known.clone() };
+    let backup = backup.map_or(known.backup, |backup| backup || discover.backup);
+    let mut member = Member { address, weight, backup, found: Some(now), ..known.clone() };
     let drains_away = known.drain.is_some() && found.left.is_some_and(|left| left.drain == known.drain);
     if known.admin_state == AdminState::Draining && drains_away {
         (member.admin_state, member.drain) = (AdminState::Active, None);

@@ -1,6 +1,7 @@
 //! Where the names in addresses lead: looked up off the path of requests, again and again. A look-up that fails takes
 //! nothing away: what the last one found stays.
 
+mod dns;
 mod found;
 pub(crate) mod schedule;
 pub(crate) mod source;
@@ -120,13 +121,13 @@ fn tell(owner: &Owner, question: &Question, turn: &Turn) {
     let (pool, name) = owner.id();
     match (turn, question) {
         (Turn::Same, _) => {}
-        (Turn::Fails(reason), Question::Name(address)) => {
+        (Turn::Fails(reason), Question::Name(address) | Question::Service(address, _)) => {
             tracing::warn!(%pool, %name, address, %reason, "a name does not resolve: what is known of it stays");
         }
         (Turn::Fails(reason), Question::File(_)) => {
             tracing::warn!(%pool, %name, file = %question, %reason, "a list can't be used: what is known of it stays");
         }
-        (Turn::Resolves, Question::Name(address)) => {
+        (Turn::Resolves, Question::Name(address) | Question::Service(address, _)) => {
             tracing::info!(%pool, %name, address, "a name resolves again");
         }
         (Turn::Resolves, Question::File(_)) => {

@@ -120,7 +120,9 @@ impl Schedule {
                 named.map(|(member, state)| (Owner::backend(name, member), Question::Name(state.address.clone()))),
             );
             let discovers = pool.settings.discover.iter();
-            wanted.extend(discovers.map(|each| (Owner::discover(name, &each.name), Question::of(each))));
+            wanted.extend(
+                discovers.map(|each| (Owner::discover(name, &each.name), Question::of(each, &pool.settings.names))),
+            );
         }
         let known = self.entries.keys().filter(|owner| *owner.id().0 == *name);
         let gone: Vec<_> = known.filter(|owner| !wanted.contains_key(owner)).cloned().collect();

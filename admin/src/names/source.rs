@@ -1,9 +1,9 @@
 //! What leads to backends that nobody named one by one.
 
-use super::TIMEOUT;
+use super::{TIMEOUT, dns::Service};
 use control::{
     check::MAX_WEIGHT,
-    spec::{Discover, Family},
+    spec::{Discover, Family, Names},
 };
 use serde::Deserialize;
 use std::{
@@ -26,6 +26,8 @@ pub(super) struct Place {
     pub(super) at: SocketAddr,
     /// What the source itself says of its weight; where it says nothing, the `discover` does once.
     pub(super) weight: Option<u32>,
+    /// The same of whether it is a backup.
+    pub(super) backup: Option<bool>,
 }
 
 /// Where backends come from that a `discover` stands for: the seam behind which a name, a file and whatever comes later are
@@ -46,8 +48,7 @@ pub(super) struct Place {
 /// What distinguishes it is the name of its pod (`targetRef.name`) rather than its address, for addresses are given to other pods, and the pod's
 /// `uid` is its instance: another one is another incarnation, as with `health.instance_header`. The token and the authority of the
 /// pod's service account are files that are read anew, and the right that it needs is `list` and `watch` of
-/// `endpointslices.discovery.k8s.io`. SRV records fit in as a second kind of name: port and weight of each place are in the record, and the
-/// priority above the lowest one makes a backup; they need a resolver that is not the system's.
+/// `endpointslices.discovery.k8s.io`.
 pub(super) trait Source {
     /// All that it leads to, and at least one place.
     ///
@@ -61,15 +62,18 @@ pub(super) trait Source {
 pub(crate) enum Question {
     /// `name:port`.
     Name(String),
+    /// SRV records, and the server that is asked for them, where it is none of the system's.
+    Service(String, Option<SocketAddr>),
     /// A list in a file.
     File(PathBuf),
 }
 
 impl Question {
-    pub(crate) fn of(discover: &Discover) -> Self {
-        match &discover.file {
-            Some(file) => Self::File(file.clone()),
-            None => Self::Name(discover.address.clone()),
+    pub(crate) fn of(discover: &Discover, names: &Names) -> Self {
+        match (&discover.file, &discover.srv) {
+            (Some(file), _) => Self::File(file.clone()),
+            (None, Some(name)) => Self::Service(name.clone(), names.server.map(|server| server.0)),
+            (None, None) => Self::Name(discover.address.clone()),
         }
     }
 
@@ -77,7 +81,7 @@ impl Question {
     pub(super) const fn interval(&self, names: u64) -> u64 {
         const FILE: u64 = 1_000;
         match self {
-            Self::Name(_) => names,
+            Self::Name(_) | Self::Service(..) => names,
             Self::File(_) => FILE,
         }
     }
@@ -85,6 +89,10 @@ impl Question {
     pub(super) async fn find(&self, family: Family, place: SemaphorePermit<'static>) -> Result<Places, Arc<str>> {
         match self.clone() {
             Self::Name(address) => Resolver { address, family, limit: TIMEOUT, place }.find().await,
+            Self::Service(name, server) => {
+                let _place = place;
+                Service { name, server, family }.find().await
+            }
             Self::File(path) => List { path, place }.find().await,
         }
     }
@@ -110,23 +118,28 @@ impl Source for Resolver {
         let late = || format!("no answer within {} s", limit.as_secs());
         let found = timeout(limit, asked).await.map_err(|_| late())?;
         let found = found.map_err(|_| "this process stops")?.map_err(|error| reason(&error))?.into_iter();
-        let (v4, v6): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv4);
-        let counted = match family {
-            Family::Either if v4.is_empty() => v6,
-            Family::Either | Family::Ipv4 => v4,
-            Family::Ipv6 => v6,
-            Family::Both => v4.into_iter().chain(v6).collect(),
-        };
+        let counted = by_family(found, family);
         if counted.is_empty() {
             return Err(Arc::from("it has no address of the family that is asked for"));
         }
-        Ok(counted.into_iter().map(|at| (shown(at.ip()), Place { at, weight: None })).collect())
+        Ok(counted.into_iter().map(|at| (shown(at.ip()), Place { at, weight: None, backup: None })).collect())
+    }
+}
+
+/// Those of the family that is asked for.
+pub(super) fn by_family(found: impl Iterator<Item = SocketAddr>, family: Family) -> Vec<SocketAddr> {
+    let (v4, v6): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv4);
+    match family {
+        Family::Either if v4.is_empty() => v6,
+        Family::Either | Family::Ipv4 => v4,
+        Family::Ipv6 => v6,
+        Family::Both => v4.into_iter().chain(v6).collect(),
     }
 }
 
 /// An address in the name of a backend: those that differ have names that differ, since one of IPv4 has no `-` and one of
 /// IPv6 has.
-fn shown(ip: IpAddr) -> String {
+pub(super) fn shown(ip: IpAddr) -> String {
     ip.to_string().replace(':', "-")
 }
 
@@ -206,7 +219,7 @@ pub(super) fn listed(text: &[u8]) -> Result<Places, Arc<str>> {
         if let Some(weight) = weight.filter(|weight| *weight > MAX_WEIGHT) {
             return Err(format!("the weight {weight} of {at} is above {MAX_WEIGHT}").into());
         }
-        if places.insert(format!("{}-{}", shown(at.ip()), at.port()), Place { at, weight }).is_some() {
+        if places.insert(format!("{}-{}", shown(at.ip()), at.port()), Place { at, weight, backup: None }).is_some() {
             return Err(format!("{at} is there twice").into());
         }
     }
@@ -216,7 +229,7 @@ pub(super) fn listed(text: &[u8]) -> Result<Places, Arc<str>> {
 impl std::fmt::Display for Question {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Name(address) => f.write_str(address),
+            Self::Name(name) | Self::Service(name, _) => f.write_str(name),
             Self::File(path) => path.display().fmt(f),
         }
     }

@@ -31,7 +31,7 @@ fn member(address: &str) -> Member {
 fn places(addresses: &[&str]) -> Places {
     let place = |address: &&str| {
         let at: SocketAddr = address.parse().unwrap();
-        (at.ip().to_string().replace(':', "-"), Place { at, weight: None })
+        (at.ip().to_string().replace(':', "-"), Place { at, weight: None, backup: None })
     };
     addresses.iter().map(place).collect()
 }
@@ -70,11 +70,12 @@ impl Bench {
 
     /// What a name of the pool's only `discover` leads to now.
     fn answer(&mut self, addresses: &[&str], now: u64) -> usize {
-        let discover = &self.snapshot.desired.pools["shop"].settings.discover[0];
+        let settings = &self.snapshot.desired.pools["shop"].settings;
+        let discover = &settings.discover[0];
         let answer = Answer {
             pool: Arc::from("shop"),
             name: Arc::from(discover.name.as_str()),
-            question: Question::of(discover),
+            question: Question::of(discover, &settings.names),
             places: places(addresses),
         };
         let changes = changes(&self.snapshot, &answer, now);

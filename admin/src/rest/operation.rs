@@ -245,7 +245,7 @@ fn name_problem(view: &View, owner: &Owner, failing: &Failing) -> Option<String>
                     "pool `{pool_name}`, discover `{name}`: the list `{file}` can't be used ({reason}); {stays}"
                 ));
             }
-            ("discover", &discover.address, pool.members.values().any(is_own))
+            ("discover", discover.srv.as_ref().unwrap_or(&discover.address), pool.members.values().any(is_own))
         }
     };
     let stays = if known { "what it last led to stays" } else { "nothing is known of it yet" };

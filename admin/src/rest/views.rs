@@ -70,15 +70,17 @@ impl LatencyView {
     }
 }
 
-/// A name of which every address is a backend, or a file that lists them, and where it leads.
+/// A name of which every address, or every SRV record, is a backend, or a file that lists them, and where it leads.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DiscoverView {
     name: String,
-    /// `null` where a file lists them.
+    /// `null` where a file lists them, or SRV records do.
     address: Option<String>,
     /// `null` where a name leads to them.
     #[schema(value_type = Option<String>)]
     file: Option<PathBuf>,
+    /// `null` where no SRV records lead to them.
+    srv: Option<String>,
     weight: u32,
     backup: bool,
     /// The backends at the addresses that it has.
@@ -225,9 +227,9 @@ impl View {
         };
         let backends = pool.members.iter().filter(|(_, member)| found(member)).map(|(name, _)| name.clone()).collect();
         let lookup_failing = self.lookup_failing(&Owner::discover(pool_name, &discover.name));
-        let Discover { name, address, file, weight, backup } = discover.clone();
+        let Discover { name, address, file, srv, weight, backup } = discover.clone();
         let address = Some(address).filter(|address| !address.is_empty());
-        DiscoverView { name, address, file, weight, backup, backends, lookup_failing }
+        DiscoverView { name, address, file, srv, weight, backup, backends, lookup_failing }
     }
 
     fn lookup_failing(&self, owner: &Owner) -> Option<LookupFailing> {

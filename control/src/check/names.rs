@@ -29,12 +29,20 @@ fn discover(checker: &mut Checker, path: &Path, discover: &Discover) {
         format!("`{}` leaves no room for an address behind it", discover.name),
         format!("write at most {MAX_DISCOVER} bytes"),
     );
-    let Discover { name: _, address, file, weight, backup } = discover.clone();
-    if let Some(file) = file {
+    let Discover { name: _, address, file, srv, weight, backup } = discover.clone();
+    let other = if file.is_some() { "file" } else { "srv" };
+    if let Some(file) = &file {
         let holds = !file.as_os_str().is_empty();
         checker.require(holds, path.key("file"), "is empty", "name a JSON file with a list of addresses");
-        let right = "leave out either `address` or `file`";
-        checker.require(address.is_empty(), path.key("address"), "is of no use beside `file`", right);
+        checker.require(srv.is_none(), path.key("srv"), "is of no use beside `file`", "leave out one of the two");
+    }
+    if let Some(name) = &srv {
+        let right = "write a name of DNS such as \"_http._tcp.app.internal\"";
+        checker.require(is_service(name), path.key("srv"), format!("`{}` is no such name", name.escape_debug()), right);
+    }
+    if file.is_some() || srv.is_some() {
+        let right = format!("leave out either `address` or `{other}`");
+        checker.require(address.is_empty(), path.key("address"), format!("is of no use beside `{other}`"), right);
         // The weight has to be right all the same.
         let any = "127.0.0.1:1".to_owned();
         backend_at(checker, path, &Backend { name: String::new(), address: any, weight, backup });
@@ -48,4 +56,13 @@ fn discover(checker: &mut Checker, path: &Path, discover: &Discover) {
         "write \"app.internal:8080\", or make it a [[pool.backend]]",
     );
     backend_at(checker, path, &Backend { name: String::new(), address, weight, backup });
+}
+
+/// Labels of 1 to 63 letters, digits, `-` and `_` (RFC 2782 has services begin with one), in 253 bytes (RFC 1035 section 2.3.4).
+fn is_service(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    name.len() <= 253 && name.split('.').count() > 1 && name.split('.').all(is_label)
 }

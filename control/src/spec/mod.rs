@@ -21,7 +21,7 @@ pub use key::Key;
 pub use listener::{
     ForwardMode, Forwarding, IdMode, Listener, ListenerLimits, ListenerTimeouts, Protocol, Redirect, Route,
 };
-pub use names::{Discover, Family, Names};
+pub use names::{Discover, Family, Names, Server};
 pub use net::Cidr;
 pub use pool::{
     Backend, Balance, Check, HealthCheck, Limits, Passive, Pool, ProxyVersion, Retry, StatusRange, Timeouts,

@@ -20,13 +20,30 @@ pub(super) fn refine(schemas: &mut Value) {
         ("Names", "linger", json!({ "pattern": linger })),
         ("Discover", "name", json!({ "pattern": NAME, "maxLength": 80 })),
         ("Discover", "address", json!({ "pattern": address, "maxLength": 255, "example": "app.internal:8080" })),
+        (
+            "Names",
+            "server",
+            json!({ "pattern": "^([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9])(\\.([1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9])){3}:([1-9][0-9]{0,3}|[1-5][0-9]{4})$" }),
+        ),
+        (
+            "Discover",
+            "srv",
+            json!({ "pattern": "^(_[a-z][a-z0-9-]{0,20}\\.){2}[a-z][a-z0-9-]{0,20}(\\.[a-z][a-z0-9]{0,20}){0,3}$" }),
+        ),
         ("Discover", "file", json!({ "minLength": 1, "example": "/etc/steadfast/app.json" })),
     ] {
         merge(&mut schemas[schema]["properties"][property], more);
     }
     let either = json!([
-        { "required": ["address"], "properties": { "file": { "type": "null" } } },
-        { "required": ["file"], "properties": { "file": { "type": "string" } }, "not": { "required": ["address"] } },
+        { "required": ["address"], "properties": { "file": { "type": "null" }, "srv": { "type": "null" } } },
+        {
+            "required": ["file"], "properties": { "file": { "type": "string" }, "srv": { "type": "null" } },
+            "not": { "required": ["address"] },
+        },
+        {
+            "required": ["srv"], "properties": { "srv": { "type": "string" }, "file": { "type": "null" } },
+            "not": { "required": ["address"] },
+        },
     ]);
     merge(&mut schemas["Discover"], json!({ "required": ["name"], "oneOf": either }));
 }
