@@ -2,6 +2,7 @@
 
 mod connection;
 pub(crate) mod peers;
+pub(crate) mod sketches;
 #[cfg(test)]
 mod tests;
 
