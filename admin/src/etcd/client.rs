@@ -57,6 +57,11 @@ impl Client {
         &self.settings.prefix
     }
 
+    /// Whether the other nodes are to know of this one.
+    pub(super) const fn advertises(&self) -> bool {
+        self.settings.advertise.is_some()
+    }
+
     /// The endpoint that is asked first.
     pub(super) fn endpoint(&self) -> &str {
         &self.settings.endpoints[self.at.load(Relaxed) % self.settings.endpoints.len()]

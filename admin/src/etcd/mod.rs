@@ -146,7 +146,8 @@ impl Etcd {
     fn tell_problems(&self, mirror: &Mirror) {
         let mut nodes = mirror.nodes().filter_map(|(name, node)| Some((name, node.ok()?)));
         let clash = self.own.as_ref().ok().and_then(|own| nodes.find_map(|(name, node)| own.clash(name, node)));
-        self.status().problems = mirror.problems().into_iter().chain(clash).collect();
+        let unnamed = self.own.as_ref().err().filter(|_| self.client.advertises()).cloned();
+        self.status().problems = mirror.problems().into_iter().chain(clash).chain(unnamed).collect();
     }
 }
 

@@ -154,6 +154,8 @@ async fn ask(app: &App, etcd: &Etcd, listed: Listed, pool: &str) -> (NodeView, O
         Err(why) => (None, Some(why)),
     };
     let live_sessions = parts.as_ref().and_then(PartsView::live_sessions);
+    // The row may be from before an upgrade.
+    let version = parts.as_ref().map(|parts| parts.version.clone()).or(version);
     let answered = parts.is_some();
     (NodeView { name, address, version, live_sessions, answered, reason }, parts)
 }

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 /// A node's part of what stickiness costs a pool, as other nodes of its version read it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(in crate::rest) struct PartsView {
-    version: String,
+    pub(super) version: String,
     /// For how many seconds this process has followed the pool.
     followed: u64,
     /// What was counted in the last 1, 5 and 60 minutes.
