@@ -148,6 +148,8 @@ fn etcd() -> Etcd {
         cert_file: file(),
         key_file: file(),
         timeout: Span::from_secs(1),
+        advertise: Some("x".to_owned()),
+        node: Some("x".to_owned()),
     }
 }
 

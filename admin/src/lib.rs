@@ -1,6 +1,7 @@
 //! The admin process: REST, health checks, the store, metrics, and the server of the control channel.
 
 mod advice;
+mod call;
 mod clock;
 mod control_server;
 mod dashboard;
@@ -101,6 +102,8 @@ async fn serve(options: Options) -> Result<(), Error> {
         tokio::spawn(etcd::run(Arc::clone(&state), Arc::clone(etcd)));
         etcd.first().await;
     }
+    let announced =
+        state.etcd.clone().map(|etcd| tokio::spawn(etcd::nodes::keep_announced(Arc::clone(&state), etcd, version)));
     tokio::spawn(health::run(Arc::clone(&state)));
     tokio::spawn(names::run(Arc::clone(&state)));
     tokio::spawn(Arc::clone(&state).keep_reserving());
@@ -118,7 +121,8 @@ async fn serve(options: Options) -> Result<(), Error> {
     }
     state.stopping.send_replace(true);
     let finished = async {
-        let (http, control) = tokio::join!(http, control);
+        let left = async { drop(futures_util::future::OptionFuture::from(announced).await) };
+        let (http, control, ()) = tokio::join!(http, control, left);
         drop((http, control));
     };
     tokio::select! {

@@ -22,6 +22,7 @@ pub mod ring;
 pub mod route;
 pub mod sessions;
 pub mod set_cookie;
+pub mod sketch;
 pub mod table;
 pub mod token;
 pub mod warming;

@@ -130,6 +130,12 @@ impl Sessions {
         self.seen.iter().map(known)
     }
 
+    /// Those of a pool that are kept: key, backend, and when it was seen last, in Unix seconds.
+    pub fn of(&self, pool: u32) -> impl Iterator<Item = (u64, u32, u32)> {
+        let of = self.seen.iter().filter(move |((slot, _), _)| *slot == pool);
+        of.map(|((_, key), seen)| (*key, seen.backend, seen.at))
+    }
+
     /// How thin the sample of a pool is: only one in 2^level of its keys is kept.
     pub fn level(&self, pool: u32) -> u32 {
         self.pools.get(&pool).map_or(0, |pool| pool.level)

@@ -1,7 +1,7 @@
 //! Every mistake of a configuration at once, each with where it is and what would be right.
 
 pub mod adopt;
-mod etcd;
+pub mod etcd;
 pub mod modes;
 mod names;
 mod tcp;

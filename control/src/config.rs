@@ -182,6 +182,13 @@ pub struct Etcd {
     pub key_file: Option<PathBuf>,
     /// How long one call may take, from 100 ms to a minute.
     pub timeout: Span,
+    /// Where the other nodes reach the admin API of this one: `http://host:port` or `https://host:port`. Without it they
+    /// don't know of this node, and it asks none of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// What this node is called among them; the name of the host unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Default for Etcd {
@@ -195,6 +202,8 @@ impl Default for Etcd {
             cert_file: None,
             key_file: None,
             timeout: Span::from_secs(5),
+            advertise: None,
+            node: None,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod message;
 pub mod processes;
 pub mod rebalance;
 pub mod release;
+pub mod sketch;
 pub mod spec;
 pub mod status;
 pub mod token_age;

@@ -1,7 +1,7 @@
 //! The control channel: one JSON object per line, the first in each direction a `hello`. The admin process serves, data
 //! planes connect. Golden files under `control/golden/` keep the lines compatible from release to release.
 
-use crate::{desired::Change, desired::Snapshot, status::Stats};
+use crate::{desired::Change, desired::Snapshot, sketch::Sketch, status::Stats};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The version of this protocol. Both sides refuse another one.
@@ -29,6 +29,11 @@ pub enum ToDataplane {
     },
     /// All that it reports, now: sent when somebody waits for fresh figures.
     Report,
+    /// A sketch of a pool's live sessions, now: sent when somebody wants to know those of several nodes, and only to a data
+    /// plane that has said that it tells them.
+    Sketch {
+        pool: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub enum ToAdmin {
         /// When it began to count, in Unix milliseconds; 0 where it does not say so.
         #[serde(default)]
         started: u64,
+        /// Whether it understands that it is asked for a sketch.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sketches: bool,
     },
     /// Every worker acts on `generation` or a later one.
     Applied {
@@ -56,6 +64,11 @@ pub enum ToAdmin {
     },
     Stats {
         stats: Box<Stats>,
+    },
+    /// What was asked for; empty where it has no such pool.
+    Sketch {
+        pool: String,
+        sketch: Box<Sketch>,
     },
     /// Traffic failed at a backend so often in a row that a worker has marked it `down` for itself.
     Failing {

@@ -10,6 +10,7 @@ use control::{
     message::{PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
     rebalance::Rebalance,
     release::{By, Finding, Passed, Percent, RampPlan, Release, ReleaseState, Signal, Stopped, Watch},
+    sketch::{Sketch, Sketched},
     spec::{
         Adopt, AdoptFrom, Affinity, AffinityHeader, AffinityQuery, AffinityRule, AppCookie, AppCookieStyle, Backend,
         Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
@@ -278,6 +279,27 @@ fn to_dataplane() -> Vec<ToDataplane> {
         ToDataplane::Delta { base: 100, generation: 101, changes: releases() },
         ToDataplane::Snapshot { snapshot: Box::new(releasing()) },
         ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
+        ToDataplane::Sketch { pool: "shop".into() },
+    ]
+}
+
+/// What a data plane says that tells sketches.
+fn sketches() -> [ToAdmin; 3] {
+    let sessions = vec![Sketched(7, 0, 1_790_000_000), Sketched(9_000_000_000_000_000_000, 1, 1_790_000_001)];
+    let backends = vec!["app-1".to_owned(), "app-2".to_owned()];
+    let sketch = Sketch { below: Some(9_100_000_000_000_000_000), backends, sessions };
+    [
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_712,
+            workers: 8,
+            generation: 0,
+            started: 1_790_000_000_000,
+            sketches: true,
+        },
+        ToAdmin::Sketch { pool: "shop".into(), sketch: Box::new(sketch) },
+        ToAdmin::Sketch { pool: "none".into(), sketch: Box::default() },
     ]
 }
 
@@ -325,7 +347,7 @@ fn to_admin() -> Vec<ToAdmin> {
         tls: [("web".to_owned(), tls_stats())].into(),
         keys: [("3fa2".to_owned(), KeyStats { ages: counts("older"), last_seen: Some(1_790_000_000) })].into(),
     };
-    vec![
+    let first = vec![
         ToAdmin::Hello {
             protocol: PROTOCOL,
             version: "0.1.0".into(),
@@ -333,6 +355,7 @@ fn to_admin() -> Vec<ToAdmin> {
             workers: 8,
             generation: 41,
             started: 1_789_999_999_000,
+            sketches: false,
         },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },
@@ -341,7 +364,8 @@ fn to_admin() -> Vec<ToAdmin> {
         ToAdmin::Stats { stats: Box::new(release_stats()) },
         ToAdmin::Failing { pool: "shop".into(), backend: "app-1".into(), reason: "connection refused".into() },
         ToAdmin::Stats { stats: Box::new(cold) },
-    ]
+    ];
+    first.into_iter().chain(sketches()).collect()
 }
 
 /// Holds `messages` against the file `name`: written they are its lines, and its lines read are they.

@@ -39,6 +39,9 @@ pub(crate) enum Action {
     Stickiness {
         /// The pool.
         pool: String,
+        /// Over all nodes that etcd lists, each session once; asked of one of them.
+        #[arg(long)]
+        cluster: bool,
     },
     /// Move sessions from backends that have more than their share to those that have less.
     Rebalance(Rebalance),

@@ -143,8 +143,9 @@ impl Call {
             Action::Status => Self::read("/v1/status".to_owned(), show::status),
             Action::Pools => Self::read("/v1/pools".to_owned(), show::pools),
             Action::Backends { pool } => Self::read(format!("/v1/pools/{}/backends", segment(pool)), show::backends),
-            Action::Stickiness { pool } => {
-                Self::read(format!("/v1/pools/{}/stickiness", segment(pool)), stickiness::show)
+            Action::Stickiness { pool, cluster } => {
+                let scope = if *cluster { "?scope=cluster" } else { "" };
+                Self::read(format!("/v1/pools/{}/stickiness{scope}", segment(pool)), stickiness::show)
             }
             Action::Rebalance(rebalance) => Self::rebalance(rebalance),
             Action::Release(wanted) => {

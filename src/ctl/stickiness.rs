@@ -3,6 +3,7 @@
 mod hot;
 mod imbalance;
 mod ledger;
+mod nodes;
 mod routes;
 
 use super::{
@@ -42,12 +43,27 @@ pub(super) fn show(answer: &Value) -> String {
     ];
     // Headings alone say nothing.
     let filled: Vec<_> = tables.into_iter().filter(|table| table.lines().count() > 1).collect();
-    format!("live sessions: {sessions}; {share}\n\n{}{}", filled.join("\n"), windows::show(answer))
+    let nodes = nodes::show(answer);
+    format!("live sessions: {sessions}; {share}\n\n{nodes}{}{}", filled.join("\n"), windows::show(answer))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    #[test]
+    fn nodes_are_told_where_they_were_asked() {
+        let node = |name: &str, live: Option<u64>, reason: Option<&str>| {
+            json!({"name": name, "address": "http://a:1", "version": "1.0", "live_sessions": live,
+                "answered": live.is_some(), "reason": reason})
+        };
+        let nodes = json!([node("lb-1", Some(7), None), node("lb-2", None, Some("it is away"))]);
+        let text = super::show(&json!({"live_sessions": 7, "returning": {"share": null}, "nodes": nodes}));
+        let rows = "\n\nNODE  ADDRESS     VERSION  SESSIONS  MISSING\n\
+            lb-1  http://a:1  1.0      7         -\nlb-2  http://a:1  1.0      -         all of it: it is away\n\
+            1 of 2 nodes have answered; what is shown is of these\n";
+        assert!(text.contains(rows), "{text}");
+    }
 
     #[test]
     fn what_never_happened_is_left_out_and_what_nobody_knows_is_no_zero() {

@@ -60,15 +60,17 @@ async fn greeting(lines: &mut Lines) -> Result<(Peer, u64), String> {
         ToAdmin::Hello { generation, .. } if generation >= MAX_GENERATION => {
             Err(format!("it claims generation {generation}"))
         }
-        ToAdmin::Hello { version, pid, workers, generation, started, .. } => {
+        ToAdmin::Hello { version, pid, workers, generation, started, sketches, .. } => {
             let connected_since = clock::unix_millis();
             let is_fresh = generation == 0;
-            let peer = Peer { pid, workers, version, started, is_fresh, connected_since, ..Peer::default() };
+            let peer = Peer { pid, workers, version, started, is_fresh, sketches, connected_since, ..Peer::default() };
             Ok((peer, generation))
         }
-        ToAdmin::Applied { .. } | ToAdmin::Rejected { .. } | ToAdmin::Stats { .. } | ToAdmin::Failing { .. } => {
-            Err("its first line is no hello".to_owned())
-        }
+        ToAdmin::Applied { .. }
+        | ToAdmin::Rejected { .. }
+        | ToAdmin::Stats { .. }
+        | ToAdmin::Sketch { .. }
+        | ToAdmin::Failing { .. } => Err("its first line is no hello".to_owned()),
     }
 }
 
@@ -79,6 +81,7 @@ async fn listen(state: &State, id: u64, lines: &mut Lines) -> Result<(), String>
             ToAdmin::Applied { generation } => state.set_applied(id, generation),
             ToAdmin::Rejected { generation, reason } => state.set_rejected(id, generation, reason),
             ToAdmin::Stats { stats } => state.set_stats(id, *stats),
+            ToAdmin::Sketch { pool, sketch } => state.set_sketch(id, &pool, *sketch),
             ToAdmin::Failing { pool, backend, reason } => health::failing(state, &pool, &backend, &reason),
             ToAdmin::Hello { .. } => return Err("it said hello twice".to_owned()),
         }

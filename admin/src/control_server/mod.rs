@@ -3,6 +3,7 @@
 mod connection;
 mod past;
 pub(crate) mod peers;
+pub(crate) mod sketches;
 #[cfg(test)]
 mod tests;
 

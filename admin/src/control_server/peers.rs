@@ -1,4 +1,7 @@
-use super::past::{Past, forget};
+use super::{
+    past::{Past, forget},
+    sketches::Waiting,
+};
 use crate::history::PlaneId;
 use control::{
     desired::Desired,
@@ -27,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) started: u64,
     /// It served nothing yet when it connected.
     pub(crate) is_fresh: bool,
+    /// It can be asked for sketches.
+    pub(crate) sketches: bool,
     /// Unix milliseconds.
     pub(crate) connected_since: u64,
     /// What every worker of it acts on, 0 before it said so on this connection.
@@ -67,15 +72,16 @@ impl Outbox {
 }
 
 #[derive(Debug)]
-struct Connected {
-    peer: Peer,
+pub(super) struct Connected {
+    pub(super) peer: Peer,
     lines: mpsc::UnboundedSender<Arc<[u8]>>,
     queued: Arc<AtomicUsize>,
     cut: Arc<Notify>,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 impl Connected {
-    fn send(&self, line: &Arc<[u8]>) -> bool {
+    pub(super) fn send(&self, line: &Arc<[u8]>) -> bool {
         if self.queued.load(Ordering::Relaxed) > MAX_QUEUED {
             return false;
         }
@@ -87,7 +93,7 @@ impl Connected {
 /// Every connected data plane.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    connected: BTreeMap<u64, Connected>,
+    pub(super) connected: BTreeMap<u64, Connected>,
     ids: u64,
     /// Those that had served nothing before they connected.
     started: u64,
@@ -114,7 +120,8 @@ impl Peers {
         let (queued, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         self.ids += 1;
         self.started += u64::from(peer.is_fresh);
-        let connected = Connected { peer, lines, queued: Arc::clone(&queued), cut: Arc::clone(&cut) };
+        let (waiting, held) = (Vec::new(), (Arc::clone(&queued), Arc::clone(&cut)));
+        let connected = Connected { peer, lines, queued: held.0, cut: held.1, waiting };
         self.connected.insert(self.ids, connected);
         (self.ids, Outbox { lines: outbox, queued, cut })
     }

@@ -3,9 +3,11 @@ use crate::testing::{Folder, Rig};
 use control::{
     desired::{Change, Snapshot},
     message::{PROTOCOL, ToAdmin, from_line, to_line},
+    sketch::Sketch,
     status::{BackendStats, Health, PoolStats},
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -61,7 +63,9 @@ impl Plane {
     async fn greet(path: &Path, generation: u64) -> (Self, Snapshot) {
         let mut plane = Self::connect(path).await;
         let version = "0.0.0-test".to_owned();
-        plane.say(&ToAdmin::Hello { protocol: PROTOCOL, version, pid: 42, workers: 3, generation, started: 1 }).await;
+        let (pid, workers, started, sketches) = (42, 3, 1, true);
+        let protocol = PROTOCOL;
+        plane.say(&ToAdmin::Hello { protocol, version, pid, workers, generation, started, sketches }).await;
         let ToDataplane::Hello { protocol: PROTOCOL, .. } = plane.hear().await else { panic!("no hello") };
         let ToDataplane::Snapshot { snapshot } = plane.hear().await else { panic!("no snapshot") };
         (plane, *snapshot)
@@ -78,9 +82,10 @@ impl Plane {
     async fn hear_delta(&mut self) -> (u64, u64, Vec<Change>) {
         match self.hear().await {
             ToDataplane::Delta { base, generation, changes } => (base, generation, changes),
-            other @ (ToDataplane::Hello { .. } | ToDataplane::Snapshot { .. } | ToDataplane::Report) => {
-                panic!("{other:?}")
-            }
+            other @ (ToDataplane::Hello { .. }
+            | ToDataplane::Snapshot { .. }
+            | ToDataplane::Report
+            | ToDataplane::Sketch { .. }) => panic!("{other:?}"),
         }
     }
 
@@ -198,6 +203,7 @@ async fn what_is_no_data_plane_is_turned_away_and_disturbs_nobody() {
         workers: 1,
         generation,
         started: 1,
+        sketches: false,
     };
     let long = vec![b'x'; 64 << 10];
     for first in [
@@ -427,4 +433,39 @@ async fn the_socket_is_its_owners_alone_and_only_a_dead_one_is_replaced() {
     let stale = admin.folder.path().join("stale.sock");
     drop(UnixListener::bind(&stale).unwrap());
     bind(&stale).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_can_tell_sketches_is_asked_once_for_all_who_wait() {
+    let admin = Admin::start().await;
+    let mut old = Plane::connect(&admin.path).await;
+    let (protocol, version) = (PROTOCOL, "0.0.0-old".to_owned());
+    let hello = ToAdmin::Hello { protocol, version, pid: 1, workers: 1, generation: 0, started: 1, sketches: false };
+    old.say(&hello).await;
+    let (mut plane, _) = Plane::greet(&admin.path, 0).await;
+    let ask = || {
+        let state = Arc::clone(&admin.rig.state);
+        tokio::spawn(async move { state.sketches("shop").await })
+    };
+    let two = [ask(), ask()];
+    assert_eq!(plane.hear().await, ToDataplane::Report, "the figures come before");
+    assert_eq!(plane.hear().await, ToDataplane::Sketch { pool: "shop".to_owned() });
+    let sketch = Sketch { below: Some(9), ..Sketch::default() };
+    plane.say(&ToAdmin::Sketch { pool: "other".to_owned(), sketch: Box::default() }).await;
+    plane.say(&ToAdmin::Sketch { pool: "shop".to_owned(), sketch: Box::new(sketch.clone()) }).await;
+    for asked in two {
+        let told: BTreeMap<_, _> = asked.await.unwrap().into_iter().map(|told| (told.pid, told.sketch)).collect();
+        assert_eq!(told[&42], Ok(Arc::new(sketch.clone())));
+        assert!(told[&1].as_ref().unwrap_err().contains("of a version"), "{told:?}");
+    }
+    // One that does not answer in time, and one that goes, are told; the next question is asked anew.
+    let late = ask().await.unwrap();
+    assert!(
+        late.iter().any(|told| told.pid == 42 && told.sketch.as_ref().is_err_and(|why| why.contains("within 1 s")))
+    );
+    let asked = ask();
+    while plane.hear().await != (ToDataplane::Sketch { pool: "shop".to_owned() }) {}
+    drop(plane);
+    let gone = asked.await.unwrap();
+    assert!(gone.iter().any(|told| told.pid == 42 && told.sketch.is_err()), "{gone:?}");
 }

@@ -1,72 +1,35 @@
 //! Calls of etcd, by the JSON gateway that every release of etcd v3 serves beside its gRPC. The crates that speak gRPC need
-//! `protoc` where they are built, which whoever builds this need not have. Each call has a connection of its own: calls are
-//! few, and one that is kept may be dead without anybody knowing.
+//! `protoc` where they are built, which whoever builds this need not have.
+
+pub(crate) use crate::call::Failure;
 
 use super::{
     rows::shown,
     wire::{Answer, Range, RangeAnswer, Refused, Token, TxnAnswer},
 };
+use crate::call::{self, Trust};
 use bytes::Bytes;
-use certificates::{Followed, pool_files, words};
-use control::{Path, config::Etcd, spec::PoolTls};
+use control::config::Etcd;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    body::Incoming,
-    client::conn::http1,
-    rt::{Read, Write},
-};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
-use socket2::{SockRef, TcpKeepalive};
 use std::{
-    fmt, io,
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
-};
+use tokio::time::timeout;
 
 /// The longest answer of a call. Ranges are asked for in pages.
 const MAX_ANSWER: usize = 64 << 20;
-/// How long a connection may be silent until the kernel asks whether the other side is there, and between two of these.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// Why a call came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// Nothing was sent: it changed nothing.
-    NotSent(String),
-    /// Nobody knows whether it was carried out.
-    Unknown(String),
-    /// etcd refused it.
-    Refused(String),
-}
-
-impl Failure {
-    pub(crate) fn reason(&self) -> &str {
-        match self {
-            Self::NotSent(reason) | Self::Unknown(reason) | Self::Refused(reason) => reason,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
 pub(crate) struct Client {
     settings: Etcd,
     limit: Duration,
-    tls: Mutex<Followed<Arc<ClientConfig>>>,
+    tls: Trust,
     token: Mutex<Option<String>>,
     /// The endpoint that is asked first.
     at: AtomicUsize,
@@ -82,7 +45,7 @@ impl fmt::Debug for Client {
 impl Client {
     pub(crate) fn new(settings: Etcd) -> Self {
         let limit = settings.timeout.to_std();
-        let (tls, token) = (Mutex::default(), Mutex::default());
+        let (tls, token) = (Trust::new(settings.tls()), Mutex::default());
         Self { settings, limit, tls, token, at: AtomicUsize::new(0), failures: AtomicU64::new(0) }
     }
 
@@ -92,6 +55,11 @@ impl Client {
 
     pub(super) fn prefix(&self) -> &str {
         &self.settings.prefix
+    }
+
+    /// Whether the other nodes are to know of this one.
+    pub(super) const fn advertises(&self) -> bool {
+        self.settings.advertise.is_some()
     }
 
     /// The endpoint that is asked first.
@@ -228,50 +196,19 @@ impl Client {
     /// Sends one request over a connection of its own.
     async fn send(&self, path: &str, body: Bytes) -> Result<(StatusCode, Incoming), Failure> {
         let endpoint = self.endpoint().to_owned();
-        let not_sent = |error: &dyn fmt::Display| Failure::NotSent(format!("{endpoint}: {error}"));
-        let (encrypted, authority) = match endpoint.split_once("://") {
-            Some(("https", authority)) => (true, authority),
-            Some((_, authority)) => (false, authority),
-            None => (false, endpoint.as_str()),
-        };
-        let stream = TcpStream::connect(authority).await.map_err(|error| not_sent(&plain(&error)))?;
-        let asked = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-        // Without them a dead connection is found by its silence alone.
-        let _ = (stream.set_nodelay(true), SockRef::from(&stream).set_tcp_keepalive(&asked));
         let mut request = Request::new(Full::new(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, path.parse().expect("is a path"));
         let token = self.token().filter(|token| !token.is_empty());
         let fields = [
-            (header::HOST, authority.to_owned()),
             (header::CONTENT_TYPE, "application/json".to_owned()),
             // A member that has lost the others ends its watches rather than stand still.
             (header::HeaderName::from_static("grpc-metadata-hasleader"), "true".to_owned()),
         ];
         for (name, value) in fields.into_iter().chain(token.map(|token| (header::AUTHORIZATION, token))) {
-            request.headers_mut().insert(name, value.parse().map_err(|error| not_sent(&error))?);
+            let value = value.parse().map_err(|error| Failure::NotSent(format!("{endpoint}: {error}")))?;
+            request.headers_mut().insert(name, value);
         }
-        if !encrypted {
-            return exchange(&endpoint, TokioIo::new(stream), request).await;
-        }
-        let config = self.trust().map_err(|reason| Failure::NotSent(format!("TLS: {reason}")))?;
-        let host = PoolTls::default().name_for(authority).to_owned();
-        let name = ServerName::try_from(host).map_err(|error| not_sent(&error))?;
-        let stream = TlsConnector::from(config).connect(name, stream).await;
-        let stream = stream.map_err(|error| not_sent(&format_args!("TLS: {error}")))?;
-        exchange(&endpoint, TokioIo::new(stream), request).await
-    }
-
-    /// What TLS needs, read again when its files change.
-    fn trust(&self) -> Result<Arc<ClientConfig>, String> {
-        let settings = self.settings.tls();
-        let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.value().is_none() || known.has_changed() {
-            let trust =
-                |_: Option<&_>| certificates::trust(&settings, &Path::default(), &[]).map_err(|all| words(&all));
-            // Those before serve on where the new ones are wrong.
-            let _ = known.read(pool_files(&settings), trust);
-        }
-        known.value().cloned().ok_or_else(|| known.refused().unwrap_or_default().to_owned())
+        call::send(&endpoint, &self.tls, request).await
     }
 }
 
@@ -279,37 +216,8 @@ fn to_body(question: &impl Serialize) -> Bytes {
     serde_json::to_vec(question).expect("questions have string keys and no failing parts").into()
 }
 
-async fn exchange(
-    endpoint: &str,
-    stream: impl Read + Write + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Incoming), Failure> {
-    let lost = |error: &hyper::Error| Failure::Unknown(format!("{endpoint}: {}", innermost(error)));
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| lost(&error))?;
-    // It ends with the answer's body, or when nobody reads that any more.
-    let connection = tokio::spawn(connection);
-    match sender.send_request(request).await {
-        Ok(answer) => {
-            let (head, body) = answer.into_parts();
-            Ok((head.status, body))
-        }
-        // It may say no more than that the connection ended.
-        Err(error) => Err(lost(&connection.await.ok().and_then(Result::err).unwrap_or(error))),
-    }
-}
-
-/// What all of it comes from, such as the alert of a TLS server that misses a certificate.
-fn innermost(error: &hyper::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
 async fn whole(body: Incoming) -> Result<Bytes, Failure> {
-    let whole = Limited::new(body, MAX_ANSWER).collect().await;
-    Ok(whole.map_err(|error| Failure::Unknown(format!("the answer was cut: {error}")))?.to_bytes())
+    call::whole(body, MAX_ANSWER).await
 }
 
 /// Why etcd refused, and whether that was for its token alone.
@@ -334,11 +242,6 @@ fn refusal(status: StatusCode, text: &[u8]) -> (Failure, bool) {
     // Of these it is not known whether the cluster has carried it out.
     let unknown = status == StatusCode::GATEWAY_TIMEOUT || status == StatusCode::SERVICE_UNAVAILABLE;
     (if unknown { Failure::Unknown(reason) } else { Failure::Refused(reason) }, stale)
-}
-
-/// In the system's words, without the number.
-fn plain(error: &io::Error) -> String {
-    error.to_string().split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The one answer in a line of a watch.

@@ -1,6 +1,6 @@
 //! What etcd holds below the prefix, as far as this node has heard, and what is desired by that. Pure.
 
-use super::rows::{Key, Value, parse, shown};
+use super::rows::{Key, Node, Value, parse, shown};
 use crate::store::Sections;
 use control::{
     check::MAX_BACKENDS,
@@ -181,6 +181,15 @@ impl Mirror {
         sections.collect()
     }
 
+    /// The nodes that have told where they are, or why what they told was never of use.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&str, Result<&Node, &str>)> {
+        self.rows.iter().filter_map(|(key, row)| match (key, &row.value) {
+            (Key::Node(name), Some(Value::Node(node))) => Some((name.as_str(), Ok(node))),
+            (Key::Node(name), _) => Some((name.as_str(), Err(row.refused.as_deref().unwrap_or_default()))),
+            _ => None,
+        })
+    }
+
     /// The names below `members/{pool}/`, whatever they hold.
     pub(super) fn member_names(&self, pool: &str) -> impl Iterator<Item = &str> {
         self.member_rows(pool).map(|(name, _)| name)
@@ -265,7 +274,7 @@ fn known_value(known: &Desired, key: &Key) -> Option<Value> {
         Key::Pool(pool) => Some(Value::Pool(Box::new(known.pools.get(pool)?.settings.clone()))),
         Key::Member(pool, name) => Some(Value::Member(Box::new(known.pools.get(pool)?.members.get(name)?.clone()))),
         Key::Release(pool) => Some(Value::Release(Box::new(known.releases.get(pool)?.clone()))),
-        Key::Section(_) | Key::Format | Key::Base | Key::Claim => None,
+        Key::Section(_) | Key::Format | Key::Base | Key::Claim | Key::Node(_) => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod bring;
 mod client;
 mod follow;
 mod mirror;
+pub(crate) mod nodes;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,10 @@ mod write;
 pub(crate) use follow::run;
 pub(crate) use mirror::Mirror;
 
-use crate::{clock, store::Sections};
+use crate::{call::Trust, clock, store::Sections};
 use client::{Client, Failure};
 use control::config;
+use nodes::Own;
 use std::{
     sync::{
         Mutex, MutexGuard,
@@ -50,6 +52,10 @@ pub(crate) struct Etcd {
     /// Rung when a call failed, so that the watch may be dead as well.
     doubt: Notify,
     restarts: AtomicU64,
+    /// How other nodes are verified.
+    pub(crate) trust: Trust,
+    /// This node as the others know it, or what to set so that they can.
+    own: Result<Own, String>,
 }
 
 /// How etcd is, by what this node sees of it.
@@ -89,6 +95,8 @@ impl Etcd {
             seeded: latest::Sender::new(false),
             doubt: Notify::new(),
             restarts: AtomicU64::new(0),
+            trust: Trust::default(),
+            own: Own::of(settings),
         }
     }
 
@@ -136,7 +144,10 @@ impl Etcd {
     }
 
     fn tell_problems(&self, mirror: &Mirror) {
-        self.status().problems = mirror.problems();
+        let mut nodes = mirror.nodes().filter_map(|(name, node)| Some((name, node.ok()?)));
+        let clash = self.own.as_ref().ok().and_then(|own| nodes.find_map(|(name, node)| own.clash(name, node)));
+        let unnamed = self.own.as_ref().err().filter(|_| self.client.advertises()).cloned();
+        self.status().problems = mirror.problems().into_iter().chain(clash).chain(unnamed).collect();
     }
 }
 

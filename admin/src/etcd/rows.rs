@@ -21,6 +21,8 @@ pub(crate) enum Key {
     Base,
     /// Who fills an empty prefix.
     Claim,
+    /// Where a node of the cluster is reached.
+    Node(String),
     Pool(String),
     Member(String, String),
     Release(String),
@@ -34,6 +36,7 @@ impl Key {
             Self::Format => format!("{prefix}/format"),
             Self::Base => format!("{prefix}/base"),
             Self::Claim => format!("{prefix}/claim"),
+            Self::Node(node) => format!("{prefix}/nodes/{node}"),
             Self::Pool(pool) => format!("{prefix}/pools/{pool}"),
             Self::Member(pool, name) => format!("{prefix}/members/{pool}/{name}"),
             Self::Release(pool) => format!("{prefix}/releases/{pool}"),
@@ -56,6 +59,7 @@ impl Key {
             ["format"] => Ok(Self::Format),
             ["base"] => Ok(Self::Base),
             ["claim"] => Ok(Self::Claim),
+            ["nodes", node] => Ok(Self::Node(name(node)?)),
             ["pools", pool] => Ok(Self::Pool(name(pool)?)),
             ["members", pool, member] => Ok(Self::Member(name(pool)?, name(member)?)),
             ["releases", pool] => Ok(Self::Release(name(pool)?)),
@@ -68,7 +72,7 @@ impl Key {
     pub(super) fn pool(&self) -> Option<&str> {
         match self {
             Self::Pool(pool) | Self::Member(pool, _) | Self::Release(pool) | Self::Section(pool) => Some(pool),
-            Self::Format | Self::Base | Self::Claim => None,
+            Self::Format | Self::Base | Self::Claim | Self::Node(_) => None,
         }
     }
 }
@@ -95,6 +99,7 @@ pub(super) fn whole_range(prefix: &str) -> (String, String) {
 pub(super) enum Value {
     Text(String),
     Number(u64),
+    Node(Node),
     Pool(Box<Pool>),
     Member(Box<Member>),
     Release(Box<Release>),
@@ -112,6 +117,7 @@ pub(super) fn parse(key: &Key, value: &[u8], listeners: &[Listener]) -> Result<V
             let text = str::from_utf8(value).unwrap_or_default().trim();
             text.parse().map(Value::Number).map_err(|_| format!("`{}` is no number", shown(text)))
         }
+        Key::Node(_) => node(value).map(Value::Node),
         Key::Pool(name) => {
             let mut pool: Pool = read(value)?;
             if pool.name.is_empty() {
@@ -145,6 +151,24 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
 fn right(problems: impl IntoIterator<Item = check::Problem>) -> Result<(), String> {
     let problems: Vec<_> = problems.into_iter().map(|problem| problem.to_string()).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+/// Where a node is reached, as it tells the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// Its admin API: `http://host:port` or `https://host:port`.
+    pub(crate) admin: String,
+    pub(crate) version: String,
+    /// When it was last there, in Unix seconds.
+    pub(crate) seen: u64,
+}
+
+fn node(value: &[u8]) -> Result<Node, String> {
+    let node: Node = read(value)?;
+    if check::etcd::is_endpoint(&node.admin) {
+        return Ok(node);
+    }
+    Err(format!("admin: `{}` is no address; write \"http://host:port\" or \"https://host:port\"", shown(&node.admin)))
 }
 
 /// A member as anybody may write it: the address alone will do.
@@ -222,6 +246,7 @@ mod tests {
             Key::Format,
             Key::Base,
             Key::Claim,
+            Key::Node(name()),
             Key::Pool(name()),
             Key::Member("shop".to_owned(), name()),
             Key::Release(name()),
@@ -279,6 +304,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_mend() {
         let (pool, member) = (Key::Pool("shop".to_owned()), Key::Member("shop".to_owned(), "a".to_owned()));
+        let node = Key::Node("lb-1".to_owned());
         for (key, text, told) in [
             (&member, "", "EOF"),
             (&member, "{}", "address: is missing; write \"host:port\""),
@@ -298,6 +324,9 @@ mod tests {
             (&pool, r#"{"retry": {"budget": 2}}"#, "retry.budget: 2 is out of range"),
             (&pool, r#"{"blance": "ring"}"#, "unknown field `blance`"),
             (&Key::Base, "x", "`x` is no number"),
+            (&node, "{}", "missing field `admin`"),
+            (&node, r#"{"admin": "10.0.0.5:9090", "version": "1", "seen": 1}"#, "admin: `10.0.0.5:9090` is no address"),
+            (&node, r#"{"admin": "http://a:1", "version": "1", "seen": -1}"#, "seen: invalid value"),
             (&Key::Release("shop".to_owned()), "{}", "missing field"),
         ] {
             let refused = parse(key, text.as_bytes(), &[]).unwrap_err();

@@ -365,3 +365,23 @@ proptest! {
         prop_assert_eq!(diff(&to, &anew.desired(), &pools), vec![]);
     }
 }
+
+#[test]
+fn where_nodes_are_is_no_change_of_what_is_desired() {
+    let known = shop(&[("a", "10.0.0.1:80")]);
+    let etcd = Fake::with(&known, &Sections::new());
+    let mut mirror = etcd.mirror(&known);
+    let (path, next) = ("/s/nodes/lb-1", etcd.revision + 1);
+    let row = |seen: u64| format!(r#"{{"admin": "http://10.0.0.5:9090", "version": "1", "seen": {seen}}}"#);
+    for (value, seen) in [(Some(row(5)), Some(5)), (Some(row(65)), Some(65)), (None, None)] {
+        let touched = mirror.follow(&[told(path, value.as_deref(), next)], &[]);
+        assert!(touched.pools.is_empty() && !touched.sections && !touched.wiped, "{touched:?}");
+        let nodes: Vec<_> = mirror.nodes().map(|(name, node)| (name, node.unwrap().seen)).collect();
+        assert_eq!(nodes, seen.map(|seen| ("lb-1", seen)).into_iter().collect::<Vec<_>>());
+        assert_eq!((mirror.desired().pools, mirror.problems()), (known.pools.clone(), Vec::new()));
+    }
+    mirror.follow(&[told(path, Some("{}"), next)], &[]);
+    let (name, node) = mirror.nodes().next().unwrap();
+    assert_eq!((name, node), ("lb-1", Err("missing field `admin` at line 1 column 2")));
+    assert!(mirror.problems()[0].contains(path), "{:?}", mirror.problems());
+}

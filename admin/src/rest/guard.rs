@@ -1,7 +1,7 @@
 //! Who is let in.
 
 use super::problem::Problem;
-use crate::{error::Error, keys::read_private};
+use crate::{clock, error::Error, keys::read_private};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority},
@@ -14,6 +14,13 @@ use std::{
     sync::{Arc, RwLock},
 };
 use subtle::ConstantTimeEq;
+
+/// How a node says who it is, in `Authorization`: `Node SECONDS:PROOF`.
+const NODE: &str = "Node";
+/// The end of the path that a proof opens.
+pub(super) const PARTS: &str = "/stickiness/parts";
+/// For how many seconds a proof holds, and by how many the clocks of nodes may differ.
+const PROOF_HOLDS: u64 = 120;
 
 const MIN_TOKEN: usize = 16;
 const MAX_TOKEN_FILE: u64 = 16 << 10;
@@ -49,6 +56,12 @@ impl Token {
         Self(blake3::hash(token.as_bytes()))
     }
 
+    /// What proves at `at`, in Unix seconds, that a call of this path comes from one who has the token.
+    fn proof(&self, path: &str, at: u64) -> blake3::Hash {
+        let key = blake3::derive_key("steadfast 2026 a node asks another", self.0.as_bytes());
+        blake3::keyed_hash(&key, format!("{at} {path}").as_bytes())
+    }
+
     fn is(&self, sent: &str) -> bool {
         self.0.as_bytes().ct_eq(blake3::hash(sent.as_bytes()).as_bytes()).into()
     }
@@ -77,6 +90,14 @@ impl Guard {
         self.token.read().expect("nothing panics while holding it").is_some()
     }
 
+    /// What this node shows another that it asks for its part, in `Authorization`; none without a token. Not the token itself:
+    /// whoever may write to etcd says where the others are, and it must not be sent wherever somebody wants it. `now` is in
+    /// Unix seconds.
+    pub(crate) fn proof(&self, path: &str, now: u64) -> Option<String> {
+        let token = self.token.read().expect("nothing panics while holding it");
+        token.as_ref().map(|token| format!("{NODE} {now}:{}", token.proof(path, now).to_hex()))
+    }
+
     /// What everybody has to keep to, with a token or without.
     fn admit_stranger(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
@@ -102,7 +123,7 @@ impl Guard {
         self.admit_stranger(request)?;
         let token = self.token.read().expect("nothing panics while holding it");
         match &*token {
-            Some(token) if !bearer(request.headers()).is_some_and(|sent| token.is(sent)) => {
+            Some(token) if !shows(request, token) => {
                 let detail = "send `Authorization: Bearer TOKEN` with the token in admin.token_file";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail))
             }
@@ -127,9 +148,27 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     Ok(next.run(request).await)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// Whether the token is shown, or proven where that will do.
+fn shows(request: &Request, token: &Token) -> bool {
+    let sent = |scheme| authorization(request.headers(), scheme);
+    sent("bearer").is_some_and(|sent| token.is(sent)) || sent(NODE).is_some_and(|sent| proves(request, token, sent))
+}
+
+fn authorization<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
+    let (scheme, shown) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then(|| shown.trim())
+}
+
+/// Whether a proof is of the token, of this call and of now. It opens what nodes ask each other for, and nothing else.
+fn proves(request: &Request, token: &Token, sent: &str) -> bool {
+    let path = request.uri().path();
+    let asks = *request.method() == Method::GET && path.starts_with("/v1/pools/") && path.ends_with(PARTS);
+    let Some((at, proof)) = sent.split_once(':').and_then(|(at, proof)| Some((at.parse::<u64>().ok()?, proof))) else {
+        return false;
+    };
+    let timely = at.abs_diff(clock::unix_millis() / 1_000) <= PROOF_HOLDS;
+    // Hashes are compared in the same time whatever they are.
+    asks && timely && blake3::Hash::from_hex(proof).is_ok_and(|proof| proof == token.proof(path, at))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -241,6 +280,37 @@ mod tests {
         assert_eq!(status(&guard, "GET", &[host]), 401);
         guard.renew(Token::new("another secret"));
         assert_eq!(status(&guard, "GET", &[host, ("authorization", "Bearer 0123456789abcdef")]), 401);
+    }
+
+    #[test]
+    fn a_proof_opens_what_it_is_of_for_a_while_and_nothing_else() {
+        let (guard, now) = (Guard::new(Some(Token::new(SECRET)), true), clock::unix_millis() / 1_000);
+        let other = Guard::new(Some(Token::new("fedcba9876543210")), true);
+        let path = "/v1/pools/shop/stickiness/parts";
+        let admits = |method: &str, at: &str, proof: String| {
+            let request = Request::builder().method(method).uri(at).header("host", "lb").header("authorization", proof);
+            guard.admit(&request.body(Body::empty()).unwrap()).is_ok()
+        };
+        let proof = |by: &Guard, of: &str, at: u64| by.proof(of, at).unwrap();
+        for (method, at, proof, admitted) in [
+            ("GET", path, proof(&guard, path, now), true),
+            ("GET", path, proof(&guard, path, now - 100), true),
+            ("GET", path, proof(&guard, path, now + 100), true),
+            ("GET", path, proof(&guard, path, now - 200), false),
+            ("GET", path, proof(&guard, path, now + 200), false),
+            ("GET", path, proof(&other, path, now), false),
+            ("GET", "/v1/pools/cart/stickiness/parts", proof(&guard, path, now), false),
+            ("POST", path, proof(&guard, path, now), false),
+            ("GET", "/v1/pools", proof(&guard, "/v1/pools", now), false),
+            ("GET", path, proof(&guard, path, now).replacen(&now.to_string(), &(now + 1).to_string(), 1), false),
+            ("GET", path, format!("Node {now}:"), false),
+            ("GET", path, "Node x:y".to_owned(), false),
+            ("GET", path, format!("Node {SECRET}"), false),
+        ] {
+            assert_eq!(admits(method, at, proof.clone()), admitted, "{method} {at} {proof}");
+        }
+        assert!(!proof(&guard, path, now).contains(SECRET));
+        assert_eq!(Guard::new(None, true).proof(path, now), None);
     }
 
     #[test]

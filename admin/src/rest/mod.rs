@@ -80,6 +80,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(pools::list))
         .routes(routes!(pools::read, pools::put, pools::remove))
         .routes(routes!(stickiness::read))
+        .routes(routes!(stickiness::parts::read))
         .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
         .routes(routes!(release::read, release::put, release::remove))
         .routes(routes!(backends::list))

@@ -1,8 +1,10 @@
 //! What stickiness costs a pool: `GET /v1/pools/{pool}/stickiness`.
 
 mod capacity;
+mod cluster;
 mod hot;
 mod ledger;
+pub(super) mod parts;
 mod routes;
 
 use super::{
@@ -11,13 +13,13 @@ use super::{
     json,
     pools::PoolPath,
     problem::Problem,
-    request::Path,
+    request::{Path, Query},
     windows::{TargetView, WindowView, target, windows},
 };
 use crate::{
     advice::Advice,
     control_server::peers::{Figures, add, figures},
-    history::{returning, told},
+    history::{PoolHistory, returning, told},
     state::{State as Owner, View, plan},
 };
 use affinity::{
@@ -26,6 +28,7 @@ use affinity::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use capacity::CapacitiesView;
+use cluster::{Live, NodeView};
 use control::{
     cost::Moved,
     counters::{BackendCount, Tells},
@@ -34,16 +37,54 @@ use control::{
 };
 use hot::HotView;
 use routes::RouteView;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+/// Whose figures are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StickinessQuery {
+    /// `node`, which is this one, unless given; `cluster` is all that etcd lists.
+    #[param(inline, value_type = Option<Scope>, nullable = false)]
+    scope: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Scope {
+    Node,
+    Cluster,
+}
+
+impl StickinessQuery {
+    fn scope(&self) -> Result<Scope, Problem> {
+        match self.scope.as_deref() {
+            None | Some("node") => Ok(Scope::Node),
+            Some("cluster") => Ok(Scope::Cluster),
+            Some(other) => {
+                let detail = format!("`{other}` is no scope");
+                Err(Problem::parameter("scope", detail, "write `node`, or `cluster` for all nodes that etcd lists"))
+            }
+        }
+    }
+}
 
 /// What stickiness costs a pool. Figures are sums over the connected data planes since these started, except those of
-/// `windows` and `target`.
+/// `windows` and `target`; with the scope `cluster`, over those of all nodes that have answered.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StickinessView {
     pool: String,
-    /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported.
+    #[schema(inline)]
+    scope: Scope,
+    /// Each node that etcd lists, with the scope `cluster` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    nodes: Option<Vec<NodeView>>,
+    /// Distinct sessions seen within the idle time; `null` where the pool has none, or no data plane has reported. With the
+    /// scope `cluster` each counts once wherever it came: exact up to 4,096 of a data plane, else an estimate with a
+    /// standard error of 1.6 %.
     live_sessions: Option<u64>,
     imbalance: ImbalancesView,
     /// What free balancing would have given on the same requests; `null` where there was nothing to count.
@@ -123,26 +164,63 @@ pub(super) struct BackendCost {
     sessions_lost: u64,
 }
 
-/// What stickiness costs a pool.
-#[utoipa::path(
-    get, path = "/v1/pools/{pool}/stickiness", tag = "pools", params(PoolPath),
-    responses((status = 200, body = StickinessView))
-)]
-pub(super) async fn read(State(app): Shared, Path(path): Path<PoolPath>) -> Result<Response, Problem> {
-    let view = app.state.view();
-    let pool = plan::pool(&view.snapshot.desired, &path.pool)?;
-    Ok(json(StatusCode::OK, &report(&app.state, &view, &path.pool, pool)))
+impl BackendCost {
+    fn of(name: &str, member: &Member, figures: &Figures) -> Self {
+        let count = |count: BackendCount| value(&figures.counts, count.name());
+        Self {
+            name: name.to_owned(),
+            weight: member.weight,
+            live_sessions: figures.live_sessions,
+            requests: count(BackendCount::Requests),
+            free_requests: count(BackendCount::FreeRequests),
+            busy_milliseconds: count(BackendCount::Busy),
+            sessions_new: count(BackendCount::SessionsNew),
+            sessions_arrived: count(BackendCount::SessionsArrived),
+            sessions_lost: count(BackendCount::SessionsLost),
+        }
+    }
 }
 
-fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> StickinessView {
+/// What stickiness costs a pool: at this node, or over all nodes that etcd lists.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}/stickiness", tag = "pools", params(PoolPath, StickinessQuery),
+    responses((status = 200, body = StickinessView))
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    Path(path): Path<PoolPath>,
+    Query(query): Query<StickinessQuery>,
+) -> Result<Response, Problem> {
+    let (scope, name) = (query.scope()?, &path.pool);
+    let answer = match scope {
+        Scope::Node => {
+            let view = app.state.view();
+            let pool = plan::pool(&view.snapshot.desired, name)?;
+            report(&app.state, &view, (name, pool), &app.state.history(name), None)
+        }
+        Scope::Cluster => cluster::report_of_all(&app, name).await?,
+    };
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// `live` are the live sessions where they are no sum.
+fn report(
+    state: &Owner,
+    view: &View,
+    (name, pool): (&str, &PoolState),
+    history: &PoolHistory,
+    live: Option<&Live<'_>>,
+) -> StickinessView {
     let mut counts = Counts::new();
     let stats = view.peers.iter().filter_map(|peer| peer.stats.pools.get(name));
     for stats in stats.clone() {
         add(&mut counts, &stats.counts);
     }
-    let history = state.history(name);
-    let rows: Vec<_> =
-        pool.members.iter().map(|(backend, member)| (backend, member, figures(&view.peers, name, backend))).collect();
+    let figures = |backend: &String| {
+        let sum = figures(&view.peers, name, backend);
+        Figures { live_sessions: live.map_or(sum.live_sessions, |live| live.at(backend)), ..sum }
+    };
+    let rows: Vec<_> = pool.members.iter().map(|(backend, member)| (backend, member, figures(backend))).collect();
     let imbalance_by = |load: &dyn Fn(&Figures) -> Option<u64>| {
         // Backups are to be idle.
         let bears = |member: &Member| member.admin_state == AdminState::Active && !member.backup;
@@ -163,10 +241,10 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
     };
     StickinessView {
         pool: name.to_owned(),
-        live_sessions: rows
-            .iter()
-            .filter_map(|(_, _, figures)| figures.live_sessions)
-            .fold(None, |sum, more| Some(sum.unwrap_or(0) + more)),
+        scope: Scope::Node,
+        nodes: None,
+        live_sessions: live
+            .map_or_else(|| sum_known(rows.iter().map(|(_, _, figures)| figures.live_sessions)), |live| live.all()),
         capacity: CapacitiesView::new(
             [actual.requests.as_ref(), actual.busy_time.as_ref()],
             [free.requests.as_ref(), free.busy_time.as_ref()],
@@ -179,27 +257,16 @@ fn report(state: &Owner, view: &View, name: &str, pool: &PoolState) -> Stickines
         ledger: ledger::sum(stats.clone()),
         routes: routes::sum(stats.clone()),
         hot: HotView::new(stats, pool.settings.affinity.mode),
-        backends: rows
-            .iter()
-            .map(|(backend, member, figures)| {
-                let count = |count: BackendCount| value(&figures.counts, count.name());
-                BackendCost {
-                    name: (*backend).clone(),
-                    weight: member.weight,
-                    live_sessions: figures.live_sessions,
-                    requests: count(BackendCount::Requests),
-                    free_requests: count(BackendCount::FreeRequests),
-                    busy_milliseconds: count(BackendCount::Busy),
-                    sessions_new: count(BackendCount::SessionsNew),
-                    sessions_arrived: count(BackendCount::SessionsArrived),
-                    sessions_lost: count(BackendCount::SessionsLost),
-                }
-            })
-            .collect(),
-        windows: windows(&history),
-        target: target(pool, &history),
-        advice: advice(state, view, (name, pool), &counts, &history),
+        backends: rows.iter().map(|(name, member, figures)| BackendCost::of(name, member, figures)).collect(),
+        windows: windows(history),
+        target: target(pool, history),
+        advice: advice(state, view, (name, pool), &counts, history),
     }
+}
+
+/// The sum of those that are known; none where none is.
+fn sum_known(of: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    of.flatten().fold(None, |sum, more| Some(sum.unwrap_or(0) + more))
 }
 
 fn value(counts: &Counts, name: &str) -> u64 {

@@ -1,4 +1,4 @@
-use super::{Checker, Path, is_address};
+use super::{Checker, MAX_NAME, Path, is_address, is_name};
 use crate::{
     config::{Etcd, Membership, Source},
     spec::Span,
@@ -28,6 +28,7 @@ pub(super) fn membership(checker: &mut Checker, membership: &Membership) {
 
 fn table(checker: &mut Checker, at: &Path, etcd: &Etcd) {
     endpoints(checker, &at.key("endpoints"), etcd);
+    node(checker, at, etcd);
     let prefix = &etcd.prefix;
     let graphic = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
     let parts = prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !part.is_empty()));
@@ -58,6 +59,29 @@ fn table(checker: &mut Checker, at: &Path, etcd: &Etcd) {
     checker.require(TIMEOUT.contains(&etcd.timeout), at.key("timeout"), wrong, "write \"100ms\" to \"1m\"");
 }
 
+/// How this node shows itself to the others.
+fn node(checker: &mut Checker, at: &Path, etcd: &Etcd) {
+    if let Some(advertise) = &etcd.advertise {
+        let wrong = format!("`{}` is not where an admin API is", advertise.escape_debug());
+        checker.require(is_endpoint(advertise), at.key("advertise"), wrong, ENDPOINT);
+    }
+    if let Some(node) = &etcd.node {
+        let wrong = format!("`{}` is no name", node.escape_debug());
+        let right = format!("write 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`");
+        checker.require(is_name(node), at.key("node"), wrong, right);
+        let right = "set `advertise` to where the other nodes reach this one's admin API, or leave it out";
+        checker.require(etcd.advertise.is_some(), at.key("node"), "is of no use without `advertise`", right);
+    }
+}
+
+const ENDPOINT: &str = "write \"http://host:port\" or \"https://host:port\", and no path";
+
+/// `http://host:port`, or https.
+pub fn is_endpoint(text: &str) -> bool {
+    let authority = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    authority.is_some_and(|authority| is_address(authority) && !authority.starts_with("unix:"))
+}
+
 fn endpoints(checker: &mut Checker, at: &Path, etcd: &Etcd) {
     let right = "write [\"https://etcd-1:2379\"], with one or more";
     // Where the one that there was could not be read, that was told.
@@ -65,10 +89,8 @@ fn endpoints(checker: &mut Checker, at: &Path, etcd: &Etcd) {
     let mut seen = BTreeSet::new();
     for (index, endpoint) in etcd.endpoints.iter().enumerate() {
         let at = at.index(index);
-        let authority = ["http://", "https://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
-        let holds = authority.is_some_and(|authority| is_address(authority) && !authority.starts_with("unix:"));
         let wrong = format!("`{}` is no endpoint", endpoint.escape_debug());
-        checker.require(holds, at.clone(), wrong, "write \"http://host:port\" or \"https://host:port\", and no path");
+        checker.require(is_endpoint(endpoint), at.clone(), wrong, ENDPOINT);
         checker.require(seen.insert(endpoint), at, "is there twice", "remove one of them");
     }
 }

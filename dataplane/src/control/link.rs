@@ -107,7 +107,13 @@ fn hear(mut reader: BufReader<UnixStream>, link: u64, events: &Sender<LinkEvent>
                 ));
             }
             (_, false) => return Some("the admin process did not say hello first".to_owned()),
-            (ToDataplane::Snapshot { .. } | ToDataplane::Delta { .. } | ToDataplane::Report, true) => {}
+            (
+                ToDataplane::Snapshot { .. }
+                | ToDataplane::Delta { .. }
+                | ToDataplane::Report
+                | ToDataplane::Sketch { .. },
+                true,
+            ) => {}
         }
         events.send(LinkEvent::Heard { link, message: Box::new(message) }).ok()?;
     }

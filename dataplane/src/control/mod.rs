@@ -27,7 +27,10 @@ use kept::Mark;
 use link::{Link, LinkEvent};
 use plane::Plane;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// What the control thread works with.
 pub(crate) struct Parts {
@@ -72,6 +75,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         leaves: Leaves::Nothing,
         all_ended: false,
         reporting: false,
+        sketching: BTreeSet::new(),
         ticks: 0,
     };
     let (heard, mut hears) = crossbeam_channel::bounded(64);
@@ -164,6 +168,8 @@ struct Control {
     ticks: u32,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
+    /// The pools of which it has asked for a sketch, which wait likewise.
+    sketching: BTreeSet<String>,
 }
 
 /// What becomes of the live sessions of a data plane that ends.
@@ -228,6 +234,9 @@ impl Control {
                 if all && std::mem::take(&mut self.reporting) {
                     self.report();
                 }
+                if all {
+                    self.tell_sketches();
+                }
                 if all && self.leaves == Leaves::Gathered {
                     self.leave_sessions();
                 }
@@ -250,6 +259,7 @@ impl Control {
                     workers: self.count,
                     generation: self.plane.generation(),
                     started: self.started,
+                    sketches: true,
                 };
                 if link.send(&hello) {
                     self.plane.tell_anew();
@@ -301,6 +311,10 @@ impl Control {
             },
             ToDataplane::Report => {
                 self.reporting = true;
+                self.plane.flush();
+            }
+            ToDataplane::Sketch { pool } => {
+                self.sketching.insert(pool);
                 self.plane.flush();
             }
         }
@@ -358,6 +372,15 @@ impl Control {
         self.take_handed();
         if let Some(stats) = self.plane.report() {
             self.send(&ToAdmin::Stats { stats: Box::new(stats) });
+        }
+    }
+
+    /// Sends the sketches that the admin process has asked for.
+    fn tell_sketches(&mut self) {
+        self.take_handed();
+        for pool in std::mem::take(&mut self.sketching) {
+            let sketch = Box::new(self.plane.sketch(&pool));
+            self.send(&ToAdmin::Sketch { pool, sketch });
         }
     }
 

@@ -13,11 +13,13 @@ use crate::{
 };
 use affinity::{
     sessions::Sessions,
+    sketch::{SIZE, lowest},
     table::{Dirty, Table},
 };
 use ahash::AHashSet;
 use control::{
     desired::{Change, Snapshot},
+    sketch::{Sketch, Sketched},
     spec::Span,
     status::Stats,
 };
@@ -299,6 +301,22 @@ impl Plane {
 
     pub(super) fn gauge_sessions(&mut self) {
         self.sessions.gauge(unix_seconds());
+    }
+
+    /// A sketch of a pool's live sessions; empty where there is no such pool. This is work of some milliseconds where many
+    /// are kept.
+    pub(super) fn sketch(&self, pool: &str) -> Sketch {
+        let table = self.workers.first().and_then(|seat| seat.table.as_ref());
+        let Some(pool) = table.and_then(|table| table.pools.iter().find(|each| each.name == pool)) else {
+            return Sketch::default();
+        };
+        let indices: ahash::AHashMap<u32, u32> =
+            pool.backends.iter().zip(0..).map(|(backend, index)| (backend.slot, index)).collect();
+        // Those that were seen last at one that is gone are nowhere.
+        let there = self.sessions.of(pool.slot).filter_map(|(key, slot, at)| Some((key, *indices.get(&slot)?, at)));
+        let (below, sessions) = lowest(there, self.sessions.level(pool.slot), SIZE);
+        let sessions = sessions.into_iter().map(|(hash, backend, at)| Sketched(hash, backend, at)).collect();
+        Sketch { below, backends: pool.backends.iter().map(|backend| backend.name.clone()).collect(), sessions }
     }
 
     /// Whoever has just connected knows nothing of what was told before: the next report will have all backends, and the
