@@ -100,8 +100,12 @@ fn is_traceparent(value: &[u8]) -> bool {
 
 /// The last so many digits.
 fn hex(number: u128, digits: usize, out: &mut Vec<u8>) {
-    let digit = |at| char::from_digit((number >> (4 * at)) as u32 & 0xf, 16).unwrap_or('0') as u8;
-    out.extend((0..digits).rev().map(digit));
+    let digit = |half: u8| half + if half > 9 { b'a' - 10 } else { b'0' };
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    out.extend_from_slice(text.get(text.len() - digits..).unwrap_or_default());
 }
 
 #[cfg(test)]
