@@ -16,6 +16,7 @@ use zeroize::Zeroize;
 
 #[cfg(test)]
 mod tests;
+mod text;
 
 /// Length of a sealed token as text, in bytes. Always exactly this.
 pub const SEALED_LEN: usize = 63;
@@ -33,11 +34,13 @@ const ISSUED_AT: usize = SESSION_KEY + 8;
 const LAST_SEEN: usize = ISSUED_AT + 4;
 const MAC: usize = LAST_SEEN + 4;
 const RAW_LEN: usize = MAC + 16;
-/// The decoder wants room for whole groups of four characters.
+/// In whole words, which is how texts become bytes.
 const ROOM: usize = RAW_LEN + 1;
 
 // Cookies of 64 characters at most are promised.
 const _: () = assert!(SEALED_LEN == (RAW_LEN * 8).div_ceil(6) && SEALED_LEN <= 64);
+const _: () =
+    assert!(ROOM.is_multiple_of(24) && ROOM - RAW_LEN == 1, "texts end one byte before a group of bytes does");
 
 /// A key's id as people read and write it.
 pub fn id_name(id: u16) -> String {
@@ -154,8 +157,7 @@ impl PoolKeys {
 
     /// Reads a text that a client sent; `now` is in Unix seconds. Allocates nothing, and compares MACs in constant time.
     pub fn open(&self, text: &[u8], now: u32) -> Result<Opened, Refused> {
-        let mut raw = [0; ROOM];
-        decode(text, &mut raw)?;
+        let raw = decode(text)?;
         let id = u16::from_be_bytes(field(&raw, KEY_ID));
         let claimed = u128::from_ne_bytes(field(&raw, MAC));
         let mut refused = Refused::UnknownKey;
@@ -170,20 +172,11 @@ impl PoolKeys {
     }
 }
 
-// Decoded in place: a copy here would read what the decoder has only just written in pieces, which processors can't forward
-// from their store buffers, and would wait for each of them.
-fn decode(text: &[u8], raw: &mut [u8; ROOM]) -> Result<(), Refused> {
-    if text.len() < SEALED_LEN {
-        return Err(Refused::Short);
-    }
-    if text.len() > SEALED_LEN {
-        return Err(Refused::Long);
-    }
-    // It refuses trailing bits that are not zero.
-    match URL_SAFE_NO_PAD.decode_slice(text, raw) {
-        Ok(RAW_LEN) if raw[0] == VERSION => Ok(()),
-        Ok(_) | Err(_) => Err(Refused::Malformed),
-    }
+fn decode(text: &[u8]) -> Result<[u8; ROOM], Refused> {
+    let Ok(text) = text.try_into() else {
+        return Err(if text.len() < SEALED_LEN { Refused::Short } else { Refused::Long });
+    };
+    text::decode(text).filter(|raw| raw[0] == VERSION).ok_or(Refused::Malformed)
 }
 
 fn field<const N: usize>(raw: &[u8; ROOM], at: usize) -> [u8; N] {
