@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     process::Command,
     sync::{
         Arc, Mutex,
@@ -507,4 +508,33 @@ say(line=client.recv(4096).split(b"\r\n")[0])
     std::fs::write(&file, text).unwrap();
     assert_eq!(sealed.ctl(&["reload"]).code, Some(0));
     assert_eq!(curl(&sealed.listener("web"), "shop.test", "/", &pki.ca(), &version).stdout, "2");
+}
+
+/// A connection of HTTP/2 was refused as a request when the first two lines of its preface came without all of what follows.
+#[test]
+fn a_preface_in_two_pieces_is_one_wherever_it_is_cut() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let instance = Setup::shop("", [("a", "127.0.0.1:1")]).start();
+    for cut in 1..preface.len() {
+        let mut stream = TcpStream::connect(instance.listener("web")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&preface[..cut]).unwrap();
+        eventually("the first piece is read", || is_read(&stream).then_some(()));
+        stream.write_all(&preface[cut..]).unwrap();
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).unwrap();
+        assert_eq!(frame[3], 4, "cut at {cut}: no settings, but {:?}", String::from_utf8_lossy(&frame));
+    }
+}
+
+/// Whether the other end of a connection on this machine has read all that it was sent.
+fn is_read(stream: &TcpStream) -> bool {
+    let ports =
+        [stream.peer_addr().unwrap().port(), stream.local_addr().unwrap().port()].map(|port| format!(":{port:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&ports[0]) && fields[2].ends_with(&ports[1]) && fields[4].ends_with(":00000000")
+    })
 }

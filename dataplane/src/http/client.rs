@@ -262,6 +262,8 @@ impl Client {
             Err(_) if self.is_fresh && rules.http2 && self.buffer.bytes().starts_with(PRIOR_KNOWLEDGE) => {
                 return Some(Next::Http2);
             }
+            // As a request it is refused a few bytes before it is seen to be none.
+            Err(_) if self.is_fresh && rules.http2 && PRIOR_KNOWLEDGE.starts_with(self.buffer.bytes()) => return None,
             Err(refusal) => {
                 worker.board().count(Dataplane::BadRequests);
                 tracing::debug!(client = %self.peer.ip(), reason = refusal.reason(), "request refused");
