@@ -162,6 +162,53 @@ fn what_is_left_of_a_body_is_never_taken_for_a_request() {
     }
 }
 
+/// A body that a backend was asked about, and answered without, was read by some as the next request, whose answer the next
+/// client got (Kettle 2025, HTTP/1.1 Must Die).
+#[test]
+fn a_body_that_was_not_asked_for_is_never_answered_to_another_client() {
+    let answer = |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    let backend = Scripted::start(move |mut stream| {
+        let Some(first) = read_head(&mut stream) else { return };
+        stream.write_all(answer("ok").as_bytes()).unwrap();
+        // It takes its time over the body, until another request is behind it.
+        if first.starts_with("POST") && read_head(&mut stream).is_some() && read_head(&mut stream).is_some() {
+            stream.write_all(answer("poison").as_bytes()).unwrap();
+        }
+    });
+    let instance = before(&backend, "", "");
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = format!("Host: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", smuggled.len());
+    for _ in 0..5 {
+        let mut client = Connection::open(&instance.listener("web"));
+        client.send(format!("POST / HTTP/1.1\r\n{head}{smuggled}").as_bytes());
+        assert_eq!(client.response(false).unwrap().text(), "ok");
+        assert_eq!(get(&instance.listener("web"), "/", &[]).text(), "ok", "the answer to what was smuggled");
+    }
+}
+
+#[test]
+fn a_body_that_was_asked_for_leaves_the_connection_to_the_next_request() {
+    let (tell, told) = channel();
+    let backend = Scripted::start(move |mut stream| {
+        tell.send(()).unwrap();
+        while let Some(head) = read_head(&mut stream) {
+            if head.starts_with("POST") {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+                stream.read_exact(&mut [0; 4]).unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let text = "workers = 1";
+    let instance = Setup::shop("health.check = \"off\"", [("a", backend.address())]).global(text).start();
+    for _ in 0..3 {
+        let mut client = Connection::open(&instance.listener("web"));
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
+        assert_eq!(client.response(false).unwrap().text(), "ok");
+    }
+    assert_eq!(told.try_iter().count(), 1, "one connection for all of them");
+}
+
 /// The end of a backend's connection to come, or that it has come.
 type Told = Option<Sender<()>>;
 

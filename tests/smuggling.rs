@@ -199,7 +199,8 @@ fn answered<'c>(
             continue;
         }
         // A connection that is in doubt in any way serves nobody else.
-        let is_clean = case.passed.as_ref().is_some_and(|passed| !passed.cut) && !case.at_once && case.late.is_none();
+        let is_whole = case.passed.as_ref().is_some_and(|passed| !passed.cut);
+        let is_clean = is_whole && !case.at_once && case.late.is_none() && !case.spent;
         let (late, say, told) = Late::new(bytes(case.late.as_deref().unwrap_or_default()));
         let late = case.late.is_some().then_some(late);
         backend.answers(Script { send: bytes(&case.send), dribbles, closes: case.close, spends: !is_clean, late });

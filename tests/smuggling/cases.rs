@@ -139,6 +139,9 @@ pub struct Answering {
     /// What it sends comes in one piece.
     #[serde(default)]
     pub at_once: bool,
+    /// The connection serves no further request, though nothing is wrong with the answer.
+    #[serde(default)]
+    pub spent: bool,
     /// Bytes that it sends when the client has had its answer and nobody asks for anything.
     pub late: Option<String>,
     pub passed: Option<Passed>,

@@ -180,6 +180,9 @@ impl Download<'_> {
 
     /// A 1xx other than 101. HTTP/1.0 has none (RFC 9110 section 15.2).
     fn interim(&self, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+        if head.status == 100 {
+            self.flow.continued();
+        }
         if self.request.version == Version::Http11 {
             self.with_via(|via| rewrite::interim(head, self.backend.stream.is_http2(), via, out));
         }
@@ -207,7 +210,8 @@ impl Download<'_> {
         Begun {
             body: Body::new(head.body, output),
             keep_client,
-            keep_backend: head.keep_alive,
+            // A backend that was asked and has not said that it wants the body may take that for the next request.
+            keep_backend: head.keep_alive && (!self.request.expects || self.flow.has_continued()),
             switched: head.upgrade.map(upgrade::is_websocket),
             marked,
             session,

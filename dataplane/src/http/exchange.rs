@@ -25,6 +25,7 @@ use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 pub(super) struct Flow {
     uploaded: Cell<bool>,
     answered: Cell<bool>,
+    continued: Cell<bool>,
     ends_by_close: Cell<bool>,
     failed: Cell<bool>,
 }
@@ -37,6 +38,15 @@ impl Flow {
 
     pub(super) fn has_uploaded(&self) -> bool {
         self.uploaded.get()
+    }
+
+    /// The backend has said that it wants the body.
+    pub(super) fn continued(&self) {
+        self.continued.set(true);
+    }
+
+    pub(super) fn has_continued(&self) -> bool {
+        self.continued.get()
     }
 
     /// The client has been sent something of the final response, which can't be taken back.

@@ -52,6 +52,8 @@ pub(super) struct Request {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) body: BodyLength,
+    /// The backend is to say whether it wants the body.
+    pub(super) expects: bool,
     pub(super) body_limit: u64,
     pub(super) client_timeouts: ListenerTimeouts,
     pub(super) claim: Claim,
@@ -140,7 +142,6 @@ pub(super) fn prepare(
     marked::count(worker, &table, &marked::Came { pool, lead, carried: &carried, found: &found, own });
     // Not by the fresh key, which follows from the client where first requests are coalesced.
     let sampled = is_sampled(random) && pool.settings.affinity.mode != Mode::None;
-    let cookie = &pool.settings.affinity.cookie;
     let upgrade = upgrade::wanted(head, &pool.settings.upgrades);
     let to = ToBackend {
         forwarding: &settings.forwarding,
@@ -150,7 +151,7 @@ pub(super) fn prepare(
         http2: client.link.stream.is_http2(),
         subject: client.subject(settings),
         backend_host: &settings.bind,
-        hide_cookie: pool.cookie.as_ref().filter(|_| cookie.indirect),
+        hide_cookie: pool.cookie.as_ref().filter(|_| pool.settings.affinity.cookie.indirect),
         unwrap: follow::carrier(pool),
         upgrade: upgrade.as_deref(),
         unique: worker.unique.next(),
@@ -160,14 +161,14 @@ pub(super) fn prepare(
     rewrite::request(head, &to, &mut out);
     let began = worker.clock.micros_now();
     let claim = Claim::new(pool, found, fresh, sampled.then_some(carried.client), whose);
-    let entry = client.entry(worker, settings, whose.0, began, head.version);
-    let entry = entry.map(|entry| entry.of(&pool.name, &claim));
+    let entry = client.entry(worker, settings, whose.0, began, head.version).map(|entry| entry.of(&pool.name, &claim));
     Prepared::Request(Request {
         head: out,
         method: head.method,
         version: head.version,
         keep_alive: head.keep_alive,
         body: head.body,
+        expects: head.expect_continue,
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,
         began,

@@ -112,7 +112,8 @@ fn understand<'b>(line: &RequestLine<'b>, fields: Fields<'b>) -> Result<RequestH
         host,
         body,
         keep_alive: options.persist(version),
-        expect_continue: body != BodyLength::None && lists(Name::Expect, b"100-continue"),
+        expect_continue: !matches!(body, BodyLength::None | BodyLength::Length(0))
+            && lists(Name::Expect, b"100-continue"),
         te_trailers: lists(Name::Te, b"trailers"),
         upgrade: if options.upgrade && version == Version::Http11 { fields.values(Name::Upgrade).next() } else { None },
         nominates: options.nominates,

@@ -234,6 +234,7 @@ fn what_the_fields_mean() {
         (old, "Connection: x\r\n", "none close", "1.0 closes"),
         (get, "Expect: 100-continue\r\n", "none keep", "nothing to wait for"),
         (get, "Expect: 100-continue\r\nContent-Length: 3\r\n", "3 keep expect", "RFC 9110 §10.1.1"),
+        (get, "Expect: 100-continue\r\nContent-Length: 0\r\n", "0 keep", "nothing to wait for"),
         (get, "Expect: 100-Continue\r\nTransfer-Encoding: chunked\r\n", "chunked keep expect", "any case"),
         (get, "Expect: x, 100-continue\r\nContent-Length: 3\r\n", "3 keep expect", "a list"),
         (get, "Expect: x 100-continue\r\nContent-Length: 3\r\n", "3 keep", "whole elements only"),
