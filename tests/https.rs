@@ -81,6 +81,30 @@ fn a_listener_sends_to_https_all_but_what_its_routes_match() {
     instance.counts("redirected", 14);
 }
 
+/// What a client said of its certificate in a trailer went through, and some servers take trailers for fields of the head
+/// (CVE-2025-12642 of lighttpd).
+#[test]
+fn nobody_tells_of_a_certificate_in_trailers() {
+    let pki = Pki::new();
+    let recorder = Recorder::start();
+    let clients =
+        format!("clients = {{ verify = \"optional\", ca = {:?}, subject_header = \"X-Client-Subject\" }}", pki.ca());
+    let shop = pki.issue("shop", "DNS:shop.test");
+    let pool = "[pool.health]\ncheck = \"off\"\n";
+    let instance = setup(&clients, &[&shop], pool, [("a", recorder.address())]).start();
+    let program = "import socket, ssl, sys
+host, port = sys.argv[1].rsplit(':', 1)
+context = ssl.create_default_context(cafile=sys.argv[2])
+with context.wrap_socket(socket.create_connection((host, int(port))), server_hostname='shop.test') as client:
+    client.sendall(b'POST / HTTP/1.1\\r\\nHost: a\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n5\\r\\nhello\\r\\n0\\r\\n'
+                   b'X-Client-Subject: root\\r\\nx_client_subject: root\\r\\nX-Sum: 1\\r\\n\\r\\n')
+    print(client.recv(12))";
+    let outcome = python(program, &[&instance.listener("web"), pki.ca().to_str().unwrap()]);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("b'HTTP/1.1 200'\n", ""));
+    let seen = recorder.take_up_to("\r\nX-Sum: 1\r\n\r\n");
+    assert!(!seen.contains("root"), "{seen}");
+}
+
 #[test]
 fn clients_show_certificates_and_backends_learn_whose() {
     let (pki, others) = (Pki::new(), Pki::new());

@@ -28,6 +28,14 @@ impl Body {
         }
     }
 
+    /// The same, of which the receiver gets no trailer that it could take for the field of this name.
+    pub(super) fn without(self, claimed: Option<Box<str>>) -> Self {
+        match self {
+            Self::Chunked { decoder, output } => Self::Chunked { decoder: decoder.without(claimed), output },
+            Self::Done | Self::Length(_) | Self::UntilClose => self,
+        }
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }

@@ -107,7 +107,7 @@ enum Attempt<'a> {
 /// Serves one request.
 pub(super) async fn run<'a>(worker: &'a Worker, client: &mut Client, mut request: Request) -> After<'a> {
     begin(worker, &request.claim);
-    let mut body = Body::new(request.body, Output::Chunked);
+    let mut body = Body::new(request.body, Output::Chunked).without(request.claimed.take());
     let after = match prefix(worker, &mut client.buffer, &mut request, &mut body) {
         Ok(()) => serve(worker, client, &mut request, &mut body).await,
         Err(failure) => {

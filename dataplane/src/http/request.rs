@@ -52,6 +52,8 @@ pub(super) struct Request {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) body: BodyLength,
+    /// The field that tells of the client's certificate, where the client could tell of it in trailers.
+    pub(super) claimed: Option<Box<str>>,
     /// The backend is to say whether it wants the body.
     pub(super) expects: bool,
     pub(super) body_limit: u64,
@@ -168,6 +170,7 @@ pub(super) fn prepare(
         version: head.version,
         keep_alive: head.keep_alive,
         body: head.body,
+        claimed: to.subject.filter(|_| head.body == BodyLength::Chunked).map(|subject| subject.header.into()),
         expects: head.expect_continue,
         body_limit: rules.body_limit,
         client_timeouts: rules.timeouts,

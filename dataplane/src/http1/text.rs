@@ -24,6 +24,12 @@ pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
 
+/// Whether a reader could take one name for the other: some turn `-` into `_`.
+pub fn are_alike(name: &[u8], other: &[u8]) -> bool {
+    let alike = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.iter().map(alike).eq(other.iter().map(alike))
+}
+
 /// HTAB, SP, VCHAR and obs-text: no other control character, so no NUL, CR or LF.
 pub fn is_text_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)

@@ -87,15 +87,22 @@ pub struct Chunked {
     state: State,
     content: u64,
     extension_excess: u64,
+    claimed: Option<Box<str>>,
 }
 
 impl Default for Chunked {
     fn default() -> Self {
-        Self { state: State::Size, content: 0, extension_excess: 0 }
+        Self { state: State::Size, content: 0, extension_excess: 0, claimed: None }
     }
 }
 
 impl Chunked {
+    /// The same, that leaves trailers out which could be taken for the field of this name.
+    #[must_use]
+    pub fn without(self, claimed: Option<Box<str>>) -> Self {
+        Self { claimed, ..self }
+    }
+
     /// Bytes of data so far, without their framing.
     pub fn content(&self) -> u64 {
         self.content
@@ -170,7 +177,7 @@ impl Chunked {
             return Err(BadChunk::TooLong);
         }
         self.state = State::Trailers(used);
-        match trailer::parse(line).ok_or(BadChunk::Trailer)? {
+        match trailer::parse(line, self.claimed.as_deref()).ok_or(BadChunk::Trailer)? {
             Trailer::Forward => pass.trail(whole),
             Trailer::Drop => pass.skip(whole),
             Trailer::End => {

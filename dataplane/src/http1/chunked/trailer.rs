@@ -48,8 +48,8 @@ const TOO_LATE: [&str; 34] = [
     "x-real-ip",
 ];
 
-/// Reads one line without its CRLF; `None` if it is not a field.
-pub(super) fn parse(line: &[u8]) -> Option<Trailer> {
+/// Reads one line without its CRLF; `None` if it is not a field. What could be taken for `claimed` is no one's to say.
+pub(super) fn parse(line: &[u8], claimed: Option<&str>) -> Option<Trailer> {
     if line.is_empty() {
         return Some(Trailer::End);
     }
@@ -59,6 +59,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Trailer> {
     }
     // Every name that we act on in a head is one of those; so is what only looks like it.
     let too_late = Name::of(label) != Name::Other
+        || claimed.is_some_and(|claimed| text::are_alike(label, claimed.as_bytes()))
         || TOO_LATE.iter().any(|name| label.eq_ignore_ascii_case(name.as_bytes()))
         || label.get(..12).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"x-forwarded-"));
     Some(if too_late { Trailer::Drop } else { Trailer::Forward })
@@ -99,7 +100,15 @@ mod tests {
             ("X: a\u{7f}", None),
             ("é: a", None),
         ] {
-            assert_eq!(parse(line.as_bytes()), expected, "{line:?}");
+            assert_eq!(parse(line.as_bytes(), None), expected, "{line:?}");
+        }
+        for (line, expected) in [
+            ("X-Subject: a", Trailer::Drop),
+            ("x_subject:a", Trailer::Drop),
+            ("X-Subjects: a", Trailer::Forward),
+            ("Host: a", Trailer::Drop),
+        ] {
+            assert_eq!(parse(line.as_bytes(), Some("x-Subject")), Some(expected), "{line:?}");
         }
     }
 }

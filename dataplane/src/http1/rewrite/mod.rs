@@ -55,8 +55,7 @@ pub struct Subject<'a> {
 impl Subject<'_> {
     /// Whether a reader could take the field for ours: some turn `-` into `_`.
     fn is_claimed_by(&self, label: &[u8]) -> bool {
-        let alike = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        label.iter().copied().map(alike).eq(self.header.bytes().map(alike))
+        text::are_alike(label, self.header.as_bytes())
     }
 }
 
