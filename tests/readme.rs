@@ -123,6 +123,7 @@ fn filled() -> Config {
         runtime_dir: "x".into(),
         user: name(),
         keys_file: path(),
+        memory_bytes: 1,
         drain_timeout: Span::from_secs(1),
         upgrade_timeout: Span::from_secs(1),
     };

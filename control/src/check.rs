@@ -319,6 +319,7 @@ fn listener_limits(checker: &mut Checker, path: &Path, listener: &Listener) {
         "write 1 to 10000",
     );
     checker.require(limits.connections > 0, at.key("connections"), "0 lets nobody in", "write at least 1");
+    checker.require(limits.handshakes > 0, at.key("handshakes"), "0 lets nobody in", "write at least 1");
     let timeouts =
         [("head", listener.timeouts.head), ("idle", listener.timeouts.idle), ("body", listener.timeouts.body)];
     positive(checker, &path.key("timeouts"), &timeouts);

@@ -36,6 +36,9 @@ pub struct Global {
     /// The keys of the affinity tokens, one per line in base64; the first seals, all open. `state_dir/keys` unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<PathBuf>,
+    /// The data plane's memory in bytes, beyond which nobody new is accepted. With 0 it is nine tenths of what its control
+    /// group allows, if that bounds it.
+    pub memory_bytes: u64,
     /// How long exchanges may take to finish after SIGTERM.
     pub drain_timeout: Span,
     /// How long a data plane that an upgrade has replaced may go on with what it has.
@@ -50,6 +53,7 @@ impl Default for Global {
             runtime_dir: PathBuf::from("/run/steadfast"),
             user: None,
             keys_file: None,
+            memory_bytes: 0,
             drain_timeout: Span::from_secs(30),
             upgrade_timeout: Span::from_secs(600),
         }

@@ -42,6 +42,10 @@ pub struct Stats {
     pub generation: u64,
     pub dataplane: Counts,
     pub open_connections: u64,
+    /// Bytes of memory that the process has.
+    pub memory: u64,
+    /// Beyond so many nobody new is accepted; 0 for no bound.
+    pub memory_most: u64,
     /// By their numbers, from 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<WorkerStats>,

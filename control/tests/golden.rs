@@ -342,6 +342,8 @@ fn to_admin() -> Vec<ToAdmin> {
         generation: 42,
         dataplane: counts("connections_accepted"),
         open_connections: 7,
+        memory: 52_428_800,
+        memory_most: 1 << 30,
         workers: vec![WorkerStats { counts: counts("requests"), connections: 7, idle_connections: 2 }],
         pools: [("shop".to_owned(), pool)].into(),
         tls: [("web".to_owned(), tls_stats())].into(),

@@ -18,11 +18,7 @@ mod worker;
 use ::control::config::{Config, Workers};
 use access_log::Log;
 use crossbeam_channel::{Receiver, Sender};
-use std::{
-    io::Error as IoError,
-    os::fd::OwnedFd,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{io::Error as IoError, os::fd::OwnedFd, sync::Arc};
 use worker::{Gates, Handover, Mailbox, Shared, Start};
 
 /// What a data plane is started with.
@@ -91,7 +87,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let ends: Vec<_> = (0..count).map(|_| Mailbox::new()).collect::<Result<_, _>>().map_err(Error::Start)?;
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
         ends.into_iter().map(|(ours, theirs)| (Arc::new(ours), theirs)).unzip();
-    let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(mailboxes.clone()) });
+    let shared = Arc::new(Shared::new(boards, Gates::new(mailboxes.clone())));
     let dealt = deal(options.sockets, count).map_err(Error::Start)?;
     for (id, (sockets, inbox)) in dealt.into_iter().zip(inboxes).enumerate() {
         let mut secret = [0; 16];

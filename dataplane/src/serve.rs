@@ -11,9 +11,12 @@ use control::spec::Protocol;
 use std::{net::SocketAddr, rc::Rc};
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(open: Open, stream: Stream, peer: SocketAddr) {
+pub(crate) async fn serve(mut open: Open, stream: Stream, peer: SocketAddr) {
+    let Some(peer) = proxy::receive(&open.worker, open.listener, &stream, peer).await else { return };
+    if !open.count_for(peer.ip()) {
+        return;
+    }
     let (worker, listener) = (&open.worker, open.listener);
-    let Some(peer) = proxy::receive(worker, listener, &stream, peer).await else { return };
     let Some(accepted) = tls::accept(worker, listener, stream).await else { return };
     match worker.protocol(listener) {
         Some(Protocol::Http) if accepted.stream.has_agreed_on(tls::HTTP2) => {

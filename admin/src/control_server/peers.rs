@@ -179,8 +179,9 @@ impl Peers {
 
 /// Puts a report over what was reported before: what it doesn't name has not changed. What is no longer desired is left out.
 pub(crate) fn merge(known: &mut Stats, report: Stats, desired: &Desired) {
-    let Stats { at, generation, dataplane, open_connections, workers, pools, keys, tls } = report;
+    let Stats { at, generation, dataplane, open_connections, memory, memory_most, workers, pools, keys, tls } = report;
     (known.at, known.generation, known.open_connections) = (at, generation, open_connections);
+    (known.memory, known.memory_most) = (memory, memory_most);
     (known.dataplane, known.workers) = (dataplane, workers);
     (known.keys, known.tls) = (keys, tls);
     for (name, report) in pools {

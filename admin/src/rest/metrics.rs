@@ -87,6 +87,11 @@ fn render(view: &View, app: &App) -> String {
     let help = "Open client connections.";
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
+    let of = |told: fn(&Stats) -> u64| view.peers.iter().map(|peer| told(&peer.stats)).sum();
+    let help = "Bytes of memory that the data planes have.";
+    page.alone("steadfast_memory_bytes", "gauge", help, of(|stats| stats.memory));
+    let help = "Bytes beyond which they accept nobody new; 0 for no bound.";
+    page.alone("steadfast_memory_limit_bytes", "gauge", help, of(|stats| stats.memory_most));
     etcd(&mut page, view);
     certificates(&mut page, view);
     names(&mut page, view);

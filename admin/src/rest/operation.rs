@@ -66,6 +66,10 @@ struct DataplaneView {
     /// Milliseconds since its last report.
     report_age: Option<u64>,
     open_connections: u64,
+    /// Bytes of memory that it has.
+    memory: u64,
+    /// Bytes beyond which it accepts nobody new; 0 for no bound.
+    memory_limit: u64,
     /// What it shows clients, by the names of the listeners with TLS.
     tls: BTreeMap<String, TlsStats>,
 }
@@ -114,6 +118,8 @@ pub(super) async fn status(State(app): Shared) -> Response {
         connected_since: peer.connected_since,
         report_age: peer.reported_at.map(|at| now.saturating_sub(at)),
         open_connections: peer.stats.open_connections,
+        memory: peer.stats.memory,
+        memory_limit: peer.stats.memory_most,
         tls: peer.stats.tls.clone(),
     });
     let body = StatusView {

@@ -10,7 +10,8 @@ pub(super) fn listener(checker: &mut Checker, path: &Path, listener: &Listener) 
         return;
     }
     let (limits, defaults) = (&listener.limits, ListenerLimits::default());
-    let same_limits = ListenerLimits { connections: limits.connections, ..defaults } == *limits;
+    let ListenerLimits { connections, connections_per_address, handshakes, .. } = *limits;
+    let same_limits = ListenerLimits { connections, connections_per_address, handshakes, ..defaults } == *limits;
     let tls = match &listener.tls {
         Some(Tls::With(tls)) => Some(tls),
         Some(Tls::SelfSigned) | None => None,

@@ -164,6 +164,12 @@ pub enum ForwardMode {
 pub struct ListenerLimits {
     /// Open client connections per worker; more are closed at once.
     pub connections: u32,
+    /// Those of one client address (IPv6: of one /64); trusted proxies may have as many as they like. 0 sets no limit.
+    pub connections_per_address: u32,
+    /// Requests on one connection, which is closed behind the last of them. 0 sets no limit.
+    pub requests_per_connection: u32,
+    /// TLS handshakes under way per worker; who comes on top of them is closed at once.
+    pub handshakes: u32,
     /// Bytes of a request's head, 1024 to 65536: 431.
     pub head_bytes: u32,
     /// Header fields of a request, 1 to 128: 431.
@@ -172,13 +178,26 @@ pub struct ListenerLimits {
     pub uri_bytes: u32,
     /// Bytes of a request's body: 413. 0 sets no limit.
     pub body_bytes: u64,
+    /// Bytes of body per second that a client has to send, and to take: 408, or the end. 0 sets no limit.
+    pub body_rate: u32,
     /// Requests at once on an HTTP/2 connection, 1 to 10,000; more are told to wait.
     pub streams: u32,
 }
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { connections: 50_000, head_bytes: 16_384, headers: 100, uri_bytes: 8_192, body_bytes: 0, streams: 100 }
+        Self {
+            connections: 50_000,
+            connections_per_address: 10_000,
+            requests_per_connection: 100_000,
+            handshakes: 1_000,
+            head_bytes: 16_384,
+            headers: 100,
+            uri_bytes: 8_192,
+            body_bytes: 0,
+            body_rate: 240,
+            streams: 100,
+        }
     }
 }
 

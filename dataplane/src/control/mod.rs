@@ -5,6 +5,7 @@ mod hot;
 mod kept;
 mod ledger;
 mod link;
+mod memory;
 mod plane;
 mod releases;
 mod report;
@@ -21,10 +22,12 @@ use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
     spec::Span,
+    status::Stats,
 };
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use kept::Mark;
 use link::{Link, LinkEvent};
+use memory::{LOOK, Memory};
 use plane::Plane;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::{
@@ -60,6 +63,8 @@ const ADMIN_FIRST: Duration = Duration::from_secs(2);
 pub(crate) fn run(parts: Parts) -> Result<(), Error> {
     let Parts { global, version, workers, shared, events, handed, signals, ready } = parts;
     let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
+    let memory = Memory::new(std::sync::Arc::clone(&shared), global.memory_bytes);
+    let looks = if memory.level.most > 0 { tick(LOOK) } else { never() };
     let mut control = Control {
         plane: Plane::new(workers, shared),
         link: None,
@@ -77,6 +82,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         reporting: false,
         sketching: BTreeSet::new(),
         ticks: 0,
+        memory,
     };
     let (heard, mut hears) = crossbeam_channel::bounded(64);
     link::keep_connecting(control.global.control_socket(), heard);
@@ -103,6 +109,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
                     return Ok(());
                 }
             }
+            recv(looks) -> _ => control.memory.look(),
             recv(start) -> _ => control.serve_by_snapshot(),
             recv(farewell.tunnels) -> _ => control.plane.stop_tunnels(farewell.over),
             recv(farewell.end) -> _ => return Err(Error::DrainDeadline),
@@ -166,6 +173,7 @@ struct Control {
     leaves: Leaves,
     all_ended: bool,
     ticks: u32,
+    memory: Memory,
     /// The admin process has asked for figures, which wait for the workers to hand over theirs.
     reporting: bool,
     /// The pools of which it has asked for a sketch, which wait likewise.
@@ -370,7 +378,10 @@ impl Control {
 
     fn report(&mut self) {
         self.take_handed();
+        self.memory.look();
         if let Some(stats) = self.plane.report() {
+            let (memory, memory_most) = (self.memory.level.used, self.memory.level.most);
+            let stats = Stats { memory, memory_most, ..stats };
             self.send(&ToAdmin::Stats { stats: Box::new(stats) });
         }
     }

@@ -363,7 +363,6 @@ pub(super) fn unix_millis() -> u64 {
 mod tests {
     use super::*;
     use crate::{counters::Board, worker::Gates};
-    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn where_a_name_led_outlives_an_admin_process_that_has_not_looked_it_up_yet() {
@@ -382,7 +381,7 @@ mod tests {
             snapshot.apply(&Change::Observe { pool: "shop".into(), name: "a".into(), observed });
             snapshot
         };
-        let shared = Shared { latest: AtomicU64::new(0), boards: Vec::new(), gates: Gates::new(Vec::new()) };
+        let shared = Shared::new(Vec::new(), Gates::new(Vec::new()));
         let mut plane = Plane::new(Vec::new(), Arc::new(shared));
         let resolved = |plane: &Plane| plane.snapshot.observed("shop", "a").resolved.map(|address| address.to_string());
         plane.replace(snapshot("app:80", Some("10.0.0.1:80")));
@@ -398,7 +397,7 @@ mod tests {
     fn whoever_connects_anew_is_told_again_what_all_workers_act_on() {
         let (mailboxes, _inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Mailbox::new().unwrap()).unzip();
         let boards = vec![Board::new(), Board::new()];
-        let shared = Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(Vec::new()) };
+        let shared = Shared::new(boards, Gates::new(Vec::new()));
         let mut plane = Plane::new(mailboxes.into_iter().map(Arc::new).collect(), Arc::new(shared));
         assert_eq!(plane.applied(0, 5), None, "the other one does not act on it yet");
         assert_eq!(plane.applied(1, 5), Some(5));
@@ -417,7 +416,7 @@ mod tests {
         };
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|_| Mailbox::new().unwrap()).unzip();
         let boards = vec![Board::new(), Board::new()];
-        let shared = Shared { latest: AtomicU64::new(0), boards, gates: Gates::new(Vec::new()) };
+        let shared = Shared::new(boards, Gates::new(Vec::new()));
         let mut plane = Plane::new(mailboxes.into_iter().map(Arc::new).collect(), Arc::new(shared));
         let backend = Backend { name: "a".into(), address: "127.0.0.1:1".into(), ..Backend::default() };
         let pool =

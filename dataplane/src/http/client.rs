@@ -28,6 +28,8 @@ pub(crate) struct Client {
     until: Option<u64>,
     /// Nothing but this may come first where a client speaks HTTP/2.
     is_fresh: bool,
+    /// Requests whose heads have been read.
+    requests: u32,
     /// The slot of the pool whose marker was set on this connection last.
     pub(super) marked: Option<u32>,
     /// Whom its certificate names, where backends are to know.
@@ -85,6 +87,7 @@ impl Client {
             address_text: address.to_string(),
             until: None,
             is_fresh: true,
+            requests: 0,
             marked: None,
             subject,
         }
@@ -134,6 +137,12 @@ impl Client {
             entry.ended(By::Client, why);
         }
         worker.access_log.write(worker, entry);
+    }
+
+    /// Whether `most` requests have come, the one that was read last among them; 0 is never reached. A stream of HTTP/2 has
+    /// its one, and its connection counts them.
+    pub(super) fn has_had(&self, most: u32) -> bool {
+        most > 0 && self.requests >= most && !self.link.stream.is_http2()
     }
 
     /// What backends are told of its certificate.
@@ -253,6 +262,10 @@ impl Client {
         let (prepared, len) = match head::parse(self.buffer.bytes(), &rules.limits, &mut fields) {
             Ok(Parse::Partial) => return None,
             Ok(Parse::Complete { head, len }) => {
+                self.requests = self.requests.saturating_add(1);
+                if self.has_had(rules.requests) {
+                    worker.board().count(Dataplane::OverRequests);
+                }
                 let prepared = prepare(worker, self, self.link.listener, rules, &head);
                 if let Prepared::Refused(reply) = &prepared {
                     self.note_refused(worker, reply, head.fields.head(), "");

@@ -3,6 +3,7 @@ use super::{
     client::Link,
     exchange::Flow,
     follow,
+    pace::Pace,
     request::Request,
     watch,
 };
@@ -52,6 +53,7 @@ pub(super) struct Download<'a> {
     pub(super) request: &'a Request,
     pub(super) target: &'a Target,
     pub(super) flow: &'a Flow,
+    pub(super) pace: Pace,
 }
 
 /// What the head of the final response decided.
@@ -242,7 +244,7 @@ impl Download<'_> {
             let to = ToClient {
                 version: self.request.version,
                 http2: self.backend.stream.is_http2(),
-                keep_alive: self.request.keep_alive && self.flow.has_uploaded() && !self.worker.is_draining(),
+                keep_alive: self.request.may_go_on() && self.flow.has_uploaded() && !self.worker.is_draining(),
                 via,
                 extra,
                 wrap,
@@ -356,8 +358,10 @@ impl Download<'_> {
         if is_last {
             out.drain(..self.client.stream.try_write_last(&out));
         }
-        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
+        let (began, count) = (self.worker.clock.millis(), out.len());
+        self.allow();
         let (result, out) = self.client.stream.give_vector(out).await;
+        self.pace.moved(count, self.worker.clock.millis() - began);
         self.worker.buffers.give_back_vector(out);
         result.map_err(|_| self.client_gone())
     }
@@ -369,14 +373,25 @@ impl Download<'_> {
             buffer.consume(written);
             count -= written;
         }
-        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), Ends::Both);
+        self.allow();
         if self.flow.has_uploaded() {
             // While the client is slow to take it, the backend is not late.
             self.backend.deadline.clear();
         }
-        let (result, rest) = self.client.stream.write_front(std::mem::take(buffer), count).await;
+        let mut since = self.worker.clock.millis();
+        let taken = |count| {
+            let now = self.worker.clock.millis();
+            self.pace.moved(count, now - std::mem::replace(&mut since, now));
+            self.allow();
+        };
+        let (result, rest) = self.client.stream.write_front(std::mem::take(buffer), count, taken).await;
         *buffer = rest;
         result.map_err(|_| self.client_gone())
+    }
+
+    /// Has the client take more within the time that it still has.
+    fn allow(&self) {
+        self.client.deadline.set(self.worker.after(self.pace.wait()), Ends::Both);
     }
 
     fn went(&self, bytes: usize) {

@@ -31,6 +31,11 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// That of a request whose head goes with as much of its body as was taken.
+    fn of(body: &Body) -> Self {
+        Self { uploaded: Cell::new(body.is_done()), ..Self::default() }
+    }
+
     /// The whole request has been sent.
     pub(super) fn uploaded(&self) {
         self.uploaded.set(true);
@@ -240,10 +245,7 @@ async fn attempt<'a>(
     let free = target.free_choice(worker);
     let under_way = UnderWay::enter(worker, request.claim.pool.slot, target.slot, free);
     count_sent(worker, target.slot, free, reused);
-    let flow = Flow::default();
-    if body.is_done() {
-        flow.uploaded();
-    }
+    let flow = Flow::of(body);
     backend.deadline.set(worker.after(request.claim.pool.timeouts.response), Ends::Both);
     let (sent, head) = backend.stream.write_vector(std::mem::take(&mut request.head)).await;
     worker.board().add_backend(target.slot, BackendCount::BytesToBackend, head.len() as u64);
@@ -253,7 +255,9 @@ async fn attempt<'a>(
         return failed(Failure::backend(kind, reused));
     }
     let (ends, link) = (client.has_said_all(request), &client.link);
-    let download = Download { worker, client: link, ends, backend: &backend, reused, request, target, flow: &flow };
+    let pace = request.download_pace();
+    let download =
+        Download { worker, client: link, ends, backend: &backend, reused, request, target, flow: &flow, pace };
     let result = if flow.has_uploaded() {
         download.run().await
     } else {
@@ -265,6 +269,7 @@ async fn attempt<'a>(
             slot: target.slot,
             request,
             flow: &flow,
+            pace: request.upload_pace(),
         };
         both(upload.run(body), download.run()).await
     };
@@ -354,7 +359,7 @@ async fn refuse(worker: &Worker, client: &mut Client, request: &Request, body: &
 async fn answer(worker: &Worker, client: &mut Client, request: &Request, body: &Body, reply: Reply) -> bool {
     watch::failed(worker, request, reply.status.code());
     // An upload that was given up has left no buffer, even if all of the body had been read by then.
-    let keep_alive = request.keep_alive && body.is_done() && client.buffer.is_held() && !worker.is_draining();
+    let keep_alive = request.may_go_on() && body.is_done() && client.buffer.is_held() && !worker.is_draining();
     if !client.reply(worker, &Reply { keep_alive, ..reply }, request.entry.as_deref()).await {
         client.linger(worker).await;
         return false;

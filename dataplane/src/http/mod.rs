@@ -8,6 +8,7 @@ mod download;
 mod exchange;
 mod follow;
 mod marked;
+mod pace;
 mod request;
 mod status;
 mod upgraded;
@@ -17,6 +18,7 @@ mod watch;
 pub(crate) use attendant::trim;
 pub(crate) use body::{BadBody, Body, Piece};
 pub(crate) use client::Client;
+pub(crate) use pace::Pace;
 
 use crate::{
     http1::{Reply, Status},

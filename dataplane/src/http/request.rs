@@ -1,4 +1,4 @@
-use super::{carried, client::Client, follow, marked, watch::Watched};
+use super::{carried, client::Client, follow, marked, pace::Pace, watch::Watched};
 use crate::{
     access_log::Entry,
     http1::{
@@ -15,7 +15,7 @@ use affinity::{
 };
 use control::{
     counters::Dataplane,
-    spec::{Cidr, Listener, ListenerTimeouts, Mode},
+    spec::{Cidr, Listener, ListenerLimits, ListenerTimeouts, Mode},
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,7 +25,12 @@ pub(super) struct Rules {
     pub(super) limits: Limits,
     pub(super) timeouts: ListenerTimeouts,
     pub(super) http2: bool,
-    body_limit: u64,
+    /// Bytes of a body.
+    pub(super) body_limit: u64,
+    /// The least bytes per second of a body that a client sends or takes; 0 where it may be as slow as it likes.
+    body_rate: u32,
+    /// Of one connection; 0 for as many as come.
+    pub(super) requests: u32,
 }
 
 impl Rules {
@@ -40,7 +45,8 @@ impl Rules {
             uri: settings.limits.uri_bytes as usize,
         };
         let body_limit = if settings.limits.body_bytes == 0 { u64::MAX } else { settings.limits.body_bytes };
-        Some(Self { limits, timeouts: settings.timeouts, http2: settings.http2, body_limit })
+        let ListenerLimits { body_rate, requests_per_connection: requests, .. } = settings.limits;
+        Some(Self { limits, timeouts: settings.timeouts, http2: settings.http2, body_limit, body_rate, requests })
     }
 }
 
@@ -56,8 +62,9 @@ pub(super) struct Request {
     pub(super) claimed: Option<Box<str>>,
     /// The backend is to say whether it wants the body.
     pub(super) expects: bool,
-    pub(super) body_limit: u64,
-    pub(super) client_timeouts: ListenerTimeouts,
+    /// As many requests as may have come on its connection.
+    pub(super) is_last: bool,
+    pub(super) rules: Rules,
     pub(super) claim: Claim,
     /// When its head was read, in microseconds of the worker's clock.
     began: u64,
@@ -88,16 +95,35 @@ impl Request {
         }
     }
 
-    /// A reply to it. Whether it is a call of gRPC its head says, which is looked at only now.
+    /// Whether its connection may carry another one.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.keep_alive && !self.is_last
+    }
+
+    /// How slowly its body may come. Both sides of a call of gRPC send when they have something to say.
+    pub(super) fn upload_pace(&self) -> Pace {
+        Pace::new(if self.is_grpc() { 0 } else { self.rules.body_rate }, self.rules.timeouts.body)
+    }
+
+    /// How slowly the response may be taken.
+    pub(super) fn download_pace(&self) -> Pace {
+        Pace::new(self.rules.body_rate, self.rules.timeouts.body)
+    }
+
     pub(super) fn reply(&self, status: Status) -> Reply {
+        let to_head = self.method == Method::Head;
+        Reply { version: self.version, to_head, to_grpc: self.is_grpc(), ..Reply::closing(status) }
+    }
+
+    /// Whether it is a call of gRPC its head says, which is looked at only where that makes a difference.
+    fn is_grpc(&self) -> bool {
         let label = b"\r\ncontent-type: ";
         // What of the body went in behind it is not asked.
         let end = memchr::memmem::find(&self.head, b"\r\n\r\n").unwrap_or(self.head.len());
         let at = memchr::memmem::find(&self.head[..end], label).map(|at| at + label.len());
         let rest = at.and_then(|at| self.head.get(at..end)).unwrap_or_default();
         let value = rest.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let to_head = self.method == Method::Head;
-        Reply { version: self.version, to_head, to_grpc: is_grpc(value), ..Reply::closing(status) }
+        is_grpc(value)
     }
 }
 
@@ -172,8 +198,8 @@ pub(super) fn prepare(
         body: head.body,
         claimed: to.subject.filter(|_| head.body == BodyLength::Chunked).map(|subject| subject.header.into()),
         expects: head.expect_continue,
-        body_limit: rules.body_limit,
-        client_timeouts: rules.timeouts,
+        is_last: client.has_had(rules.requests),
+        rules: *rules,
         began,
         entry,
         watched: Watched::begin(pool, &found, &carried),

@@ -12,7 +12,9 @@ pub(super) fn status_of(failure: Failure) -> Option<Status> {
             Side::Client,
             Kind::Closed | Kind::Refused | Kind::CutShort | Kind::Connect | Kind::Handshake | Kind::ConnectTimeout,
         ) => None,
-        (Side::Client | Side::Backend, Kind::Exhausted | Kind::Drained) => Some(Status::ServiceUnavailable),
+        (Side::Client | Side::Backend, Kind::Exhausted | Kind::NoPort | Kind::Drained) => {
+            Some(Status::ServiceUnavailable)
+        }
         (Side::Client, Kind::Timeout) => Some(Status::RequestTimeout),
         (Side::Client, Kind::Malformed) => Some(Status::BadRequest),
         (Side::Client, Kind::TooLarge) => Some(Status::ContentTooLarge),

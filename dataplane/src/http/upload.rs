@@ -2,6 +2,7 @@ use super::{
     body::{BadBody, Body, Piece},
     client::Link,
     exchange::Flow,
+    pace::Pace,
     request::Request,
 };
 use crate::{
@@ -42,7 +43,7 @@ pub(super) fn prefix(
 }
 
 fn take(worker: &Worker, buffer: &mut Buffer, request: &Request, body: &mut Body) -> Result<Piece, Failure> {
-    body.take(buffer.bytes_mut(), request.body_limit).map_err(|bad| {
+    body.take(buffer.bytes_mut(), request.rules.body_limit).map_err(|bad| {
         worker.board().count(Dataplane::BadRequests);
         match bad {
             BadBody::TooLarge => Failure::client(Kind::TooLarge),
@@ -63,6 +64,7 @@ pub(super) struct Upload<'a> {
     pub(super) slot: u32,
     pub(super) request: &'a Request,
     pub(super) flow: &'a Flow,
+    pub(super) pace: Pace,
 }
 
 impl Upload<'_> {
@@ -95,8 +97,9 @@ impl Upload<'_> {
     }
 
     async fn write(&mut self, count: usize) -> bool {
-        self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
-        let (written, buffer) = self.backend.stream.write_front(std::mem::take(self.buffer), count).await;
+        let allow = || self.backend.deadline.set(self.worker.after(self.request.claim.pool.timeouts.body), Ends::Both);
+        allow();
+        let (written, buffer) = self.backend.stream.write_front(std::mem::take(self.buffer), count, |_| allow()).await;
         *self.buffer = buffer;
         if let Some(entry) = &self.request.entry {
             entry.came(count);
@@ -109,10 +112,18 @@ impl Upload<'_> {
         self.worker.buffers.widen(self.buffer);
         // While the client is waited for, the backend has nothing to be late with.
         self.backend.deadline.clear();
-        let ends = if self.flow.has_answered() { Ends::Both } else { Ends::Reading };
-        self.client.deadline.set(self.worker.after(self.request.client_timeouts.body), ends);
+        let began = self.worker.clock.millis();
+        // Once there is an answer both sides may send when they have something to say.
+        let (wait, ends) = match self.flow.has_answered() {
+            true => (self.request.rules.timeouts.body, Ends::Both),
+            false => (self.pace.wait(), Ends::Reading),
+        };
+        self.client.deadline.set(self.worker.after(wait), ends);
         match self.client.read(self.buffer).await {
-            Ok(count) if count > 0 => Ok(()),
+            Ok(count) if count > 0 => {
+                self.pace.moved(count, self.worker.clock.millis() - began);
+                Ok(())
+            }
             Ok(_) | Err(_) if self.client.deadline.has_passed() => {
                 self.worker.board().count(Dataplane::BodyTimeouts);
                 Err(Failure::client(Kind::Timeout))

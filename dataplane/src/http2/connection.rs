@@ -37,6 +37,8 @@ pub(super) struct Connection {
     idle: Span,
     /// Requests that are served at once.
     most: usize,
+    /// How many requests it may carry in all; 0 for as many as come.
+    requests: u32,
     /// Requests that are being served. A stream that its client has taken back counts until nothing is left of it, so that
     /// nobody gets more done than by waiting for the answers.
     live: Cell<usize>,
@@ -52,12 +54,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, accepted: Accepte
         return;
     };
     worker.board().count(Dataplane::Http2Connections);
-    let common = Common { listener, peer, subject, carried, body_timeout: settings.timeouts.body };
+    let (body_timeout, body_rate) = (settings.timeouts.body, settings.limits.body_rate);
+    let common = Common { listener, peer, subject, carried, body_timeout, body_rate };
     let connection = Rc::new(Connection {
         worker: Rc::clone(&worker),
         common,
         idle: settings.timeouts.idle,
         most: settings.limits.streams as usize,
+        requests: settings.limits.requests_per_connection,
         live: Cell::new(0),
         task: RefCell::default(),
     });
@@ -95,7 +99,7 @@ impl Connection {
             return board.count(Dataplane::Http2Failed);
         };
         let watch = self.worker.drain.watch();
-        let (mut leaving, mut condemned, mut idle) = (false, false, false);
+        let (mut leaving, mut condemned, mut idle, mut taken) = (false, false, false, 0);
         loop {
             let accepted = poll_fn(|context| {
                 *self.task.borrow_mut() = Some(context.waker().clone());
@@ -126,6 +130,12 @@ impl Connection {
                 Some(Ok((request, respond))) => {
                     deadline.clear();
                     self.begin(request, respond);
+                    taken += 1;
+                    if taken == self.requests && !leaving {
+                        leaving = true;
+                        board.count(Dataplane::OverRequests);
+                        connection.graceful_shutdown();
+                    }
                 }
                 Some(Err(error)) if error.is_library() => {
                     tracing::debug!(%error, "connection refused");

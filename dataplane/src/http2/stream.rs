@@ -9,7 +9,7 @@ use super::{
     websocket::{self, Handshake},
 };
 use crate::{
-    http::{self, Body},
+    http::{self, Body, Pace},
     http1::{self, Asked, Method},
     io::{Carried, FarEnd, pipe, within},
     tls::Accepted,
@@ -29,6 +29,8 @@ pub(super) struct Common {
     pub(super) carried: Carried,
     /// How long a client may take no byte of what it was sent.
     pub(super) body_timeout: Span,
+    /// How many bytes a second it has to take in the long run; 0 for any.
+    pub(super) body_rate: u32,
 }
 
 /// Bytes of an ordinary head as text.
@@ -85,10 +87,13 @@ pub(super) async fn serve_all(lane: Rc<Lane>) {
             })
             .await;
             // The exchange has given away its last bytes, and is not there to see whether the client takes them.
+            let pace = Pace::new(common.body_rate, common.body_timeout);
             while !sent {
-                let before = moved.get();
-                sent = within(common.body_timeout.to_std(), download.as_mut()).await.is_some();
-                if !sent && moved.get() == before {
+                let (before, wait) = (moved.get(), pace.wait());
+                sent = within(wait.to_std(), download.as_mut()).await.is_some();
+                let count = moved.get() - before;
+                pace.moved(count, wait.as_millis());
+                if !sent && (count == 0 || pace.wait() == Span::default()) {
                     worker.board().count(Dataplane::BodyTimeouts);
                     break;
                 }

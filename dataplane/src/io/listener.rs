@@ -6,7 +6,7 @@ use monoio::net::{TcpListener, TcpStream};
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 /// A listening socket, possibly shared with other processes.
@@ -14,7 +14,11 @@ pub(crate) struct Listener(TcpListener);
 
 /// What [`Listener::accept`] found.
 pub(crate) enum Accepted {
-    Connection(Stream, SocketAddr),
+    Connection {
+        stream: Stream,
+        peer: SocketAddr,
+        descriptor: RawFd,
+    },
     /// Nobody waits any more.
     None,
     Failed(io::Error),
@@ -35,6 +39,13 @@ impl Listener {
         self.0.readable(false).await
     }
 
+    /// Whether a descriptor below `bound` is free: the kernel gives out the lowest that is.
+    pub(crate) fn has_descriptor(&self, bound: RawFd) -> bool {
+        // SAFETY: the descriptor is open for as long as `self` is.
+        let own = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        own.try_clone_to_owned().is_ok_and(|free| free.as_raw_fd() < bound)
+    }
+
     pub(crate) fn accept(&self) -> Accepted {
         let mut storage = zeroed();
         let mut size = libc::socklen_t::try_from(size_of_val(&storage)).unwrap_or(0);
@@ -50,11 +61,22 @@ impl Listener {
         let stream = std::net::TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
         let peer = socket_address(&storage);
         match (TcpStream::from_std(stream), peer) {
-            (Ok(stream), Some(peer)) => Accepted::Connection(Stream::Tcp(Tcp::of(stream)), peer),
+            (Ok(stream), Some(peer)) => {
+                Accepted::Connection { stream: Stream::Tcp(Tcp::of(stream)), peer, descriptor: fd }
+            }
             (Ok(_), None) => Accepted::Failed(io::ErrorKind::Unsupported.into()),
             (Err(error), _) => Accepted::Failed(error),
         }
     }
+}
+
+/// Descriptors below this one are for clients; a quarter of what the process may have is kept for backends, files and calls.
+pub(crate) fn clients_descriptors() -> RawFd {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a structure of that type, which may be written.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    let most = if told { limit.rlim_cur } else { u64::MAX };
+    RawFd::try_from(most - most / 4).unwrap_or(RawFd::MAX)
 }
 
 fn zeroed() -> libc::sockaddr_storage {

@@ -18,7 +18,7 @@ pub(crate) use buffer::holding;
 pub(crate) use buffer::{Buffer, Buffers};
 pub(crate) use handle::Handle;
 pub(crate) use interrupt::Interrupt;
-pub(crate) use listener::{Accepted, Listener};
+pub(crate) use listener::{Accepted, Listener, clients_descriptors};
 pub(crate) use pipe::{Carried, FarEnd, Way, pipe};
 pub(crate) use spare::Spare;
 pub(crate) use stream::Stream;

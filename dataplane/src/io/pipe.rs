@@ -87,10 +87,15 @@ impl Way {
         Poll::Ready(Ok(count))
     }
 
-    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_and_tell(bytes, |_| {}).await
+    }
+
+    async fn write_and_tell(&self, mut bytes: &[u8], mut moved: impl FnMut(usize)) -> io::Result<()> {
         while !bytes.is_empty() {
             let count = poll_fn(|context| self.poll_write(context, bytes)).await?;
             bytes = &bytes[count..];
+            moved(count);
         }
         Ok(())
     }
@@ -261,8 +266,8 @@ impl Pipe {
         (count > 0 || self.0.inward.ended.get()).then_some(count)
     }
 
-    pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.0.outward.write(bytes).await
+    pub(super) async fn write(&self, bytes: &[u8], moved: impl FnMut(usize)) -> io::Result<()> {
+        self.0.outward.write_and_tell(bytes, moved).await
     }
 
     pub(super) async fn give(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {

@@ -31,7 +31,7 @@ impl Stream {
     }
 
     /// Shakes hands with a client over a fresh connection. `clock` has the worker's milliseconds; `turn` is awaited before each
-    /// step that computes.
+    /// step that computes, and ends it all where it is false.
     ///
     /// # Errors
     /// Where nothing comes of it.
@@ -39,7 +39,7 @@ impl Stream {
         self,
         offered: Arc<ServerConfig>,
         clock: Rc<Cell<u64>>,
-        turn: impl AsyncFnMut(),
+        turn: impl AsyncFnMut() -> bool,
     ) -> Result<Self, Refused> {
         match self {
             Self::Tcp(tcp) => Tls::accept(tcp, offered, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
@@ -56,7 +56,7 @@ impl Stream {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         clock: Rc<Cell<u64>>,
-        turn: impl AsyncFnMut(),
+        turn: impl AsyncFnMut() -> bool,
     ) -> Result<Self, Refused> {
         match self {
             Self::Tcp(tcp) => Tls::connect(tcp, config, name, clock, turn).await.map(|tls| Self::Tls(Box::new(tls))),
@@ -179,13 +179,18 @@ impl Stream {
         }
     }
 
-    /// Writes the first `count` bytes of the buffer and consumes them.
-    pub(crate) async fn write_front(&self, mut buffer: Buffer, count: usize) -> (io::Result<()>, Buffer) {
+    /// Writes the first `count` bytes of the buffer and consumes them; says of each piece how long it was, as it goes.
+    pub(crate) async fn write_front(
+        &self,
+        mut buffer: Buffer,
+        count: usize,
+        moved: impl FnMut(usize),
+    ) -> (io::Result<()>, Buffer) {
         match self {
-            Self::Tcp(tcp) => tcp.write_front(buffer, count).await,
-            Self::Tls(tls) => tls.write_front(buffer, count).await,
+            Self::Tcp(tcp) => tcp.write_front(buffer, count, moved).await,
+            Self::Tls(tls) => tls.write_front(buffer, count, moved).await,
             Self::Pipe(pipe) => {
-                let result = pipe.write(&buffer.bytes()[..count.min(buffer.len())]).await;
+                let result = pipe.write(&buffer.bytes()[..count.min(buffer.len())], moved).await;
                 buffer.consume(count);
                 (result, buffer)
             }
@@ -216,7 +221,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => tcp.write_vector(bytes).await,
             Self::Tls(tls) => tls.write_vector(bytes).await,
-            Self::Pipe(pipe) => (pipe.write(&bytes).await, bytes),
+            Self::Pipe(pipe) => (pipe.write(&bytes, |_| {}).await, bytes),
         }
     }
 

@@ -126,8 +126,13 @@ impl Tcp {
         self.inner().local_addr().ok()
     }
 
-    /// Writes the first `count` bytes of the buffer and consumes them.
-    pub(crate) async fn write_front(&self, mut buffer: Buffer, mut count: usize) -> (io::Result<()>, Buffer) {
+    /// Writes the first `count` bytes of the buffer and consumes them; says of each piece how long it was, as it goes.
+    pub(crate) async fn write_front(
+        &self,
+        mut buffer: Buffer,
+        mut count: usize,
+        mut moved: impl FnMut(usize),
+    ) -> (io::Result<()>, Buffer) {
         while count > 0 {
             tally::ring();
             let (result, front) = self.inner().write(Front { buffer, count }).await;
@@ -137,6 +142,7 @@ impl Tcp {
                 Ok(written) => {
                     buffer.consume(written);
                     count -= written;
+                    moved(written);
                 }
                 Err(error) => return (Err(error), buffer),
             }

@@ -44,6 +44,8 @@ pub(crate) enum Refused {
     /// It speaks HTTP in clear text, and may be told so.
     Plain(Stream),
     Failed(rustls::Error),
+    /// It did not get its turn.
+    Crowded,
 }
 
 /// A record that a client can open as soon as one packet has come: what an IPv6 packet of 1,500 bytes leaves for it.
@@ -60,12 +62,12 @@ const AT_ONCE: u32 = 16;
 const EMPTY_READS: u32 = 8;
 
 impl Tls {
-    /// Shakes hands with a client. `turn` is awaited before each step that computes.
+    /// Shakes hands with a client. `turn` is awaited before each step that computes; false ends it.
     pub(super) async fn accept(
         tcp: Tcp,
         config: Arc<ServerConfig>,
         clock: Rc<Cell<u64>>,
-        turn: impl AsyncFnMut(),
+        turn: impl AsyncFnMut() -> bool,
     ) -> Result<Self, Refused> {
         tcp.readable().await;
         // No TLS record, but the name of a method.
@@ -83,7 +85,7 @@ impl Tls {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         clock: Rc<Cell<u64>>,
-        turn: impl AsyncFnMut(),
+        turn: impl AsyncFnMut() -> bool,
     ) -> Result<Self, Refused> {
         let connection = ClientConnection::new(config, name).map_err(Refused::Failed)?;
         Self::shake_hands(tcp, connection.into(), clock, turn).await
@@ -93,7 +95,7 @@ impl Tls {
         tcp: Tcp,
         connection: Connection,
         clock: Rc<Cell<u64>>,
-        mut turn: impl AsyncFnMut(),
+        mut turn: impl AsyncFnMut() -> bool,
     ) -> Result<Self, Refused> {
         let mut session = Session { connection, sent: 0, wrote: None, drained: false, clock };
         loop {
@@ -106,7 +108,9 @@ impl Tls {
             match session.connection.read_tls(&mut Socket(tcp.fd())) {
                 Ok(0) => return Err(Refused::Gone),
                 Ok(_) => {
-                    turn().await;
+                    if !turn().await {
+                        return Err(Refused::Crowded);
+                    }
                     if let Err(error) = session.connection.process_new_packets() {
                         // The alert that tells why.
                         let _ = session.flush(tcp.fd());
@@ -155,17 +159,22 @@ impl Tls {
         Ok(read)
     }
 
-    pub(super) async fn write_front(&self, mut buffer: Buffer, count: usize) -> (io::Result<()>, Buffer) {
-        let result = self.write(&buffer.bytes()[..count.min(buffer.len())]).await;
+    pub(super) async fn write_front(
+        &self,
+        mut buffer: Buffer,
+        count: usize,
+        moved: impl FnMut(usize),
+    ) -> (io::Result<()>, Buffer) {
+        let result = self.write(&buffer.bytes()[..count.min(buffer.len())], moved).await;
         buffer.consume(count);
         (result, buffer)
     }
 
     pub(super) async fn write_vector(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        (self.write(&bytes).await, bytes)
+        (self.write(&bytes, |_| {}).await, bytes)
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+    async fn write(&self, mut bytes: &[u8], mut moved: impl FnMut(usize)) -> io::Result<()> {
         if self.is_greedy() {
             self.wait_writable().await;
         }
@@ -175,6 +184,7 @@ impl Tls {
             while !self.flush()? {
                 self.wait_writable().await;
             }
+            moved(taken);
             if bytes.is_empty() {
                 return Ok(());
             }

@@ -56,7 +56,13 @@ pub(crate) async fn open(worker: &Worker, claim: &Claim, target: &Target) -> Res
             Ok(stream)
         }
         Err(kind) => {
-            let count = if kind == Kind::Handshake { BackendCount::TlsFailures } else { BackendCount::ConnectFailures };
+            let count = if kind == Kind::Handshake {
+                BackendCount::TlsFailures
+            } else if kind == Kind::NoPort {
+                BackendCount::NoPort
+            } else {
+                BackendCount::ConnectFailures
+            };
             worker.board().count_backend(target.slot, count);
             Err(Failure::backend(kind, false))
         }
@@ -67,6 +73,7 @@ fn kind_of(error: io::Error) -> Kind {
     match error.raw_os_error() {
         // No fault of the backend's.
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Kind::Exhausted,
+        Some(libc::EADDRNOTAVAIL) => Kind::NoPort,
         _ if error.kind() == io::ErrorKind::TimedOut => Kind::ConnectTimeout,
         _ => Kind::Connect,
     }
@@ -75,7 +82,10 @@ fn kind_of(error: io::Error) -> Kind {
 /// Shakes hands with the backend.
 async fn secure(worker: &Worker, claim: &Claim, target: &Target, stream: Stream) -> Result<Stream, Kind> {
     let (trusted, name) = trust(worker, claim, target).ok_or(Kind::Handshake)?;
-    let shaken = stream.connect_tls(trusted, name, worker.clock.ticking(), async || worker.handshakes.turn().await);
+    let shaken = stream.connect_tls(trusted, name, worker.clock.ticking(), async || {
+        worker.handshakes.turn().await;
+        true
+    });
     match within(claim.pool.timeouts.connect.to_std(), shaken).await {
         Some(Ok(stream)) => Ok(stream),
         Some(Err(refused)) => {

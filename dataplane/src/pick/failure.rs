@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Connect,
     /// This machine had no descriptor or memory left for one.
     Exhausted,
+    /// This machine had no port left from which to reach it; others may be reached.
+    NoPort,
     /// Opening a connection took too long.
     ConnectTimeout,
     /// There was no agreement on TLS, as where a certificate is not trusted.
@@ -50,7 +52,7 @@ impl Failure {
     /// A connection that could not be opened has carried none of any request.
     pub(crate) fn may_repeat(self, idempotent: bool, whole: bool) -> Repeat {
         match (self.side, self.kind) {
-            (Side::Backend, Kind::Connect | Kind::Handshake | Kind::ConnectTimeout) => Repeat::Elsewhere,
+            (Side::Backend, Kind::Connect | Kind::NoPort | Kind::Handshake | Kind::ConnectTimeout) => Repeat::Elsewhere,
             // The backend closed an idle connection as we picked it: it is there, and its session with it.
             (Side::Backend, Kind::Closed) if self.reused && idempotent && whole => Repeat::There,
             // As a backend does that is about to stop, or has as many streams as it can serve.
@@ -67,6 +69,7 @@ impl Failure {
                 | Kind::Connect
                 | Kind::Handshake
                 | Kind::Exhausted
+                | Kind::NoPort
                 | Kind::ConnectTimeout,
             ) => Repeat::No,
         }
@@ -85,6 +88,7 @@ impl Failure {
             Kind::Connect => "connection refused or unreachable",
             Kind::Handshake => "no agreement on TLS",
             Kind::Exhausted => "out of descriptors or memory",
+            Kind::NoPort => "no local port is left towards it",
             Kind::ConnectTimeout => "connect timed out",
             Kind::Closed => "closed without a response",
             Kind::Refused => "refused before anything was done",
@@ -112,6 +116,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_this_machine_lacks_speaks_against_no_backend() {
+        for kind in [Kind::Exhausted, Kind::NoPort] {
+            assert!(!Failure::backend(kind, false).marks(), "{kind:?}");
+        }
+        assert!(Failure::backend(Kind::Connect, false).marks());
+    }
+
+    #[test]
     fn only_what_cannot_have_been_processed_is_repeated() {
         let refused = Failure::backend(Kind::Connect, false);
         let stale = Failure::backend(Kind::Closed, true);
@@ -119,6 +131,8 @@ mod tests {
             (refused, false, false, Repeat::Elsewhere),
             (Failure::backend(Kind::ConnectTimeout, false), false, true, Repeat::Elsewhere),
             (Failure::backend(Kind::Handshake, false), false, true, Repeat::Elsewhere),
+            (Failure::backend(Kind::NoPort, false), false, true, Repeat::Elsewhere),
+            (Failure::backend(Kind::Exhausted, false), true, true, Repeat::No),
             (stale, true, true, Repeat::There),
             (stale, false, true, Repeat::No),
             (stale, true, false, Repeat::No),

@@ -28,16 +28,26 @@ pub(crate) async fn accept(worker: &Worker, listener: usize, stream: Stream) -> 
 }
 
 async fn shake_hands(worker: &Worker, listener: usize, stream: Stream, offered: Arc<ServerConfig>) -> Option<Accepted> {
-    let (timeout, tells_subject) = {
+    let (timeout, most, tells_subject) = {
         let table = worker.table.borrow();
         let settings = &table.listeners[worker.listener_at(listener)?].settings;
         let tells = settings.tls.as_ref().is_some_and(|tls| tls.subject_header().is_some());
-        (settings.timeouts.head, tells)
+        (settings.timeouts.head, settings.limits.handshakes as usize, tells)
     };
     let board = worker.board();
     let deadline = worker.deadline(stream.handle());
     deadline.set(worker.after(timeout), Ends::Both);
-    match stream.accept_tls(offered, worker.clock.ticking(), async || worker.handshakes.turn().await).await {
+    let mut has_begun = false;
+    let turn = async || {
+        // Whoever has had a turn goes on: what was computed for it would be lost.
+        if !has_begun && worker.handshakes.waiting() >= most {
+            return false;
+        }
+        has_begun = true;
+        worker.handshakes.turn().await;
+        true
+    };
+    match stream.accept_tls(offered, worker.clock.ticking(), turn).await {
         Ok(stream) => {
             board.count(Dataplane::TlsHandshakes);
             if stream.is_resumed() {
@@ -50,6 +60,7 @@ async fn shake_hands(worker: &Worker, listener: usize, stream: Stream, offered: 
             match refused {
                 Refused::Gone if deadline.has_passed() => board.count(Dataplane::TlsTimeouts),
                 Refused::Gone => board.count(Dataplane::TlsFailed),
+                Refused::Crowded => board.count(Dataplane::OverHandshakes),
                 Refused::Failed(reason) => {
                     tracing::debug!(%reason, "no handshake");
                     board.count(Dataplane::TlsFailed);

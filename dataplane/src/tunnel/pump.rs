@@ -224,7 +224,7 @@ impl<'t> Pump<'t> {
         match written {
             Ok(written) if written == count => true,
             Ok(written) => {
-                let (result, rest) = self.to.stream.write_front(std::mem::take(held), count - written).await;
+                let (result, rest) = self.to.stream.write_front(std::mem::take(held), count - written, |_| {}).await;
                 *held = rest;
                 result.is_ok()
             }

@@ -1,9 +1,15 @@
-use super::{Serve, Worker};
+use super::{Counted, Serve, Worker};
 use crate::io::{Accepted, Listener, Stream, hold_back};
 use control::counters::Dataplane;
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
-/// How long accepting pauses when it fails, as at descriptor exhaustion: whoever waits stays in the queue.
+/// How long accepting pauses when it fails, as at descriptor exhaustion, and while there is no memory for more: whoever waits
+/// stays in the queue.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long giving up a wait may take.
 const RELEASE: Duration = Duration::from_millis(10);
@@ -16,6 +22,11 @@ const LAST: usize = 1 << 16;
 /// certificates, clients wait in the socket's queue.
 pub(super) async fn run(worker: Rc<Worker>, index: usize, listener: Listener, serve: impl Serve) {
     while !worker.is_draining() {
+        if let Some(lacks) = lacking(&worker, &listener) {
+            worker.board().count(lacks);
+            hold_back(PAUSE).await;
+            continue;
+        }
         let known = worker.is_served(index);
         let waits = known && worker.unless_draining(listener.readable()).await.is_none_or(|ready| ready.is_ok());
         if !(waits && accept_some(&worker, index, &listener, BATCH, serve)) {
@@ -29,11 +40,31 @@ pub(super) async fn run(worker: Rc<Worker>, index: usize, listener: Listener, se
     worker.accepting.set(worker.accepting.get() - 1);
 }
 
+/// What there is not enough of for another client, if anything.
+fn lacking(worker: &Worker, listener: &Listener) -> Option<Dataplane> {
+    if worker.shared.full.load(Ordering::Relaxed) {
+        return Some(Dataplane::MemoryPauses);
+    }
+    // Asked only once one came that took what is kept for others.
+    let is_cramped = worker.is_cramped.get() && !listener.has_descriptor(worker.clients_descriptors);
+    worker.is_cramped.set(is_cramped);
+    is_cramped.then_some(Dataplane::DescriptorPauses)
+}
+
 /// False when accepting failed and had better pause.
 fn accept_some(worker: &Rc<Worker>, index: usize, listener: &Listener, most: usize, serve: impl Serve) -> bool {
     for _ in 0..most {
         match listener.accept() {
-            Accepted::Connection(stream, peer) => take(worker, index, stream, peer, serve),
+            Accepted::Connection { stream, peer, descriptor } => {
+                take(worker, index, stream, peer, serve);
+                if descriptor >= worker.clients_descriptors {
+                    worker.is_cramped.set(true);
+                    // Who waits as a drain begins was promised a connection all the same.
+                    if !worker.is_draining() {
+                        return true;
+                    }
+                }
+            }
             Accepted::None => break,
             Accepted::Failed(error) => {
                 worker.board().count(Dataplane::AcceptFailed);
@@ -64,12 +95,30 @@ pub(crate) struct Open {
     pub(crate) worker: Rc<Worker>,
     /// The number of the listener that accepted it.
     pub(crate) listener: usize,
+    /// As one of its address, where these are counted.
+    counted: Option<Counted>,
 }
 
 impl Open {
     fn new(worker: &Rc<Worker>, listener: usize) -> Self {
         worker.open[listener].set(worker.open[listener].get() + 1);
-        Self { worker: Rc::clone(worker), listener }
+        Self { worker: Rc::clone(worker), listener, counted: None }
+    }
+
+    /// Counts it as one of `address`; false where that has as many as one may have. Trusted proxies bring many clients each.
+    pub(crate) fn count_for(&mut self, address: IpAddr) -> bool {
+        let (worker, table) = (&self.worker, self.worker.table.borrow());
+        let Some(at) = worker.listener_at(self.listener) else { return false };
+        let settings = &table.listeners[at].settings;
+        let most = settings.limits.connections_per_address;
+        if most == 0 || settings.trusted_proxies.iter().any(|range| range.contains(address)) {
+            return true;
+        }
+        self.counted = worker.crowd.admit(self.listener, address, most);
+        if self.counted.is_none() {
+            worker.board().count(Dataplane::OverAddress);
+        }
+        self.counted.is_some()
     }
 }
 

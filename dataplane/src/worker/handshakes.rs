@@ -27,6 +27,11 @@ impl Handshakes {
         Ok(Self { beat: Beat::new()?, line: Line::default() })
     }
 
+    /// How many wait for theirs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.waiting.borrow().len()
+    }
+
     /// Waits for its turn, which lasts until the caller waits for something else.
     pub(crate) async fn turn(&self) {
         self.line.turn(self.beat.pass()).await;

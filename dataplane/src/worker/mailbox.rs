@@ -82,6 +82,14 @@ pub(crate) struct Shared {
     pub(crate) latest: AtomicU64,
     pub(crate) boards: Vec<Board>,
     pub(crate) gates: Gates,
+    /// There is as much memory as may be: nobody new is accepted.
+    pub(crate) full: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(boards: Vec<Board>, gates: Gates) -> Self {
+        Self { latest: AtomicU64::new(0), boards, gates, full: AtomicBool::new(false) }
+    }
 }
 
 /// Where a worker is told something: by the control thread, and by workers that have room for a request of its own.

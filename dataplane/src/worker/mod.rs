@@ -4,6 +4,7 @@ mod accept;
 mod backends;
 mod busy;
 mod clock;
+mod crowd;
 mod deadlines;
 mod drain;
 mod gates;
@@ -35,7 +36,7 @@ use crate::{
     access_log::Recorder,
     counters::Board,
     http1::FieldIndex,
-    io::{Buffers, Handle, Listener, Stream, Wakeup, hold_back, tally},
+    io::{Buffers, Handle, Listener, Stream, Wakeup, clients_descriptors, hold_back, tally},
 };
 use affinity::{table::Table, wheel::Turn};
 use ahash::AHashMap;
@@ -43,6 +44,7 @@ use backends::Backends;
 use clock::Clock;
 use control::{counters::WorkerCount, spec::Protocol};
 use crossbeam_channel::Sender;
+use crowd::{Counted, Crowd};
 use deadlines::Deadlines;
 use handshakes::Handshakes;
 use mailbox::{Commands, Touches};
@@ -53,7 +55,10 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
     pin::pin,
     rc::{Rc, Weak},
     sync::Arc,
@@ -113,6 +118,11 @@ pub(crate) struct Worker {
     pub(crate) drain: Drain,
     /// Client connections by listening socket.
     open: Vec<Cell<u32>>,
+    crowd: Rc<Crowd>,
+    /// Descriptors from this one on are kept for others than clients.
+    clients_descriptors: RawFd,
+    /// A client had to be given one of those, and it was not seen yet that there are others again.
+    is_cramped: Cell<bool>,
     /// Sockets on which clients are still accepted.
     accepting: Cell<usize>,
 }
@@ -211,6 +221,9 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         trusts: RefCell::default(),
         handshakes: Handshakes::new()?,
         open: vec![Cell::new(0); names.len()],
+        crowd: Rc::default(),
+        clients_descriptors: clients_descriptors(),
+        is_cramped: Cell::new(false),
         accepting: Cell::new(names.len()),
         listener_names: names,
         commands,

@@ -165,14 +165,14 @@ impl Drop for Room<'_> {
 mod tests {
     use super::super::{Gates, Handover, Mailbox, Shared, Start, begin};
     use crate::counters::Board;
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::Arc;
 
     #[test]
     fn room_at_a_backend_that_was_removed_is_there_when_it_is_added_again() {
         const SLOT: u32 = 3;
         let (mailbox, inbox) = Mailbox::new().unwrap();
         let gates = Gates::new(vec![Arc::new(mailbox)]);
-        let shared = Arc::new(Shared { latest: AtomicU64::new(0), boards: vec![Board::new()], gates });
+        let shared = Arc::new(Shared::new(vec![Board::new()], gates));
         let (events, _told) = crossbeam_channel::unbounded();
         let (handover, _taken) = Handover::new(1);
         let (sockets, give_back) = (Vec::new(), || {});
