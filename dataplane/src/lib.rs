@@ -15,6 +15,11 @@ mod tls;
 mod tunnel;
 mod worker;
 
+/// What threads share, apart from everything else of `std`: `tests/interleavings.rs` puts loom's in its place.
+mod sync {
+    pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
+}
+
 use ::control::config::{Config, Workers};
 use access_log::Log;
 use crossbeam_channel::{Receiver, Sender};

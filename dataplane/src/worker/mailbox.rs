@@ -2,6 +2,7 @@ use super::{
     Worker,
     gates::Gates,
     handover::{Handed, Handover},
+    mark::Mark,
 };
 use crate::{counters::Board, io::Wakeup, tls::News};
 use affinity::{
@@ -97,7 +98,7 @@ impl Shared {
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
     wakeup: UnixStream,
-    pending: Arc<AtomicBool>,
+    mark: Arc<Mark>,
 }
 
 /// The worker's end, to be opened on its own thread.
@@ -109,7 +110,7 @@ pub(crate) struct Inbox {
 /// What the control thread has put in.
 pub(crate) struct Commands {
     received: Receiver<Command>,
-    pending: Arc<AtomicBool>,
+    mark: Arc<Mark>,
 }
 
 impl Mailbox {
@@ -117,9 +118,9 @@ impl Mailbox {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let pending = Arc::new(AtomicBool::new(false));
-        let commands = Commands { received: receiver, pending: Arc::clone(&pending) };
-        Ok((Self { commands: sender, wakeup: ours, pending }, Inbox { commands, wakeup: theirs }))
+        let mark = Arc::new(Mark::new());
+        let commands = Commands { received: receiver, mark: Arc::clone(&mark) };
+        Ok((Self { commands: sender, wakeup: ours, mark }, Inbox { commands, wakeup: theirs }))
     }
 
     /// Puts the command in and wakes the worker, unless a wake-up is under way. False when the worker is gone.
@@ -127,17 +128,14 @@ impl Mailbox {
         if self.commands.send(command).is_err() {
             return false;
         }
-        // The worker clears the mark before it empties the channel, so that no command is left behind.
-        self.pending.swap(true, Ordering::AcqRel) || (&self.wakeup).write(&[1]).is_ok()
+        !self.mark.raise() || (&self.wakeup).write(&[1]).is_ok()
     }
 }
 
 impl Commands {
     /// All that wait, to be taken to the last.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Command> {
-        // Reading the mark as it is cleared makes visible what was put in before it was set: a mere store could still be
-        // on its way when the channel is found empty and the next sender finds the mark.
-        self.pending.swap(false, Ordering::AcqRel);
+        self.mark.lower();
         self.received.try_iter()
     }
 }

@@ -8,10 +8,13 @@ mod crowd;
 mod deadlines;
 mod drain;
 mod gates;
+#[cfg(test)]
+mod gates_tests;
 mod handover;
 mod handshakes;
 mod ledger;
 mod mailbox;
+mod mark;
 mod room;
 mod samples;
 mod sightings;
