@@ -32,7 +32,7 @@ fn sources(folders: &[&str], endings: &[&str]) -> Vec<Source> {
         for path in entries.map(|entry| entry.unwrap().path()) {
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                if !matches!(name, "target" | ".git" | ".venv" | ".node" | "fuzz") {
+                if !matches!(name, "target" | ".git" | ".venv" | ".node" | "corpus") {
                     folders.push(path);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {

@@ -78,9 +78,21 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
+    /// One line, whatever the document had in its keys and values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.path, self.wrong, self.right)
+        let Self { path, wrong, right } = self;
+        if !path.0.is_empty() {
+            write_line(&format!("{path}: "), f)?;
+        }
+        write_line(wrong, f)?;
+        if right.is_empty() { Ok(()) } else { write_line(&format!("; {right}"), f) }
     }
+}
+
+/// Line ends and other control characters as they are written in a quoted string.
+fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let is_plain = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().try_for_each(|c| if is_plain(c) { write!(f, "{c}") } else { write!(f, "{}", c.escape_debug()) })
 }
 
 /// The longest name of a listener, pool or backend, in bytes.

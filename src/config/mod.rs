@@ -1,16 +1,15 @@
 //! From a file to a [`Config`], or to every mistake in it at once.
 
-mod document;
 mod machine;
-mod wording;
+mod text;
 
 #[cfg(test)]
 mod tests;
 
 use crate::failure::{self, Failure};
-use control::{Path, Problem, check, config::Config};
-use document::Document;
+use control::{Path, Problem, config::Config};
 use std::{fmt, fs, io, path};
+use text::{Mistake, judge};
 
 /// What a configuration is loaded for, which decides how much of the machine is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +22,6 @@ pub(crate) enum Purpose {
     Serve,
     /// To change what is served, as the admin process: all that it needs has to be there, while one that starts makes do.
     Reload,
-}
-
-/// One mistake with the line that it is on, counted from 1; none where it concerns what the file does not mention.
-#[derive(Clone, Debug)]
-pub(crate) struct Mistake {
-    pub(crate) line: Option<usize>,
-    pub(crate) problem: Problem,
 }
 
 /// A file that can't be used, with all that is wrong in the order of its lines.
@@ -88,17 +80,6 @@ fn unreadable(error: &io::Error) -> String {
     }
 }
 
-/// What could be read of the text, and every mistake in it; `look` finds those that the text does not tell.
-fn judge(text: &str, look: impl FnOnce(&Config) -> Vec<Problem>) -> (Config, Vec<Mistake>) {
-    let (mut document, mut mistakes) = Document::read(text);
-    let decoded = document.decode();
-    let problems = check::config(&decoded.config).into_iter().chain(look(&decoded.config));
-    mistakes.extend(decoded.mistakes.iter().cloned());
-    mistakes
-        .extend(problems.filter(|problem| !decoded.explains(&problem.path)).map(|problem| document.locate(problem)));
-    (decoded.config, mistakes)
-}
-
 impl Refused {
     pub(crate) fn count(&self) -> usize {
         self.mistakes.len()
@@ -126,13 +107,7 @@ impl fmt::Display for Refused {
                 Some(line) => write!(f, "{file}:{line}: ")?,
                 None => write!(f, "{file}: ")?,
             }
-            if !problem.path.0.is_empty() {
-                write!(f, "{}: ", problem.path)?;
-            }
-            f.write_str(&problem.wrong)?;
-            if !problem.right.is_empty() {
-                write!(f, "; {}", problem.right)?;
-            }
+            write!(f, "{problem}")?;
         }
         Ok(())
     }

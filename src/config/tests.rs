@@ -50,3 +50,12 @@ fn callers_without_lines_are_told_them_in_words() {
     assert_eq!(problems[0].wrong, "`here` is not an address (line 2)");
     assert_eq!(problems[0].path.to_string(), "admin.listen");
 }
+
+/// Found by fuzzing: a line end in a quoted key went out as it was, and one mistake took several lines.
+#[test]
+fn a_mistake_is_one_line_whatever_the_key_is() {
+    let (_, mistakes) = judge_text("\"a\\nb\\u001b[31m\" = 1\n");
+    let told = Refused { file: "x".into(), mistakes }.to_string();
+    assert!(told.starts_with("x:1: a\\nb\\u{1b}[31m: unknown key `a\\nb\\u{1b}[31m`; known here: "), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}

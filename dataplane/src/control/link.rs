@@ -1,10 +1,10 @@
 //! The connection to the admin process.
 
-use super::spawn;
+use super::{lines, spawn};
 use control::message::{MAX_LINE, PROTOCOL, ToAdmin, ToDataplane, from_line, to_line};
 use crossbeam_channel::Sender;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -86,14 +86,10 @@ fn hear(mut reader: BufReader<UnixStream>, link: u64, events: &Sender<LinkEvent>
     let mut line = Vec::new();
     let mut greeted = false;
     loop {
-        line.clear();
-        match reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line) {
-            Ok(0) => return Some("the admin process closed the control channel".to_owned()),
-            Ok(_) if line.last() != Some(&b'\n') => {
-                return Some("a line of the control channel was cut or too long".to_owned());
-            }
-            Ok(_) => {}
-            Err(error) => return Some(error.to_string()),
+        match lines::next(&mut reader, MAX_LINE, &mut line) {
+            Ok(true) => {}
+            Ok(false) => return Some("the admin process closed the control channel".to_owned()),
+            Err(reason) => return Some(reason),
         }
         let message = match from_line(&line) {
             Ok(message) => message,

@@ -4,6 +4,7 @@ mod changes;
 mod hot;
 mod kept;
 mod ledger;
+mod lines;
 mod link;
 mod memory;
 mod plane;

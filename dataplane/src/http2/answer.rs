@@ -1,8 +1,8 @@
-//! A response as text, sent over a stream; its body is [`super::body`]'s.
+//! A response as text, sent over a stream; its body is [`super::parts`]'s.
 
 use super::{
-    body::{Unsent, append},
-    websocket,
+    parts::{Unsent, append},
+    text,
 };
 use crate::{
     http::Body,
@@ -31,8 +31,7 @@ pub(super) fn head(text: &mut Vec<u8>, asked: Asked<'_>, fields: &mut FieldIndex
             let length = if head.upgrade.is_some() { BodyLength::UntilClose } else { head.body };
             let body = (!head.is_interim()).then(|| Body::new(length, Output::Parts));
             let response = translate(&head)?;
-            let accept =
-                head.upgrade.map(|_| head.fields.called(websocket::ACCEPT).next().unwrap_or_default().to_vec());
+            let accept = head.upgrade.map(|_| head.fields.called(text::ACCEPT).next().unwrap_or_default().to_vec());
             text.drain(..len);
             Ok(Some(Head { response, body, accept }))
         }
@@ -50,7 +49,7 @@ fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsent> {
     for field in head.fields.iter() {
         // What is about one connection HTTP/2 has not (RFC 9113 section 8.2.2).
         let is_hop = matches!(field.name, Name::Connection | Name::Hop | Name::TransferEncoding | Name::Upgrade);
-        let is_answer = head.upgrade.is_some() && field.label.eq_ignore_ascii_case(websocket::ACCEPT);
+        let is_answer = head.upgrade.is_some() && field.label.eq_ignore_ascii_case(text::ACCEPT);
         if !is_hop && !is_answer {
             append(fields, field.label, field.value)?;
         }
@@ -61,7 +60,7 @@ fn translate(head: &ResponseHead<'_>) -> Result<Response<()>, Unsent> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::body::{Part, part},
+        super::parts::{Part, part},
         *,
     };
     use crate::http1::Method;

@@ -1,8 +1,8 @@
-//! A request as text, sent over a stream to a backend; its body is [`super::body`]'s.
+//! A request as text, sent over a stream to a backend; its body is [`super::parts`]'s.
 
 use super::{
-    body::{Unsent, append},
-    websocket,
+    parts::{Unsent, append},
+    text,
 };
 use crate::{
     http::Body,
@@ -31,7 +31,7 @@ pub(super) fn head(text: &mut Vec<u8>, scheme: &str, fields: &mut FieldIndex) ->
             let (method, body) = (head.method, Body::new(head.body, Output::Parts));
             let request = translate(&head, scheme)?;
             // Whoever wrote the text asks for no other protocol.
-            let key = head.upgrade.and_then(|_| head.fields.called(websocket::KEY).next()).map(Box::from);
+            let key = head.upgrade.and_then(|_| head.fields.called(text::KEY).next()).map(Box::from);
             text.drain(..len);
             Ok(Some(Head { request, method, body, key }))
         }

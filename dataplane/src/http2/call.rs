@@ -2,7 +2,8 @@
 
 use super::{
     ask::{self, Head},
-    body::{self, Unread, Unsent, pairs},
+    body::{self, Unread},
+    parts::{Unsent, pairs},
     text::{self, BodyText, Malformed},
     upstream::Upstream,
     websocket::{self, Handshake},

@@ -11,6 +11,7 @@ mod call;
 mod connection;
 mod frames;
 mod lanes;
+mod parts;
 #[cfg(test)]
 mod properties;
 mod stream;

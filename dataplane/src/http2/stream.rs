@@ -2,9 +2,10 @@
 
 use super::{
     answer::{self, Head},
-    body::{self, Unread, Unsent, pairs},
+    body::{self, Unread},
     connection::Connection,
     lanes::Lane,
+    parts::{Unsent, pairs},
     text::{self, BodyText, Malformed},
     websocket::{self, Handshake},
 };

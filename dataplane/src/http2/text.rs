@@ -3,8 +3,11 @@
 //! What could mean something else as text is refused here (RFC 9113 sections 8.2 and 8.3); all else is written in one way
 //! alone, and judged by the parser that reads every other request.
 
-use super::websocket;
 use crate::http1::Method;
+
+/// The key of a handshake (RFC 6455 section 4), and the answer to it.
+pub(super) const KEY: &[u8] = b"sec-websocket-key";
+pub(super) const ACCEPT: &[u8] = b"sec-websocket-accept";
 
 /// A request's head as its HEADERS frames bring it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,11 +138,11 @@ pub(super) fn response(
 /// As [`response`].
 pub(super) fn switched(fields: &[(&[u8], &[u8])], answer: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     out.extend_from_slice(b"HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: websocket\r\n");
-    line(websocket::ACCEPT, answer, out);
+    line(ACCEPT, answer, out);
     for (name, value) in fields {
         check(name, value)?;
         // There is no body, and whoever speaks HTTP/2 has no answer to tell.
-        if *name != b"content-length" && *name != websocket::ACCEPT {
+        if *name != b"content-length" && *name != ACCEPT {
             line(name, value, out);
         }
     }
@@ -192,7 +195,7 @@ fn fields(head: &Head<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
         check(name, value)?;
         let is_ours = match *name {
             b"host" | b"content-length" | b"cookie" => true,
-            b"sec-websocket-key" => head.key.is_some(),
+            KEY => head.key.is_some(),
             _ => false,
         };
         if !is_ours {
@@ -200,8 +203,7 @@ fn fields(head: &Head<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
         }
     }
     if let Some(key) = head.key {
-        for (name, value) in [(&b"connection"[..], &b"upgrade"[..]), (b"upgrade", b"websocket"), (websocket::KEY, key)]
-        {
+        for (name, value) in [(&b"connection"[..], &b"upgrade"[..]), (b"upgrade", b"websocket"), (KEY, key)] {
             line(name, value, out);
         }
     }

@@ -13,9 +13,6 @@ use std::{
     task::{Poll, Waker},
 };
 
-pub(super) const KEY: &[u8] = b"sec-websocket-key";
-pub(super) const ACCEPT: &[u8] = b"sec-websocket-accept";
-
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_asked_for(parts: &Parts) -> bool {
     let protocol = parts.extensions.get::<Protocol>();
