@@ -10,6 +10,20 @@ use std::{
 
 /// The libraries; the root package stands beside them.
 const MEMBERS: [&str; 6] = ["control", "affinity", "certificates", "dataplane", "admin", "bench"];
+/// Where the compiler is told that something is right which it can't see; a safety comment stands by each.
+const UNSAFE: [&str; 11] = [
+    "dataplane/src/io/buffer.rs",
+    "dataplane/src/io/handle.rs",
+    "dataplane/src/io/listener.rs",
+    "dataplane/src/io/tcp.rs",
+    "dataplane/src/io/tls.rs",
+    "dataplane/src/worker/clock.rs",
+    "dataplane/tests/allocations.rs",
+    "src/allocator.rs",
+    "src/sockets.rs",
+    "src/supervisor/child.rs",
+    "src/user.rs",
+];
 const MAX_FILE: usize = 600;
 const MAX_FUNCTION: usize = 70;
 
@@ -260,4 +274,18 @@ fn nothing_names_the_machine_it_was_written_on() {
             }
         }
     }
+}
+
+#[test]
+fn unsafe_code_is_in_named_files() {
+    let product =
+        |source: &&Source| !["tests/", "bench/", "fuzz/"].iter().any(|folder| source.path.starts_with(folder));
+    let is_unsafe = |source: &Source| {
+        code(&source.text)
+            .any(|(_, line)| ["unsafe {", "unsafe impl", "unsafe fn"].iter().any(|sign| line.contains(sign)))
+    };
+    let all = rust();
+    let found: BTreeSet<_> =
+        all.iter().filter(product).filter(|source| is_unsafe(source)).map(|source| source.path.as_str()).collect();
+    assert_eq!(found, UNSAFE.into());
 }
