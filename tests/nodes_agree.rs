@@ -226,6 +226,7 @@ fn begin(nodes: &[Instance; 2]) -> Tokens {
 #[test]
 fn two_nodes_with_the_same_keys_and_members_decide_alike() {
     let requests = std::env::var("STEADFAST_REQUESTS").map_or(REQUESTS, |count| count.parse().unwrap());
+    support::figure(format_args!("{requests} requests, to two nodes each"));
     let nginx = Nginx::start(&NAMES);
     let folder = Folder::new();
     let keys = format!("workers = 2\nkeys_file = {:?}", folder.path("keys"));

@@ -75,7 +75,7 @@ fn what_clients_send_is_refused_or_one_request_to_every_reader() {
     assert!(backend.take().streams.is_empty(), "nothing came late");
     wrong.extend(judged::requests(&seen));
     none(&wrong);
-    println!("{count} cases of requests, each whole and byte by byte");
+    support::figure(format_args!("{count} requests, each whole and byte by byte"));
 }
 
 /// Sends a case with a canary behind it; whether that is to come through.
@@ -177,7 +177,7 @@ fn what_backends_answer_is_refused_or_one_response_to_every_reader() {
     }
     wrong.extend(judged::responses(&seen));
     none(&wrong);
-    println!("{count} cases of responses, each to a client that closes and to one that goes on");
+    support::figure(format_args!("{count} responses, each to a client that closes and to one that goes on"));
 }
 
 #[track_caller]

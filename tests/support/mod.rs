@@ -33,6 +33,11 @@ use std::{
 /// How long anything may take that a test waits for; much more than it needs on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Says what a test has done, for `tests/promises`.
+pub fn figure(text: impl std::fmt::Display) {
+    println!("figure: {text}");
+}
+
 /// Asks again and again until there is an answer.
 ///
 /// # Panics
