@@ -26,6 +26,8 @@ use std::{
     process::ExitCode,
 };
 
+// A sanitizer has to see each allocation: `tests/sanitized`.
+#[cfg(not(system_allocator))]
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
