@@ -125,6 +125,7 @@ fn filled() -> Config {
         keys_file: path(),
         drain_timeout: Span::from_secs(1),
         upgrade_timeout: Span::from_secs(1),
+        sandbox: false,
     };
     Config {
         global,

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The libraries; the root package stands beside them.
-const MEMBERS: [&str; 6] = ["control", "affinity", "certificates", "dataplane", "admin", "bench"];
+const MEMBERS: [&str; 7] = ["control", "affinity", "certificates", "sandbox", "dataplane", "admin", "bench"];
 const MAX_FILE: usize = 600;
 const MAX_FUNCTION: usize = 70;
 
@@ -128,6 +128,7 @@ fn layers_hold() {
         ("control", vec![]),
         ("affinity", vec!["control"]),
         ("certificates", vec!["control"]),
+        ("sandbox", vec!["control"]),
         ("dataplane", vec!["control", "affinity", "certificates"]),
         ("admin", vec!["control", "affinity", "certificates"]),
         ("bench", vec!["control", "affinity", "dataplane", "admin"]),

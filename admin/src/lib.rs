@@ -25,7 +25,7 @@ mod testing;
 pub use error::Error;
 pub use supervisor::Ask;
 
-use control::{Problem, config::Config};
+use control::{Problem, config::Config, status::Sandbox};
 use listen::Listener;
 use rest::{
     App,
@@ -47,6 +47,8 @@ pub struct Options {
     /// A bound, listening TCP or Unix socket; `config.admin.listen` is bound without one.
     pub listener: Option<OwnedFd>,
     pub version: &'static str,
+    /// What it has taken away from itself.
+    pub sandbox: Sandbox,
     /// Asks the supervisor for another data plane, where there is one.
     pub upgrade: Option<Box<Ask>>,
     /// Called once all is bound and the state is there.
@@ -83,7 +85,7 @@ pub fn run(options: Options) -> Result<(), Error> {
 }
 
 async fn serve(options: Options) -> Result<(), Error> {
-    let Options { config, load, listener, version, upgrade, ready } = options;
+    let Options { config, load, listener, version, sandbox, upgrade, ready } = options;
     let mut stop = Signals::new()?;
     let token = config.admin.token_file.as_deref().map(Token::load).transpose()?;
     let listener = match listener {
@@ -96,7 +98,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let state = tokio::task::block_in_place(|| State::start(config))?;
     tracing::info!(address = listener.name(), control = %control_socket.display(), "the admin process serves");
     let guard = Guard::new(token, listener.is_loopback());
-    let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, version);
+    let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, (version, sandbox));
     let router = rest::router(Arc::clone(&app));
     if let Some(etcd) = &state.etcd {
         tokio::spawn(etcd::run(Arc::clone(&state), Arc::clone(etcd)));

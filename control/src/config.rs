@@ -40,6 +40,8 @@ pub struct Global {
     pub drain_timeout: Span,
     /// How long a data plane that an upgrade has replaced may go on with what it has.
     pub upgrade_timeout: Span,
+    /// Whether the children take away from themselves what they don't need; to be off for looking into them alone.
+    pub sandbox: bool,
 }
 
 impl Default for Global {
@@ -52,6 +54,7 @@ impl Default for Global {
             keys_file: None,
             drain_timeout: Span::from_secs(30),
             upgrade_timeout: Span::from_secs(600),
+            sandbox: true,
         }
     }
 }

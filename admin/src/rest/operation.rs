@@ -20,7 +20,7 @@ use control::{
     counters::{BackendCount, PoolCount},
     desired::{AdminState, Member, PoolState},
     processes::Processes,
-    status::{BackendStats, Counts, Health, TlsStats},
+    status::{BackendStats, Counts, Health, Sandbox, TlsStats},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,6 +36,8 @@ pub(super) struct StatusView {
     source: String,
     /// How the cluster is reached that membership comes from; absent where it comes from elsewhere.
     etcd: Option<EtcdView>,
+    /// What this process has taken away from itself.
+    sandbox: Sandbox,
     dataplanes: Vec<DataplaneView>,
     pools: Vec<PoolSummary>,
     /// What an operator should look at.
@@ -66,6 +68,8 @@ struct DataplaneView {
     /// Milliseconds since its last report.
     report_age: Option<u64>,
     open_connections: u64,
+    /// What it has taken away from itself; absent where it does not say so.
+    sandbox: Option<Sandbox>,
     /// What it shows clients, by the names of the listeners with TLS.
     tls: BTreeMap<String, TlsStats>,
 }
@@ -114,6 +118,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
         connected_since: peer.connected_since,
         report_age: peer.reported_at.map(|at| now.saturating_sub(at)),
         open_connections: peer.stats.open_connections,
+        sandbox: peer.sandbox.clone(),
         tls: peer.stats.tls.clone(),
     });
     let body = StatusView {
@@ -127,6 +132,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
             endpoint: etcd.endpoint.clone(),
             revision: etcd.revision,
         }),
+        sandbox: app.sandbox.clone(),
         dataplanes: dataplanes.collect(),
         problems: problems(&view, &pools).into_iter().chain(burning(&app.state, &view)).collect(),
         pools,
