@@ -2,6 +2,7 @@
 
 mod advice;
 mod call;
+mod caller;
 mod clock;
 mod control_server;
 mod dashboard;

@@ -88,6 +88,15 @@ fn render(view: &View, app: &App) -> String {
     let open = view.peers.iter().map(|peer| peer.stats.open_connections).sum();
     page.alone("steadfast_open_connections", "gauge", help, open);
     sandbox(&mut page, view, app);
+    let (wrong, throttled) = app.guard.wrong_tokens();
+    page.family(
+        "steadfast_admin_wrong_tokens_total",
+        "counter",
+        "Calls with a wrong token, by what they were answered.",
+    );
+    for (status, count) in [(401, wrong), (429, throttled)] {
+        page.sample("steadfast_admin_wrong_tokens_total", format_args!("{{status=\"{status}\"}}"), count);
+    }
     etcd(&mut page, view);
     certificates(&mut page, view);
     names(&mut page, view);

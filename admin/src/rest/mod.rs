@@ -117,7 +117,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
         .merge(probes.method_not_allowed_fallback(no_such_method))
         .merge(dashboard)
         .with_state(app)

@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{listen::Listener, state::State};
-use axum::Router;
-use hyper::server::conn::http1;
+use crate::{caller::Caller, listen::Listener, state::State};
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -23,6 +23,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, Sleep, sleep_until, timeout},
 };
+use tower::ServiceExt;
 
 /// Open connections. More wait in the listen queue, where they cost nothing.
 const MAX_CONNECTIONS: usize = 384;
@@ -52,10 +53,10 @@ pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
             () = &mut stopped => break,
         };
         match accepted {
-            Ok((place, stream)) => {
+            Ok((place, (caller, stream))) => {
                 let (router, stopped) = (router.clone(), state.stopped());
                 connections.spawn(async move {
-                    connection(stream, router, stopped).await;
+                    connection(caller, stream, router, stopped).await;
                     drop(place);
                 });
             }
@@ -74,24 +75,32 @@ pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+async fn accept(listener: &Listener) -> io::Result<(Caller, Box<dyn Stream>)> {
     match listener {
         Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok((Caller::Address(address), Box::new(stream)))
         }
-        Listener::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
+        Listener::Unix { listener, .. } => {
+            let (stream, _) = listener.accept().await?;
+            let caller = stream.peer_cred().map_or(Caller::Unknown, |credentials| Caller::process(&credentials));
+            Ok((caller, Box::new(stream)))
+        }
     }
 }
 
-async fn connection(stream: Box<dyn Stream>, router: Router, stopped: impl Future<Output = ()>) {
+async fn connection(caller: Caller, stream: Box<dyn Stream>, router: Router, stopped: impl Future<Output = ()>) {
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
+        request
+    });
     let io = TokioIo::new(Paced { stream, stalled: None });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(io, TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
