@@ -54,6 +54,7 @@ pub(crate) fn written_by(role: Role, config: &Config) -> Vec<PathBuf> {
         Role::Admin => {
             let keys = global.keys_path();
             written.extend([global.runtime_dir.clone(), folder_of(&keys)]);
+            written.extend(config.admin.audit_log.iter().flat_map(|file| [folder_of(file), file.clone()]));
         }
     }
     written

@@ -129,7 +129,7 @@ fn filled() -> Config {
     };
     Config {
         global,
-        admin: Admin { listen: "x".to_owned(), token_file: path() },
+        admin: Admin { listen: "x".to_owned(), token_file: path(), audit_log: path() },
         membership: Membership { source: Source::Etcd, etcd: Some(etcd()) },
         access_log: Some(AccessLog::default()),
         listeners: vec![listener],

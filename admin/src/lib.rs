@@ -1,6 +1,7 @@
 //! The admin process: REST, health checks, the store, metrics, and the server of the control channel.
 
 mod advice;
+mod audit;
 mod call;
 mod caller;
 mod clock;
@@ -102,25 +103,29 @@ async fn serve(options: Options) -> Result<(), Error> {
     let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, (version, sandbox));
     let router = rest::router(Arc::clone(&app));
     if let Some(etcd) = &state.etcd {
-        tokio::spawn(etcd::run(Arc::clone(&state), Arc::clone(etcd)));
+        tokio::spawn(audit::itself("etcd", etcd::run(Arc::clone(&state), Arc::clone(etcd))));
         etcd.first().await;
     }
     let announced =
         state.etcd.clone().map(|etcd| tokio::spawn(etcd::nodes::keep_announced(Arc::clone(&state), etcd, version)));
-    tokio::spawn(health::run(Arc::clone(&state)));
-    tokio::spawn(names::run(Arc::clone(&state)));
+    tokio::spawn(audit::itself("checks", health::run(Arc::clone(&state))));
+    tokio::spawn(audit::itself("names", names::run(Arc::clone(&state))));
     tokio::spawn(Arc::clone(&state).keep_reserving());
-    tokio::spawn(Arc::clone(&state).keep_deadlines());
-    tokio::spawn(Arc::clone(&state).keep_rebalancing());
-    tokio::spawn(Arc::clone(&state).keep_releases());
+    tokio::spawn(audit::itself("deadline", Arc::clone(&state).keep_deadlines()));
+    tokio::spawn(audit::itself("rebalance", Arc::clone(&state).keep_rebalancing()));
+    tokio::spawn(audit::itself("release", Arc::clone(&state).keep_releases()));
     let control = tokio::spawn(control_server::serve(Arc::clone(&state), control));
     let http = tokio::spawn({
         let state = Arc::clone(&state);
         async move { serve::serve(listener, router, &state).await }
     });
     ready();
-    while let Signal::Reload = stop.next().await {
-        tokio::spawn(reload(Arc::clone(&app)));
+    loop {
+        match stop.next().await {
+            Signal::Reload => drop(tokio::spawn(audit::itself("SIGHUP", reload(Arc::clone(&app))))),
+            Signal::Reopen => state.audit.reopen(),
+            Signal::Stop => break,
+        }
     }
     state.stopping.send_replace(true);
     let finished = async {
@@ -151,6 +156,8 @@ async fn reload(app: Arc<App>) {
 
 enum Signal {
     Reload,
+    /// Logs may have been moved away.
+    Reopen,
     Stop,
 }
 
@@ -158,17 +165,19 @@ struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
     hup: tokio::signal::unix::Signal,
+    usr1: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, Error> {
         let on = |kind| signal(kind).map_err(Error::System);
-        // Meant for the supervisor or the data plane: whoever signals all by name must not end this one.
-        drop((on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?));
+        // Meant for the supervisor: whoever signals all by name must not end this one.
+        drop(on(SignalKind::user_defined2())?);
         Ok(Self {
             term: on(SignalKind::terminate())?,
             int: on(SignalKind::interrupt())?,
             hup: on(SignalKind::hangup())?,
+            usr1: on(SignalKind::user_defined1())?,
         })
     }
 
@@ -177,10 +186,11 @@ impl Signals {
             _ = self.term.recv() => Signal::Stop,
             _ = self.int.recv() => Signal::Stop,
             _ = self.hup.recv() => Signal::Reload,
+            _ = self.usr1.recv() => Signal::Reopen,
         }
     }
 
     async fn until_stop(&mut self) {
-        while matches!(self.next().await, Signal::Reload) {}
+        while !matches!(self.next().await, Signal::Stop) {}
     }
 }

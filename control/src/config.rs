@@ -144,11 +144,14 @@ pub struct Admin {
     /// A file with the bearer token that every call but the probes must carry. Needed where `listen` is off loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Where each change is written down, by whom it was made, what was before it and what is after it; the log unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_log: Option<PathBuf>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None }
+        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None, audit_log: None }
     }
 }
 

@@ -68,7 +68,12 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
         let right = "write a long random token into it";
         filled_secret(&mut findings, &admin.key("token_file"), file, runs_as.as_ref(), right);
     }
-    access_log(&mut findings, config);
+    if let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log {
+        log_file(&mut findings, &root.key("access_log").key("to"), file, "data plane");
+    }
+    if let Some(file) = &config.admin.audit_log {
+        log_file(&mut findings, &admin.key("audit_log"), file, "admin process");
+    }
     if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
     }
@@ -81,16 +86,13 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
 
 /// That there is a folder for the file. What is there by then is looked at when it is opened: a log that can't be written keeps
 /// nobody from serving.
-fn access_log(findings: &mut Findings, config: &Config) {
-    let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log else { return };
+fn log_file(findings: &mut Findings, at: &Path, file: &path::Path, writer: &str) {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let at = Path::default().key("access_log").key("to");
-        let right = "make it, and let the user write there whom the data plane runs as";
-        findings.wrong(at, format!("there is no folder `{}`", folder.display()), right);
+        let right = format!("make it, and let the user write there whom the {writer} runs as");
+        findings.wrong(at.clone(), format!("there is no folder `{}`", folder.display()), right);
     } else if file.is_dir() {
-        let at = Path::default().key("access_log").key("to");
-        findings.wrong(at, format!("`{}` is a folder", file.display()), "name a file in it");
+        findings.wrong(at.clone(), format!("`{}` is a folder", file.display()), "name a file in it");
     }
 }
 

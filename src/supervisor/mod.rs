@@ -182,7 +182,7 @@ impl Supervisor {
             }
             (SIGUSR1, _) => {
                 // Each that serves has the file open, those too that were replaced.
-                self.children[0].signal(Signal::USR1);
+                self.children.iter().for_each(|child| child.signal(Signal::USR1));
                 self.upgrades.signal(Signal::USR1);
                 Ok(())
             }

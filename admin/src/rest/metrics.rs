@@ -97,6 +97,8 @@ fn render(view: &View, app: &App) -> String {
     for (status, count) in [(401, wrong), (429, throttled)] {
         page.sample("steadfast_admin_wrong_tokens_total", format_args!("{{status=\"{status}\"}}"), count);
     }
+    let help = "Lines of the audit log that could not be written to its file, and went to the log.";
+    page.alone("steadfast_admin_audit_failures_total", "counter", help, app.state.audit.failures());
     etcd(&mut page, view);
     certificates(&mut page, view);
     names(&mut page, view);

@@ -2,6 +2,7 @@
 
 mod admin_state;
 mod advice;
+mod audited;
 mod backends;
 mod document;
 mod drain_view;
@@ -118,6 +119,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), audited::audited))
         .merge(probes.method_not_allowed_fallback(no_such_method))
         .merge(dashboard)
         .with_state(app)
