@@ -138,7 +138,8 @@ fn layers_hold() {
         let forbidden: Vec<_> = own.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
         assert!(forbidden.is_empty(), "{package} must not know {forbidden:?}");
     }
-    let serde_family = ["base64", "serde", "serde_json", "utoipa"];
+    // The last wipes secrets from memory.
+    let serde_family = ["base64", "serde", "serde_json", "utoipa", "zeroize"];
     for name in dependencies("control") {
         assert!(serde_family.contains(&name.as_str()), "control has serde alone, and not {name}");
     }
