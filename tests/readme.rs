@@ -129,7 +129,7 @@ fn filled() -> Config {
     };
     Config {
         global,
-        admin: Admin { listen: "x".to_owned(), token_file: path(), audit_log: path() },
+        admin: Admin { listen: "x".to_owned(), token_file: path(), tls: Some(certificate()), audit_log: path() },
         membership: Membership { source: Source::Etcd, etcd: Some(etcd()) },
         access_log: Some(AccessLog::default()),
         listeners: vec![listener],
@@ -155,10 +155,16 @@ fn etcd() -> Etcd {
 }
 
 /// As [`filled`].
+fn certificate() -> Certificate {
+    let file = || "/x".into();
+    Certificate { chain: file(), key: file(), ocsp: Some(file()) }
+}
+
+/// As [`filled`].
 fn tls() -> TlsSettings {
     let file = || "/x".into();
     TlsSettings {
-        certificates: vec![Certificate { chain: file(), key: file(), ocsp: Some(file()) }],
+        certificates: vec![certificate()],
         min_version: TlsVersion::V1_3,
         hsts: Span::from_secs(1),
         clients: ClientCertificates {
@@ -216,7 +222,8 @@ fn defaults() -> Config {
     let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
     let membership = Membership { etcd: Some(Etcd::default()), ..Membership::default() };
     let access_log = Some(AccessLog::default());
-    Config { membership, access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    let admin = Admin { tls: Some(Certificate::default()), ..Admin::default() };
+    Config { admin, membership, access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// The values of a document by table, as in `[pool.health]` and `[[pool.backend]]`, and key.

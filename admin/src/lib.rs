@@ -33,6 +33,7 @@ use rest::{
     App,
     guard::{Guard, Token},
 };
+use serve::tls::Tls;
 use state::State;
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use supervisor::Supervisor;
@@ -94,6 +95,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         Some(socket) => Listener::take(socket, token.is_some())?,
         None => Listener::bind(&config.admin.listen, token.is_some()).await?,
     };
+    let tls = config.admin.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
     let supervisor = Supervisor::new(upgrade, config.global.processes_path());
     let control_socket = config.global.control_socket();
     let control = control_server::bind(&control_socket).await?;
@@ -117,7 +119,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let control = tokio::spawn(control_server::serve(Arc::clone(&state), control));
     let http = tokio::spawn({
         let state = Arc::clone(&state);
-        async move { serve::serve(listener, router, &state).await }
+        async move { serve::serve(listener, tls, router, &state).await }
     });
     ready();
     loop {

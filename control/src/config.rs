@@ -2,7 +2,7 @@
 
 use crate::{
     access_log::AccessLog,
-    spec::{Listener, Pool, PoolTls, Span},
+    spec::{Certificate, Listener, Pool, PoolTls, Span},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, path::PathBuf};
@@ -144,6 +144,9 @@ pub struct Admin {
     /// A file with the bearer token that every call but the probes must carry. Needed where `listen` is off loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// What clients are shown, who then speak TLS; for `address:port` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Certificate>,
     /// Where each change is written down, by whom it was made, what was before it and what is after it; the log unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_log: Option<PathBuf>,
@@ -151,7 +154,7 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None, audit_log: None }
+        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None, tls: None, audit_log: None }
     }
 }
 

@@ -7,7 +7,7 @@ use control::{
     access_log::{AccessLog, LogTo},
     check::Step,
     config::{Config, Etcd, Global},
-    spec::{Certificate, Tls},
+    spec::{Certificate, Tls, TlsSettings},
 };
 use rustix::{
     fs::{Access, access},
@@ -16,6 +16,7 @@ use rustix::{
 use std::{
     fs::{self, Metadata},
     io,
+    net::SocketAddr,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path,
     time::{SystemTime, UNIX_EPOCH},
@@ -77,6 +78,7 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
     if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
     }
+    admin_tls(&mut findings, config, runs_as.as_ref());
     if let Some(settings) = &config.membership.etcd {
         etcd(&mut findings, settings, runs_as.as_ref());
     }
@@ -130,6 +132,26 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
     }
 }
 
+/// What the API is served with over TLS; and whether it should be.
+fn admin_tls(findings: &mut Findings, config: &Config, reader: Option<&Account>) {
+    let at = Path::default().key("admin").key("tls");
+    let Some(certificate) = &config.admin.tls else {
+        let exposed = config.admin.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if exposed {
+            let warning = "the API leaves this machine in plain text, the token with it: set admin.tls";
+            findings.warnings.push(warning.to_owned());
+        }
+        return;
+    };
+    let settings = TlsSettings { certificates: vec![certificate.clone()], ..TlsSettings::default() };
+    for mut problem in certificates::load(&settings, &at).err().into_iter().flatten() {
+        // There is one, and no list of them.
+        problem.path.0.retain(|step| !matches!(step, Step::Index(_)) && *step != Step::Key("certificate".to_owned()));
+        findings.problems.push(problem);
+    }
+    readers(findings, &at, certificate, reader);
+}
+
 /// What the admin process needs to speak to etcd.
 fn etcd(findings: &mut Findings, settings: &Etcd, reader: Option<&Account>) {
     let at = Path::default().key("membership").key("etcd");
@@ -173,7 +195,7 @@ fn readers(findings: &mut Findings, at: &Path, certificate: &Certificate, reader
         let Ok(metadata) = fs::metadata(file) else { continue };
         let shown = file.display();
         if let Some(account) = reader.filter(|account| !may_read(account, &metadata)) {
-            let wrong = format!("`{shown}` can't be read by user `{}`, whom the data plane runs as", account.name);
+            let wrong = format!("`{shown}` can't be read by user `{}`, whom the children run as", account.name);
             let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
             findings.wrong(at.key(key), wrong, right);
         }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 
 use crate::{caller::Caller, listen::Listener, state::State};
 use axum::{Router, http::Request};
@@ -17,6 +18,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tls::Tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Semaphore,
@@ -38,7 +40,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until this process is to stop, then lets requests finish for a while.
-pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
+/// Over TCP with `tls`, where there is such.
+pub(crate) async fn serve(listener: Listener, tls: Option<Arc<Tls>>, router: Router, state: &State) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut stopped = pin!(state.stopped());
@@ -55,8 +58,12 @@ pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
         match accepted {
             Ok((place, (caller, stream))) => {
                 let (router, stopped) = (router.clone(), state.stopped());
+                let tls = tls.clone().filter(|_| matches!(caller, Caller::Address(_)));
                 connections.spawn(async move {
-                    connection(caller, stream, router, stopped).await;
+                    match secured(stream, tls).await {
+                        Ok(stream) => connection(caller, stream, router, stopped).await,
+                        Err(error) => tracing::debug!(%caller, %error, "a TLS handshake failed"),
+                    }
                     drop(place);
                 });
             }
@@ -87,6 +94,13 @@ async fn accept(listener: &Listener) -> io::Result<(Caller, Box<dyn Stream>)> {
             let caller = stream.peer_cred().map_or(Caller::Unknown, |credentials| Caller::process(&credentials));
             Ok((caller, Box::new(stream)))
         }
+    }
+}
+
+async fn secured(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>) -> io::Result<Box<dyn Stream>> {
+    match tls {
+        Some(tls) => timeout(HEAD_TIMEOUT, tls.accept(stream)).await?,
+        None => Ok(stream),
     }
 }
 
