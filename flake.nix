@@ -22,6 +22,7 @@
           ./affinity
           ./bench
           ./certificates
+          ./sandbox
           ./clippy.toml
           ./control
           ./dataplane

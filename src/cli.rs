@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Run the supervisor: it binds the listeners, starts the data plane and the admin process, restarts what dies.
     ///
     /// SIGTERM or SIGINT drains for up to global.drain_timeout, a second one ends at once; SIGHUP reloads the file;
-    /// SIGUSR1 opens the access log anew; SIGUSR2 has another data plane take over, of the program that is installed.
+    /// SIGUSR1 opens the access log and the audit log anew; SIGUSR2 has another data plane take over, of the program that is installed.
     Run(Run),
     /// Tell every mistake of a configuration at once, each with its line and what would be right.
     Check(Check),

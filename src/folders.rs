@@ -1,12 +1,16 @@
 //! The folders that the configuration names, and small files that are replaced whole.
 
 use crate::{failure::Failure, user::Account};
-use control::config::Global;
+use control::{
+    access_log::{AccessLog, LogTo},
+    config::{Config, Global},
+};
+use sandbox::Role;
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Makes what is absent. `owner` is given both folders; what is in them stays as it is.
@@ -20,6 +24,40 @@ pub(crate) fn make(global: &Global, owner: Option<&Account>) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Makes the folder of the keys file, where that is absent.
+pub(crate) fn make_for_keys(global: &Global) -> Result<(), Failure> {
+    let folder = folder_of(&global.keys_path());
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(Failure::doing(format_args!("can't make {}", folder.display())))
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// Where a child makes, replaces or takes away files as it runs.
+pub(crate) fn written_by(role: Role, config: &Config) -> Vec<PathBuf> {
+    let global = &config.global;
+    let mut written = vec![global.state_dir.clone()];
+    match role {
+        Role::Dataplane => {
+            if let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log {
+                // Rotated, it is made anew; and it may be a link, or a device, whose folder is not its own.
+                written.extend([folder_of(file), file.clone()]);
+            }
+        }
+        Role::Admin => {
+            let keys = global.keys_path();
+            written.extend([global.runtime_dir.clone(), folder_of(&keys)]);
+            written.extend(config.admin.audit_log.iter().flat_map(|file| [folder_of(file), file.clone()]));
+        }
+    }
+    written
 }
 
 /// Who may read a file.

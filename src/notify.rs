@@ -1,11 +1,12 @@
 //! The notification protocol of systemd, both ends of it: what a service says of itself (`sd_notify(3)`).
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     env,
     ffi::OsStr,
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::{
             ffi::OsStrExt,
@@ -94,7 +95,11 @@ impl Ear {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let socket = UnixDatagram::bind(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        // Before it has a name: whoever may write to it says how the child is.
+        rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let socket = UnixDatagram::from(OwnedFd::from(socket));
         socket.set_nonblocking(true)?;
         if let Some((uid, gid)) = owner {
             lchown(path, Some(uid), Some(gid))?;

@@ -8,16 +8,20 @@ use crate::{
     sockets::{self, Wanted},
 };
 
+use control::{config::Config, status::Sandbox};
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(crate) fn dataplane(arguments: &cli::Role) -> Result<(), Failure> {
     let config = begin("dataplane", arguments)?;
     let sockets = sockets::acquire(&config, Wanted::Listeners)?;
     more_descriptors();
+    let sandbox = enter(sandbox::Role::Dataplane, &config);
     let options = dataplane::Options {
         config,
         sockets: sockets.listeners,
         version: VERSION,
+        sandbox,
         ready: Box::new(ready),
         give_back: allocator::give_back,
     };
@@ -31,6 +35,8 @@ pub(crate) fn admin(arguments: &cli::Role) -> Result<(), Failure> {
     let config = begin("admin", arguments)?;
     let sockets = sockets::acquire(&config, Wanted::Admin)?;
     let file = arguments.file.config.clone();
+    folders::make_for_keys(&config.global)?;
+    let sandbox = enter(sandbox::Role::Admin, &config);
     let load = move || {
         let loaded = config::load(&file, Purpose::Reload).map_err(config::Refused::into_problems)?;
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -41,6 +47,7 @@ pub(crate) fn admin(arguments: &cli::Role) -> Result<(), Failure> {
         load: Box::new(load),
         listener: sockets.admin,
         version: VERSION,
+        sandbox,
         upgrade: arguments.supervised.then(|| Box::new(|| notify::say(notify::UPGRADE)) as Box<admin::Ask>),
         ready: Box::new(ready),
     };
@@ -52,7 +59,24 @@ fn ready() {
     tracing::info!("ready");
 }
 
-fn begin(role: &'static str, arguments: &cli::Role) -> Result<control::config::Config, Failure> {
+/// What of the sandbox holds from now on. Less of it than there could be keeps nobody from serving.
+fn enter(role: sandbox::Role, config: &Config) -> Sandbox {
+    if !config.global.sandbox {
+        tracing::warn!("global.sandbox is false: this process may do all that its user may");
+        // Also where no supervisor has seen to it.
+        let no_new_privileges = sandbox::no_new_privileges().is_ok();
+        return Sandbox { no_new_privileges, ..Sandbox::default() };
+    }
+    let (holds, missing) = sandbox::enter(role, &folders::written_by(role, config));
+    for missing in missing {
+        tracing::warn!("a part of the sandbox can't be had: {missing}");
+    }
+    let Sandbox { no_new_privileges, seccomp, landlock } = holds;
+    tracing::debug!(no_new_privileges, seccomp, landlock, "the sandbox holds");
+    holds
+}
+
+fn begin(role: &'static str, arguments: &cli::Role) -> Result<Config, Failure> {
     log::start(role, &arguments.log.options("info"));
     report_panics();
     let loaded = config::load(&arguments.file.config, Purpose::Serve)?;

@@ -117,23 +117,28 @@ fn filled() -> Config {
         timeouts: ListenerTimeouts::default(),
         access_log: false,
     };
-    let global = Global {
-        workers: Workers::Auto,
-        state_dir: "x".into(),
-        runtime_dir: "x".into(),
-        user: name(),
-        keys_file: path(),
-        memory_bytes: 1,
-        drain_timeout: Span::from_secs(1),
-        upgrade_timeout: Span::from_secs(1),
-    };
     Config {
-        global,
-        admin: Admin { listen: "x".to_owned(), token_file: path() },
+        global: global(),
+        admin: Admin { listen: "x".to_owned(), token_file: path(), tls: Some(certificate()), audit_log: path() },
         membership: Membership { source: Source::Etcd, etcd: Some(etcd()) },
         access_log: Some(AccessLog::default()),
         listeners: vec![listener],
         pools: vec![pool],
+    }
+}
+
+/// As [`filled`].
+fn global() -> Global {
+    Global {
+        workers: Workers::Auto,
+        state_dir: "x".into(),
+        runtime_dir: "x".into(),
+        user: Some("x".to_owned()),
+        keys_file: Some("/x".into()),
+        memory_bytes: 1,
+        drain_timeout: Span::from_secs(1),
+        upgrade_timeout: Span::from_secs(1),
+        sandbox: false,
     }
 }
 
@@ -155,10 +160,16 @@ fn etcd() -> Etcd {
 }
 
 /// As [`filled`].
+fn certificate() -> Certificate {
+    let file = || "/x".into();
+    Certificate { chain: file(), key: file(), ocsp: Some(file()) }
+}
+
+/// As [`filled`].
 fn tls() -> TlsSettings {
     let file = || "/x".into();
     TlsSettings {
-        certificates: vec![Certificate { chain: file(), key: file(), ocsp: Some(file()) }],
+        certificates: vec![certificate()],
         min_version: TlsVersion::V1_3,
         hsts: Span::from_secs(1),
         clients: ClientCertificates {
@@ -216,7 +227,8 @@ fn defaults() -> Config {
     let pool = Pool { affinity, tls, backends, discover, ..Pool::default() };
     let membership = Membership { etcd: Some(Etcd::default()), ..Membership::default() };
     let access_log = Some(AccessLog::default());
-    Config { membership, access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
+    let admin = Admin { tls: Some(Certificate::default()), ..Admin::default() };
+    Config { admin, membership, access_log, listeners: vec![listener], pools: vec![pool], ..Config::default() }
 }
 
 /// The values of a document by table, as in `[pool.health]` and `[[pool.backend]]`, and key.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 use toml::{Table, Value};
 
 const THREATS: &str = include_str!("../THREATS.md");
-const MEMBERS: [&str; 6] = ["", "control", "affinity", "certificates", "dataplane", "admin"];
+const MEMBERS: [&str; 7] = ["", "control", "affinity", "certificates", "sandbox", "dataplane", "admin"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

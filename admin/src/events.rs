@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Drain,
     Rebalance,
     Release,
+    WrongTokens,
     /// Stands for events that are no longer kept.
     Missed,
 }
@@ -43,6 +44,7 @@ impl Kind {
             Self::Drain => "drain",
             Self::Rebalance => "rebalance",
             Self::Release => "release",
+            Self::WrongTokens => "wrong-tokens",
             Self::Missed => "missed",
         }
     }

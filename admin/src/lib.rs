@@ -1,7 +1,9 @@
 //! The admin process: REST, health checks, the store, metrics, and the server of the control channel.
 
 mod advice;
+mod audit;
 mod call;
+mod caller;
 mod clock;
 mod control_server;
 mod dashboard;
@@ -25,12 +27,13 @@ mod testing;
 pub use error::Error;
 pub use supervisor::Ask;
 
-use control::{Problem, config::Config};
+use control::{Problem, config::Config, status::Sandbox};
 use listen::Listener;
 use rest::{
     App,
     guard::{Guard, Token},
 };
+use serve::tls::Tls;
 use state::State;
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use supervisor::Supervisor;
@@ -47,6 +50,8 @@ pub struct Options {
     /// A bound, listening TCP or Unix socket; `config.admin.listen` is bound without one.
     pub listener: Option<OwnedFd>,
     pub version: &'static str,
+    /// What it has taken away from itself.
+    pub sandbox: Sandbox,
     /// Asks the supervisor for another data plane, where there is one.
     pub upgrade: Option<Box<Ask>>,
     /// Called once all is bound and the state is there.
@@ -83,41 +88,46 @@ pub fn run(options: Options) -> Result<(), Error> {
 }
 
 async fn serve(options: Options) -> Result<(), Error> {
-    let Options { config, load, listener, version, upgrade, ready } = options;
+    let Options { config, load, listener, version, sandbox, upgrade, ready } = options;
     let mut stop = Signals::new()?;
     let token = config.admin.token_file.as_deref().map(Token::load).transpose()?;
     let listener = match listener {
         Some(socket) => Listener::take(socket, token.is_some())?,
         None => Listener::bind(&config.admin.listen, token.is_some()).await?,
     };
+    let tls = config.admin.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
     let supervisor = Supervisor::new(upgrade, config.global.processes_path());
     let control_socket = config.global.control_socket();
     let control = control_server::bind(&control_socket).await?;
     let state = tokio::task::block_in_place(|| State::start(config))?;
     tracing::info!(address = listener.name(), control = %control_socket.display(), "the admin process serves");
     let guard = Guard::new(token, listener.is_loopback());
-    let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, version);
+    let app = App::new(Arc::clone(&state), guard, Arc::from(load), supervisor, (version, sandbox));
     let router = rest::router(Arc::clone(&app));
     if let Some(etcd) = &state.etcd {
-        tokio::spawn(etcd::run(Arc::clone(&state), Arc::clone(etcd)));
+        tokio::spawn(audit::itself("etcd", etcd::run(Arc::clone(&state), Arc::clone(etcd))));
         etcd.first().await;
     }
     let announced =
         state.etcd.clone().map(|etcd| tokio::spawn(etcd::nodes::keep_announced(Arc::clone(&state), etcd, version)));
-    tokio::spawn(health::run(Arc::clone(&state)));
-    tokio::spawn(names::run(Arc::clone(&state)));
+    tokio::spawn(audit::itself("checks", health::run(Arc::clone(&state))));
+    tokio::spawn(audit::itself("names", names::run(Arc::clone(&state))));
     tokio::spawn(Arc::clone(&state).keep_reserving());
-    tokio::spawn(Arc::clone(&state).keep_deadlines());
-    tokio::spawn(Arc::clone(&state).keep_rebalancing());
-    tokio::spawn(Arc::clone(&state).keep_releases());
+    tokio::spawn(audit::itself("deadline", Arc::clone(&state).keep_deadlines()));
+    tokio::spawn(audit::itself("rebalance", Arc::clone(&state).keep_rebalancing()));
+    tokio::spawn(audit::itself("release", Arc::clone(&state).keep_releases()));
     let control = tokio::spawn(control_server::serve(Arc::clone(&state), control));
     let http = tokio::spawn({
         let state = Arc::clone(&state);
-        async move { serve::serve(listener, router, &state).await }
+        async move { serve::serve(listener, tls, router, &state).await }
     });
     ready();
-    while let Signal::Reload = stop.next().await {
-        tokio::spawn(reload(Arc::clone(&app)));
+    loop {
+        match stop.next().await {
+            Signal::Reload => drop(tokio::spawn(audit::itself("SIGHUP", reload(Arc::clone(&app))))),
+            Signal::Reopen => state.audit.reopen(),
+            Signal::Stop => break,
+        }
     }
     state.stopping.send_replace(true);
     let finished = async {
@@ -148,6 +158,8 @@ async fn reload(app: Arc<App>) {
 
 enum Signal {
     Reload,
+    /// Logs may have been moved away.
+    Reopen,
     Stop,
 }
 
@@ -155,17 +167,19 @@ struct Signals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
     hup: tokio::signal::unix::Signal,
+    usr1: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, Error> {
         let on = |kind| signal(kind).map_err(Error::System);
-        // Meant for the supervisor or the data plane: whoever signals all by name must not end this one.
-        drop((on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?));
+        // Meant for the supervisor: whoever signals all by name must not end this one.
+        drop(on(SignalKind::user_defined2())?);
         Ok(Self {
             term: on(SignalKind::terminate())?,
             int: on(SignalKind::interrupt())?,
             hup: on(SignalKind::hangup())?,
+            usr1: on(SignalKind::user_defined1())?,
         })
     }
 
@@ -174,10 +188,11 @@ impl Signals {
             _ = self.term.recv() => Signal::Stop,
             _ = self.int.recv() => Signal::Stop,
             _ = self.hup.recv() => Signal::Reload,
+            _ = self.usr1.recv() => Signal::Reopen,
         }
     }
 
     async fn until_stop(&mut self) {
-        while matches!(self.next().await, Signal::Reload) {}
+        while !matches!(self.next().await, Signal::Stop) {}
     }
 }

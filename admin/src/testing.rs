@@ -10,6 +10,7 @@ use control::{
     Problem,
     config::{Config, Global, Membership, Source},
     spec::{Backend, Check, HealthCheck, Listener, Pool},
+    status::Sandbox,
 };
 use serde_json::Value;
 use std::{
@@ -101,7 +102,8 @@ impl Rig {
         let read = Arc::clone(&file);
         let load = Arc::new(move || read.lock().unwrap().clone());
         let supervisor = Supervisor::new(None, "processes.json".into());
-        let app = App::new(Arc::clone(&state), Guard::new(None, true), load, supervisor, "0.0.0-test");
+        let app =
+            App::new(Arc::clone(&state), Guard::new(None, true), load, supervisor, ("0.0.0-test", Sandbox::default()));
         Self { state, router: router(app), file }
     }
 

@@ -249,6 +249,12 @@ impl MasterKey {
     }
 }
 
+impl Drop for PoolKey {
+    fn drop(&mut self) {
+        [&mut self.mac, &mut self.names, &mut self.hashes].into_iter().for_each(Zeroize::zeroize);
+    }
+}
+
 impl Drop for MasterKey {
     fn drop(&mut self) {
         self.0.zeroize();

@@ -206,7 +206,16 @@ pub fn backend(backend: &Backend) -> Vec<Problem> {
 }
 
 fn admin(checker: &mut Checker, config: &Config) {
-    let path = Path::default().key("admin").key("listen");
+    let at = Path::default().key("admin");
+    if let Some(tls) = &config.admin.tls {
+        let at = at.key("tls");
+        for (key, file) in [("chain", &tls.chain), ("key", &tls.key)] {
+            checker.require(!file.as_os_str().is_empty(), at.key(key), "is missing", "name a PEM file");
+        }
+        let is_tcp = !config.admin.listen.starts_with("unix:");
+        checker.require(is_tcp, at, "is for a TCP address", "remove it: nobody listens in on a Unix socket");
+    }
+    let path = at.key("listen");
     let listen = &config.admin.listen;
     if let Some(socket) = listen.strip_prefix("unix:") {
         checker.require(!socket.is_empty(), path, "names no path", "write \"unix:/run/steadfast/admin.sock\"");

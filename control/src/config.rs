@@ -2,7 +2,7 @@
 
 use crate::{
     access_log::AccessLog,
-    spec::{Listener, Pool, PoolTls, Span},
+    spec::{Certificate, Listener, Pool, PoolTls, Span},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, path::PathBuf};
@@ -43,6 +43,8 @@ pub struct Global {
     pub drain_timeout: Span,
     /// How long a data plane that an upgrade has replaced may go on with what it has.
     pub upgrade_timeout: Span,
+    /// Whether the children take away from themselves what they don't need; to be off for looking into them alone.
+    pub sandbox: bool,
 }
 
 impl Default for Global {
@@ -56,6 +58,7 @@ impl Default for Global {
             memory_bytes: 0,
             drain_timeout: Span::from_secs(30),
             upgrade_timeout: Span::from_secs(600),
+            sandbox: true,
         }
     }
 }
@@ -145,11 +148,17 @@ pub struct Admin {
     /// A file with the bearer token that every call but the probes must carry. Needed where `listen` is off loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// What clients are shown, who then speak TLS; for `address:port` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Certificate>,
+    /// Where each change is written down, by whom it was made, what was before it and what is after it; the log unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_log: Option<PathBuf>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None }
+        Self { listen: "127.0.0.1:9090".to_owned(), token_file: None, tls: None, audit_log: None }
     }
 }
 

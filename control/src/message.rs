@@ -1,7 +1,11 @@
 //! The control channel: one JSON object per line, the first in each direction a `hello`. The admin process serves, data
 //! planes connect. Golden files under `control/golden/` keep the lines compatible from release to release.
 
-use crate::{desired::Change, desired::Snapshot, sketch::Sketch, status::Stats};
+use crate::{
+    desired::{Change, Snapshot},
+    sketch::Sketch,
+    status::{Sandbox, Stats},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The version of this protocol. Both sides refuse another one.
@@ -52,6 +56,9 @@ pub enum ToAdmin {
         /// Whether it understands that it is asked for a sketch.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         sketches: bool,
+        /// Absent where it does not say so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sandbox: Option<Sandbox>,
     },
     /// Every worker acts on `generation` or a later one.
     Applied {

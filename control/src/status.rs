@@ -29,6 +29,19 @@ impl Health {
     }
 }
 
+/// What of a process's sandbox holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Sandbox {
+    /// No program that is started gives it more rights.
+    pub no_new_privileges: bool,
+    /// Only the system calls that it needs.
+    pub seccomp: bool,
+    /// The version of Landlock that keeps it from writing and executing files; 0 where none does.
+    pub landlock: u32,
+}
+
 /// Counter values by the names in [`crate::counters`]; what is absent is zero.
 pub type Counts = BTreeMap<String, u64>;
 

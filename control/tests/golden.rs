@@ -16,8 +16,8 @@ use control::{
         Balance, Cookie, HeaderStyle, Key, Listener, Mode, Pool, Route, Secret, Span, TokenKind,
     },
     status::{
-        Ages, BackendStats, CertificateStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, StageStats, Stats,
-        TlsStats, WorkerStats,
+        Ages, BackendStats, CertificateStats, Health, KeyStats, PoolStats, Quantiles, ReleaseStats, Sandbox,
+        StageStats, Stats, TlsStats, WorkerStats,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -284,7 +284,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
 }
 
 /// What a data plane says that tells sketches.
-fn sketches() -> [ToAdmin; 3] {
+fn sketches() -> [ToAdmin; 4] {
     let sessions = vec![Sketched(7, 0, 1_790_000_000), Sketched(9_000_000_000_000_000_000, 1, 1_790_000_001)];
     let backends = vec!["app-1".to_owned(), "app-2".to_owned()];
     let sketch = Sketch { below: Some(9_100_000_000_000_000_000), backends, sessions };
@@ -297,6 +297,17 @@ fn sketches() -> [ToAdmin; 3] {
             generation: 0,
             started: 1_790_000_000_000,
             sketches: true,
+            sandbox: None,
+        },
+        ToAdmin::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".into(),
+            pid: 4_713,
+            workers: 8,
+            generation: 0,
+            started: 1_790_000_000_000,
+            sketches: true,
+            sandbox: Some(Sandbox { no_new_privileges: true, seccomp: true, landlock: 7 }),
         },
         ToAdmin::Sketch { pool: "shop".into(), sketch: Box::new(sketch) },
         ToAdmin::Sketch { pool: "none".into(), sketch: Box::default() },
@@ -358,6 +369,7 @@ fn to_admin() -> Vec<ToAdmin> {
             generation: 41,
             started: 1_789_999_999_000,
             sketches: false,
+            sandbox: None,
         },
         ToAdmin::Applied { generation: 42 },
         ToAdmin::Rejected { generation: 42, reason: "too many backends".into() },

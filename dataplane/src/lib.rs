@@ -20,7 +20,10 @@ mod sync {
     pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 }
 
-use ::control::config::{Config, Workers};
+use ::control::{
+    config::{Config, Workers},
+    status::Sandbox,
+};
 use access_log::Log;
 use crossbeam_channel::{Receiver, Sender};
 use std::{io::Error as IoError, os::fd::OwnedFd, sync::Arc};
@@ -32,6 +35,8 @@ pub struct Options {
     /// Listening sockets by their listeners' names; the n-th of a name goes to the n-th worker.
     pub sockets: Vec<(String, OwnedFd)>,
     pub version: &'static str,
+    /// What it has taken away from itself.
+    pub sandbox: Sandbox,
     /// Called once all workers serve with a table.
     pub ready: Box<dyn FnOnce() + Send>,
     /// Has the allocator give back to the system what it has no use for; called where load has become less.
@@ -115,6 +120,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let parts = control::Parts {
         global: options.config.global,
         version: options.version,
+        sandbox: options.sandbox,
         workers: mailboxes,
         shared,
         events: hears,

@@ -6,6 +6,7 @@ use control::{
     config::{Config, Workers},
     desired::{Desired, PoolState, SEED_INCARNATION, Snapshot},
     spec::{Affinity, AffinityHeader, Backend, HeaderStyle, Key, Listener, Mode, Pool, Route},
+    status::Sandbox,
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -105,6 +106,7 @@ fn dataplane(folder: &std::path::Path, backend: SocketAddr) -> SocketAddr {
             config,
             sockets: vec![("web".into(), socket.into())],
             version: "test",
+            sandbox: Sandbox::default(),
             ready,
             give_back: || {},
         })

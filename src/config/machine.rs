@@ -7,7 +7,7 @@ use control::{
     access_log::{AccessLog, LogTo},
     check::Step,
     config::{Config, Etcd, Global},
-    spec::{Certificate, Tls},
+    spec::{Certificate, Tls, TlsSettings},
 };
 use rustix::{
     fs::{Access, access},
@@ -16,6 +16,7 @@ use rustix::{
 use std::{
     fs::{self, Metadata},
     io,
+    net::SocketAddr,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path,
     time::{SystemTime, UNIX_EPOCH},
@@ -68,10 +69,16 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
         let right = "write a long random token into it";
         filled_secret(&mut findings, &admin.key("token_file"), file, runs_as.as_ref(), right);
     }
-    access_log(&mut findings, config);
+    if let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log {
+        log_file(&mut findings, &root.key("access_log").key("to"), file, "data plane");
+    }
+    if let Some(file) = &config.admin.audit_log {
+        log_file(&mut findings, &admin.key("audit_log"), file, "admin process");
+    }
     if matches!(purpose, Purpose::Run | Purpose::Reload) {
         certificates(&mut findings, config, runs_as.as_ref());
     }
+    admin_tls(&mut findings, config, runs_as.as_ref());
     if let Some(settings) = &config.membership.etcd {
         etcd(&mut findings, settings, runs_as.as_ref());
     }
@@ -81,16 +88,13 @@ pub(super) fn look(config: &Config, file: &path::Path, purpose: Purpose) -> Find
 
 /// That there is a folder for the file. What is there by then is looked at when it is opened: a log that can't be written keeps
 /// nobody from serving.
-fn access_log(findings: &mut Findings, config: &Config) {
-    let Some(AccessLog { to: LogTo::File(file), .. }) = &config.access_log else { return };
+fn log_file(findings: &mut Findings, at: &Path, file: &path::Path, writer: &str) {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let at = Path::default().key("access_log").key("to");
-        let right = "make it, and let the user write there whom the data plane runs as";
-        findings.wrong(at, format!("there is no folder `{}`", folder.display()), right);
+        let right = format!("make it, and let the user write there whom the {writer} runs as");
+        findings.wrong(at.clone(), format!("there is no folder `{}`", folder.display()), right);
     } else if file.is_dir() {
-        let at = Path::default().key("access_log").key("to");
-        findings.wrong(at, format!("`{}` is a folder", file.display()), "name a file in it");
+        findings.wrong(at.clone(), format!("`{}` is a folder", file.display()), "name a file in it");
     }
 }
 
@@ -126,6 +130,26 @@ fn certificates(findings: &mut Findings, config: &Config, reader: Option<&Accoun
             readers(findings, &at.key("certificate").index(index), certificate, reader);
         }
     }
+}
+
+/// What the API is served with over TLS; and whether it should be.
+fn admin_tls(findings: &mut Findings, config: &Config, reader: Option<&Account>) {
+    let at = Path::default().key("admin").key("tls");
+    let Some(certificate) = &config.admin.tls else {
+        let exposed = config.admin.listen.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback());
+        if exposed {
+            let warning = "the API leaves this machine in plain text, the token with it: set admin.tls";
+            findings.warnings.push(warning.to_owned());
+        }
+        return;
+    };
+    let settings = TlsSettings { certificates: vec![certificate.clone()], ..TlsSettings::default() };
+    for mut problem in certificates::load(&settings, &at).err().into_iter().flatten() {
+        // There is one, and no list of them.
+        problem.path.0.retain(|step| !matches!(step, Step::Index(_)) && *step != Step::Key("certificate".to_owned()));
+        findings.problems.push(problem);
+    }
+    readers(findings, &at, certificate, reader);
 }
 
 /// What the admin process needs to speak to etcd.
@@ -171,7 +195,7 @@ fn readers(findings: &mut Findings, at: &Path, certificate: &Certificate, reader
         let Ok(metadata) = fs::metadata(file) else { continue };
         let shown = file.display();
         if let Some(account) = reader.filter(|account| !may_read(account, &metadata)) {
-            let wrong = format!("`{shown}` can't be read by user `{}`, whom the data plane runs as", account.name);
+            let wrong = format!("`{shown}` can't be read by user `{}`, whom the children run as", account.name);
             let right = format!("chgrp it to a group of that user and chmod 640 {shown}");
             findings.wrong(at.key(key), wrong, right);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(crate) struct Ctl {
-    /// The admin API: address:port, or unix:PATH. [default: 127.0.0.1:9090]
+    /// The admin API: address:port, https://host:port, or unix:PATH. [default: 127.0.0.1:9090]
     #[arg(long, global = true, env = "STEADFAST_ADMIN", value_name = "ADDRESS")]
     pub(crate) admin: Option<String>,
     /// Many nodes, each as --admin takes it: the same command at all of them. [env: STEADFAST_NODES]
@@ -14,6 +14,9 @@ pub(crate) struct Ctl {
     /// A file with the bearer token of the admin API, the same at all nodes.
     #[arg(long, global = true, env = "STEADFAST_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The authorities whose certificates are taken at https:// addresses, in PEM; this machine's own unless set.
+    #[arg(long, global = true, env = "STEADFAST_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Take the address and the token from this configuration file, where the options above do not say.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

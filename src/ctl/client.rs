@@ -1,6 +1,8 @@
 //! As much of an HTTP client as the admin API needs, over TCP and Unix sockets.
 
 use crate::failure::Failure;
+use control::spec::PoolTls;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -8,6 +10,7 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     os::unix::net::UnixStream,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +27,8 @@ pub(super) struct Client {
 #[derive(Clone, Debug)]
 enum At {
     Tcp(String),
+    /// With what its certificate is judged by.
+    Tls(String, Arc<ClientConfig>),
     Unix(PathBuf),
 }
 
@@ -63,11 +68,13 @@ struct Head {
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Client {
-    /// `address` is `address:port`, with `http://` before it or not, or `unix:PATH`.
-    pub(super) fn new(address: &str, token: Option<String>) -> Self {
-        let at = match address.strip_prefix("unix:") {
-            Some(path) => At::Unix(path.into()),
-            None => At::Tcp(address.trim_start_matches("http://").trim_end_matches('/').to_owned()),
+    /// `address` is `address:port`, with `http://` before it or not, `unix:PATH`, or with `trust` `https://host:port`.
+    pub(super) fn new(address: &str, token: Option<String>, trust: Option<&Arc<ClientConfig>>) -> Self {
+        let host = |address: &str| address.trim_end_matches('/').to_owned();
+        let at = match (address.strip_prefix("unix:"), address.strip_prefix("https://"), trust) {
+            (Some(path), ..) => At::Unix(path.into()),
+            (None, Some(address), Some(trust)) => At::Tls(host(address), Arc::clone(trust)),
+            (None, ..) => At::Tcp(host(address.trim_start_matches("http://"))),
         };
         Self { at, token }
     }
@@ -175,25 +182,24 @@ impl Client {
                 Ok(Box::new(stream))
             }
             At::Tcp(address) => {
-                let mut failed = io::Error::other("the name has no address");
-                for address in address.to_socket_addrs()? {
-                    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                        Ok(mut stream) => {
-                            stream.set_read_timeout(patience)?;
-                            stream.write_all(request.as_bytes())?;
-                            return Ok(Box::new(stream));
-                        }
-                        Err(error) => failed = error,
-                    }
-                }
-                Err(failed)
+                let mut stream = tcp(address, patience)?;
+                stream.write_all(request.as_bytes())?;
+                Ok(Box::new(stream))
+            }
+            At::Tls(address, config) => {
+                let name = ServerName::try_from(PoolTls::default().name_for(address).to_owned());
+                let session = ClientConnection::new(Arc::clone(config), name.map_err(io::Error::other)?);
+                let stream = tcp(address, patience)?;
+                let mut stream = StreamOwned::new(session.map_err(io::Error::other)?, stream);
+                stream.write_all(request.as_bytes())?;
+                Ok(Box::new(stream))
             }
         }
     }
 
     fn host(&self) -> &str {
         match &self.at {
-            At::Tcp(address) => address,
+            At::Tcp(address) | At::Tls(address, _) => address,
             At::Unix(_) => "localhost",
         }
     }
@@ -207,10 +213,25 @@ impl Client {
     }
 }
 
+fn tcp(address: &str, patience: Option<Duration>) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_read_timeout(patience)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.at {
             At::Tcp(address) => f.write_str(address),
+            At::Tls(address, _) => write!(f, "https://{address}"),
             At::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     config::{self, Purpose},
     failure::{Failure, USAGE},
 };
+use control::{Path, spec::PoolTls};
 use std::{env, fs, thread};
 
 const ADMIN: &str = "STEADFAST_ADMIN";
@@ -112,9 +113,17 @@ pub(super) fn connect(arguments: &Ctl) -> Result<Nodes, Failure> {
     let mut addresses = addresses(arguments, from_admin.as_deref(), from_nodes.as_deref())?;
     let named = !addresses.is_empty();
     if !named {
-        addresses.push(arguments.admin.clone().unwrap_or(admin.listen));
+        let scheme = if admin.tls.is_some() { "https://" } else { "" };
+        addresses.push(arguments.admin.clone().unwrap_or_else(|| format!("{scheme}{}", admin.listen)));
     }
-    let clients = addresses.iter().map(|address| Client::new(address, token.clone())).collect();
+    let trust = if addresses.iter().any(|address| address.starts_with("https://")) {
+        let settings = PoolTls { ca: arguments.ca.clone(), ..PoolTls::default() };
+        let trust = certificates::trust(&settings, &Path::default(), &[]);
+        Some(trust.map_err(|problems| Failure::general(format!("--ca: {}", certificates::words(&problems))))?)
+    } else {
+        None
+    };
+    let clients = addresses.iter().map(|address| Client::new(address, token.clone(), trust.as_ref())).collect();
     Ok(Nodes { clients, named })
 }
 

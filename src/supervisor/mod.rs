@@ -182,7 +182,7 @@ impl Supervisor {
             }
             (SIGUSR1, _) => {
                 // Each that serves has the file open, those too that were replaced.
-                self.children[0].signal(Signal::USR1);
+                self.children.iter().for_each(|child| child.signal(Signal::USR1));
                 self.upgrades.signal(Signal::USR1);
                 Ok(())
             }
@@ -319,8 +319,9 @@ impl Files {
         let folder = global.runtime_dir.clone();
         let path = folder.join("lock");
         // The folder may be the children's user's: what a link there leads to is not opened.
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let lock = options.open(&path);
         let lock = lock.map_err(Failure::doing(format_args!("can't open {}", path.display())))?;
         let locked = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         locked.map_err(|error| {

@@ -60,10 +60,20 @@ async fn greeting(lines: &mut Lines) -> Result<(Peer, u64), String> {
         ToAdmin::Hello { generation, .. } if generation >= MAX_GENERATION => {
             Err(format!("it claims generation {generation}"))
         }
-        ToAdmin::Hello { version, pid, workers, generation, started, sketches, .. } => {
+        ToAdmin::Hello { version, pid, workers, generation, started, sketches, sandbox, .. } => {
             let connected_since = clock::unix_millis();
             let is_fresh = generation == 0;
-            let peer = Peer { pid, workers, version, started, is_fresh, sketches, connected_since, ..Peer::default() };
+            let peer = Peer {
+                pid,
+                workers,
+                version,
+                started,
+                is_fresh,
+                sketches,
+                sandbox,
+                connected_since,
+                ..Peer::default()
+            };
             Ok((peer, generation))
         }
         ToAdmin::Applied { .. }

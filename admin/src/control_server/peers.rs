@@ -5,7 +5,7 @@ use super::{
 use crate::history::PlaneId;
 use control::{
     desired::Desired,
-    status::{Ages, BackendStats, Counts, PoolStats, Stats},
+    status::{Ages, BackendStats, Counts, PoolStats, Sandbox, Stats},
 };
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) is_fresh: bool,
     /// It can be asked for sketches.
     pub(crate) sketches: bool,
+    /// What of its sandbox holds; absent where it does not say so.
+    pub(crate) sandbox: Option<Sandbox>,
     /// Unix milliseconds.
     pub(crate) connected_since: u64,
     /// What every worker of it acts on, 0 before it said so on this connection.

@@ -65,7 +65,9 @@ impl Plane {
         let version = "0.0.0-test".to_owned();
         let (pid, workers, started, sketches) = (42, 3, 1, true);
         let protocol = PROTOCOL;
-        plane.say(&ToAdmin::Hello { protocol, version, pid, workers, generation, started, sketches }).await;
+        plane
+            .say(&ToAdmin::Hello { protocol, version, pid, workers, generation, started, sketches, sandbox: None })
+            .await;
         let ToDataplane::Hello { protocol: PROTOCOL, .. } = plane.hear().await else { panic!("no hello") };
         let ToDataplane::Snapshot { snapshot } = plane.hear().await else { panic!("no snapshot") };
         (plane, *snapshot)
@@ -204,6 +206,7 @@ async fn what_is_no_data_plane_is_turned_away_and_disturbs_nobody() {
         generation,
         started: 1,
         sketches: false,
+        sandbox: None,
     };
     let long = vec![b'x'; 64 << 10];
     for first in [
@@ -440,7 +443,16 @@ async fn whoever_can_tell_sketches_is_asked_once_for_all_who_wait() {
     let admin = Admin::start().await;
     let mut old = Plane::connect(&admin.path).await;
     let (protocol, version) = (PROTOCOL, "0.0.0-old".to_owned());
-    let hello = ToAdmin::Hello { protocol, version, pid: 1, workers: 1, generation: 0, started: 1, sketches: false };
+    let hello = ToAdmin::Hello {
+        protocol,
+        version,
+        pid: 1,
+        workers: 1,
+        generation: 0,
+        started: 1,
+        sketches: false,
+        sandbox: None,
+    };
     old.say(&hello).await;
     let (mut plane, _) = Plane::greet(&admin.path, 0).await;
     let ask = || {

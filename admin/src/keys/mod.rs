@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
+use zeroize::Zeroizing;
 
 /// More keys than anybody opens tokens with, fewer than would slow that down.
 pub(crate) const MAX_KEYS: usize = 16;
@@ -59,7 +60,7 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Entry>, Error> {
 }
 
 /// The text of a file that holds a secret.
-pub(crate) fn read_private(path: &Path, limit: u64) -> Result<String, Error> {
+pub(crate) fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<String>, Error> {
     let file = File::open(path).map_err(Error::file(path))?;
     let mode = file.metadata().map_err(Error::file(path))?.mode();
     if mode & 0o066 != 0 {
@@ -70,7 +71,9 @@ pub(crate) fn read_private(path: &Path, limit: u64) -> Result<String, Error> {
         );
         return Err(Error::Refused { path: path.to_owned(), reason });
     }
-    let mut text = String::new();
+    // With room for all of it: what is outgrown is not wiped.
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(limit));
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(size).unwrap_or(0) + 64));
     file.take(limit).read_to_string(&mut text).map_err(Error::file(path))?;
     Ok(text)
 }
@@ -102,10 +105,11 @@ enum Over {
 fn write(path: &Path, keys: &[Entry], over: Over) -> io::Result<()> {
     // Of this process alone: others may write the same file.
     let fresh = path.with_added_extension(format!("{}.new", std::process::id()));
-    let mut text = HEAD.to_owned();
+    let mut text = Zeroizing::new(String::with_capacity(HEAD.len() + 128 * keys.len()));
+    text.push_str(HEAD);
     for Entry { key, added } in keys {
         let added = added.map(|added| format!("{ADDED}{added}\n")).unwrap_or_default();
-        text.push_str(&format!("{added}{}\n", key.to_base64()));
+        text.extend([added.as_str(), &Zeroizing::new(key.to_base64()), "\n"]);
     }
     drop(fs::remove_file(&fresh));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;

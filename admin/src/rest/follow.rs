@@ -14,7 +14,7 @@ use std::{convert::Infallible, time::Duration};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Server-sent events: `membership`, `settings`, `admin-state`, `health`, `reload`, `keys`, `dataplane`, `drain`,
-/// `release`; and `missed` where events after `Last-Event-ID` are no longer kept. A client that does not read is cut off.
+/// `release`, `wrong-tokens`; and `missed` where events after `Last-Event-ID` are no longer kept. A client that does not read is cut off.
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation",
     params(("Last-Event-ID" = Option<u64>, Header, description = "The last event that the client saw", nullable = false)),

@@ -1,19 +1,23 @@
 //! Who is let in.
 
-use super::problem::Problem;
-use crate::{clock, error::Error, keys::read_private};
+mod tries;
+
+use super::{App, problem::Problem};
+use crate::{caller::Caller, clock, error::Error, events::Kind, keys::read_private};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Version, header, uri::Authority},
     middleware::Next,
     response::Response,
 };
+use serde_json::json;
 use std::{
     net::IpAddr,
     path::Path,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, RwLock},
 };
 use subtle::ConstantTimeEq;
+use tries::{Answer, Tries};
 
 /// How a node says who it is, in `Authorization`: `Node SECONDS:PROOF`.
 const NODE: &str = "Node";
@@ -73,12 +77,35 @@ pub(crate) struct Guard {
     token: RwLock<Option<Token>>,
     /// A loopback address without a token: any program of this machine gets in, and no web page must.
     local: bool,
+    tries: Mutex<Tries>,
+}
+
+/// How a request is turned away.
+#[derive(Debug)]
+struct Denied {
+    problem: Problem,
+    /// So many wrong tokens in a row have come from there, which now has to wait.
+    waits: Option<u32>,
+}
+
+impl From<Problem> for Denied {
+    fn from(problem: Problem) -> Self {
+        Self { problem, waits: None }
+    }
+}
+
+/// What a request shows of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Right,
+    Wrong,
+    Nothing,
 }
 
 impl Guard {
     /// `loopback` is whether the listener is a loopback address; a Unix socket is none.
     pub(crate) fn new(token: Option<Token>, loopback: bool) -> Self {
-        Self { local: loopback && token.is_none(), token: RwLock::new(token) }
+        Self { local: loopback && token.is_none(), token: RwLock::new(token), tries: Mutex::default() }
     }
 
     /// Takes another token from now on, where there was one.
@@ -119,17 +146,47 @@ impl Guard {
         Ok(())
     }
 
-    fn admit(&self, request: &Request) -> Result<(), Problem> {
+    /// `now` is in milliseconds by a clock that only goes forward.
+    fn admit(&self, request: &Request, now: u64) -> Result<(), Denied> {
         self.admit_stranger(request)?;
         let token = self.token.read().expect("nothing panics while holding it");
-        match &*token {
-            Some(token) if !shows(request, token) => {
-                let detail = "send `Authorization: Bearer TOKEN` with the token in admin.token_file";
-                Err(Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail))
+        let Some(token) = &*token else { return Ok(()) };
+        let party = caller(request).party();
+        let mut tries = self.tries.lock().expect("nothing panics while holding it");
+        let answer = match shown(request, token) {
+            Shown::Right => {
+                tries.right(party);
+                return Ok(());
             }
-            Some(_) | None => Ok(()),
-        }
+            // Nobody guesses by that.
+            Shown::Nothing => Answer::Wrong,
+            Shown::Wrong => tries.wrong(party, now),
+        };
+        Err(match answer {
+            Answer::Wrong => {
+                let detail = "send `Authorization: Bearer TOKEN` with the token in admin.token_file";
+                Problem::new(StatusCode::UNAUTHORIZED, "no-token", "A token is needed", detail).into()
+            }
+            Answer::Wait { seconds, begins } => {
+                let detail = format!(
+                    "too many wrong tokens have come from here: the next is looked at in {seconds} s; the right one at any time"
+                );
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "wrong-tokens", "Wrong tokens", detail);
+                Denied { problem: problem.retry_after(seconds), waits: begins }
+            }
+        })
     }
+
+    /// Wrong tokens that were answered as such, and those that were told to wait.
+    pub(crate) fn wrong_tokens(&self) -> (u64, u64) {
+        let tries = self.tries.lock().expect("nothing panics while holding it");
+        (tries.wrong, tries.throttled)
+    }
+}
+
+/// Who is at the other end of the connection that a request came over.
+pub(crate) fn caller(request: &Request) -> Caller {
+    request.extensions().get().copied().unwrap_or(Caller::Unknown)
 }
 
 /// A layer before what holds no data, as the dashboard's files: whoever asks for them has no token yet.
@@ -143,15 +200,27 @@ pub(crate) async fn stranger(
 }
 
 /// A layer before everything else but the probes.
-pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
-    guard.admit(&request)?;
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Problem> {
+    if let Err(Denied { problem, waits }) = app.guard.admit(&request, app.state.clock.millis()) {
+        if let Some(in_a_row) = waits {
+            let from = caller(&request).to_string();
+            tracing::warn!(from, in_a_row, "wrong tokens: more from there are told to wait");
+            app.state.events.emit(Kind::WrongTokens, &json!({ "from": from, "in_a_row": in_a_row }));
+        }
+        return Err(problem);
+    }
     Ok(next.run(request).await)
 }
 
 /// Whether the token is shown, or proven where that will do.
-fn shows(request: &Request, token: &Token) -> bool {
+fn shown(request: &Request, token: &Token) -> Shown {
     let sent = |scheme| authorization(request.headers(), scheme);
-    sent("bearer").is_some_and(|sent| token.is(sent)) || sent(NODE).is_some_and(|sent| proves(request, token, sent))
+    let is_right = match (sent("bearer"), sent(NODE)) {
+        (Some(sent), _) => token.is(sent),
+        (None, Some(sent)) => proves(request, token, sent),
+        (None, None) => return Shown::Nothing,
+    };
+    if is_right { Shown::Right } else { Shown::Wrong }
 }
 
 fn authorization<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
@@ -207,7 +276,7 @@ mod tests {
         }
         use axum::response::IntoResponse;
         let request = request.body(Body::empty()).unwrap();
-        guard.admit(&request).map_or_else(|problem| problem.into_response().status().as_u16(), |()| 200)
+        guard.admit(&request, 0).map_or_else(|denied| denied.problem.into_response().status().as_u16(), |()| 200)
     }
 
     #[test]
@@ -283,13 +352,46 @@ mod tests {
     }
 
     #[test]
+    fn wrong_ones_in_a_row_have_to_wait_and_the_right_one_never() {
+        let guard = Guard::new(Some(Token::new(SECRET)), true);
+        let answer = |from: &str, token: &str, now| {
+            let mut request = Request::get("/v1/pools").header("host", "lb");
+            if !token.is_empty() {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let mut request = request.body(Body::empty()).unwrap();
+            request.extensions_mut().insert(Caller::Address(from.parse().unwrap()));
+            use axum::response::IntoResponse;
+            guard.admit(&request, now).map_or_else(
+                |denied| {
+                    let response = denied.problem.into_response();
+                    let wait = response.headers().get(header::RETRY_AFTER);
+                    (response.status().as_u16(), wait.map(|wait| wait.to_str().unwrap().to_owned()))
+                },
+                |()| (200, None),
+            )
+        };
+        let wait = |seconds: &str| (429, Some(seconds.to_owned()));
+        for _ in 0..10 {
+            assert_eq!(answer("10.0.0.1:1", "wrong", 0), (401, None));
+        }
+        assert_eq!(answer("10.0.0.1:2", "wrong", 0), wait("1"));
+        assert_eq!(answer("10.0.0.2:1", "wrong", 0), (401, None), "another address");
+        assert_eq!(answer("10.0.0.1:1", "", 0), (401, None), "what guesses nothing");
+        assert_eq!(answer("10.0.0.1:3", "wrong", 1_000), wait("2"));
+        assert_eq!(guard.wrong_tokens(), (11, 2));
+        assert_eq!(answer("10.0.0.1:4", SECRET, 1_000), (200, None), "its neighbour has the right one");
+        assert_eq!(answer("10.0.0.1:5", "wrong", 1_000), (401, None));
+    }
+
+    #[test]
     fn a_proof_opens_what_it_is_of_for_a_while_and_nothing_else() {
         let (guard, now) = (Guard::new(Some(Token::new(SECRET)), true), clock::unix_millis() / 1_000);
         let other = Guard::new(Some(Token::new("fedcba9876543210")), true);
         let path = "/v1/pools/shop/stickiness/parts";
         let admits = |method: &str, at: &str, proof: String| {
             let request = Request::builder().method(method).uri(at).header("host", "lb").header("authorization", proof);
-            guard.admit(&request.body(Body::empty()).unwrap()).is_ok()
+            guard.admit(&request.body(Body::empty()).unwrap(), 0).is_ok()
         };
         let proof = |by: &Guard, of: &str, at: u64| by.proof(of, at).unwrap();
         for (method, at, proof, admitted) in [

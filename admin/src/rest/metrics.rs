@@ -23,7 +23,7 @@ use axum::{
 use control::{
     counters::{BackendCount, Dataplane, PoolCount},
     desired::{AdminState, Member},
-    status::{Counts, Health, Stats},
+    status::{Counts, Health, Sandbox, Stats},
     token_age::TokenAge,
 };
 use std::{
@@ -92,6 +92,18 @@ fn render(view: &View, app: &App) -> String {
     page.alone("steadfast_memory_bytes", "gauge", help, of(|stats| stats.memory));
     let help = "Bytes beyond which they accept nobody new; 0 for no bound.";
     page.alone("steadfast_memory_limit_bytes", "gauge", help, of(|stats| stats.memory_most));
+    sandbox(&mut page, view, app);
+    let (wrong, throttled) = app.guard.wrong_tokens();
+    page.family(
+        "steadfast_admin_wrong_tokens_total",
+        "counter",
+        "Calls with a wrong token, by what they were answered.",
+    );
+    for (status, count) in [(401, wrong), (429, throttled)] {
+        page.sample("steadfast_admin_wrong_tokens_total", format_args!("{{status=\"{status}\"}}"), count);
+    }
+    let help = "Lines of the audit log that could not be written to its file, and went to the log.";
+    page.alone("steadfast_admin_audit_failures_total", "counter", help, app.state.audit.failures());
     etcd(&mut page, view);
     certificates(&mut page, view);
     names(&mut page, view);
@@ -107,6 +119,29 @@ fn render(view: &View, app: &App) -> String {
     backend_counters(&mut page, &rows);
     backend_gauges(&mut page, &rows);
     page.0
+}
+
+/// What of the sandboxes holds; of several data planes that which has least.
+fn sandbox(page: &mut Page, view: &View, app: &App) {
+    let name = "steadfast_sandbox";
+    page.family(
+        name,
+        "gauge",
+        "Whether this part of the process's sandbox holds; of Landlock its version, 0 for none.",
+    );
+    let planes = view.peers.iter().map(|peer| peer.sandbox.clone().unwrap_or_default());
+    let planes = planes.reduce(|one, other| Sandbox {
+        no_new_privileges: one.no_new_privileges && other.no_new_privileges,
+        seccomp: one.seccomp && other.seccomp,
+        landlock: one.landlock.min(other.landlock),
+    });
+    for (process, holds) in [("admin", Some(&app.sandbox)), ("dataplane", planes.as_ref())] {
+        let Some(Sandbox { no_new_privileges, seccomp, landlock }) = holds else { continue };
+        let parts = [("no_new_privileges", u32::from(*no_new_privileges)), ("seccomp", u32::from(*seccomp))];
+        for (part, value) in parts.into_iter().chain([("landlock", *landlock)]) {
+            page.sample(name, format_args!("{{process=\"{process}\",part=\"{part}\"}}"), value);
+        }
+    }
 }
 
 /// What membership comes from, where that is etcd.

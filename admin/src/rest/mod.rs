@@ -2,6 +2,7 @@
 
 mod admin_state;
 mod advice;
+mod audited;
 mod backends;
 mod document;
 mod drain_view;
@@ -36,6 +37,7 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
+use control::status::Sandbox;
 use guard::Guard;
 use problem::Problem;
 use request::MAX_BODY;
@@ -53,6 +55,7 @@ pub(crate) struct App {
     pub(crate) load: Arc<Load>,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) version: &'static str,
+    pub(crate) sandbox: Sandbox,
     pub(crate) started: Instant,
     /// The same in Unix milliseconds.
     pub(crate) started_at: u64,
@@ -65,11 +68,11 @@ impl App {
         guard: Guard,
         load: Arc<Load>,
         supervisor: Supervisor,
-        version: &'static str,
+        (version, sandbox): (&'static str, Sandbox),
     ) -> Arc<Self> {
         let (guard, supervisor, waits) = (Arc::new(guard), Arc::new(supervisor), Semaphore::new(MAX_WAITS));
         let (started, started_at) = (Instant::now(), clock::unix_millis());
-        Arc::new(Self { state, guard, load, supervisor, version, started, started_at, waits })
+        Arc::new(Self { state, guard, load, supervisor, version, sandbox, started, started_at, waits })
     }
 }
 
@@ -115,7 +118,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), audited::audited))
         .merge(probes.method_not_allowed_fallback(no_such_method))
         .merge(dashboard)
         .with_state(app)

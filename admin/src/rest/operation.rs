@@ -20,7 +20,7 @@ use control::{
     counters::{BackendCount, PoolCount},
     desired::{AdminState, Member, PoolState},
     processes::Processes,
-    status::{BackendStats, Counts, Health, TlsStats},
+    status::{BackendStats, Counts, Health, Sandbox, TlsStats},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,6 +36,8 @@ pub(super) struct StatusView {
     source: String,
     /// How the cluster is reached that membership comes from; absent where it comes from elsewhere.
     etcd: Option<EtcdView>,
+    /// What this process has taken away from itself.
+    sandbox: Sandbox,
     dataplanes: Vec<DataplaneView>,
     pools: Vec<PoolSummary>,
     /// What an operator should look at.
@@ -70,6 +72,8 @@ struct DataplaneView {
     memory: u64,
     /// Bytes beyond which it accepts nobody new; 0 for no bound.
     memory_limit: u64,
+    /// What it has taken away from itself; absent where it does not say so.
+    sandbox: Option<Sandbox>,
     /// What it shows clients, by the names of the listeners with TLS.
     tls: BTreeMap<String, TlsStats>,
 }
@@ -120,6 +124,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
         open_connections: peer.stats.open_connections,
         memory: peer.stats.memory,
         memory_limit: peer.stats.memory_most,
+        sandbox: peer.sandbox.clone(),
         tls: peer.stats.tls.clone(),
     });
     let body = StatusView {
@@ -133,6 +138,7 @@ pub(super) async fn status(State(app): Shared) -> Response {
             endpoint: etcd.endpoint.clone(),
             revision: etcd.revision,
         }),
+        sandbox: app.sandbox.clone(),
         dataplanes: dataplanes.collect(),
         problems: problems(&view, &pools).into_iter().chain(burning(&app.state, &view)).collect(),
         pools,

@@ -22,6 +22,10 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldProblem>,
+    /// In seconds, for the field of that name.
+    #[serde(skip)]
+    #[schema(ignore)]
+    retry_after: Option<u64>,
 }
 
 /// The last part of a problem's type.
@@ -60,7 +64,20 @@ impl From<&check::Problem> for FieldProblem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind: Kind(kind), title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        Self {
+            kind: Kind(kind),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after,
+        }
+    }
+
+    /// In seconds.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// Fields that are wrong: 422.
@@ -216,12 +233,10 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).expect("it was made from one");
         let body = serde_json::to_vec(&self).expect("problems have string keys and no failing parts");
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        let more = match status {
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
-            _ => None,
-        };
-        response.headers_mut().extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        let token = (status == StatusCode::UNAUTHORIZED)
+            .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        let wait = self.retry_after.map(|seconds| (header::RETRY_AFTER, seconds.into()));
+        response.headers_mut().extend(token.into_iter().chain(wait));
         response
     }
 }

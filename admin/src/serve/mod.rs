@@ -2,10 +2,11 @@
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 
-use crate::{listen::Listener, state::State};
-use axum::Router;
-use hyper::server::conn::http1;
+use crate::{caller::Caller, listen::Listener, state::State};
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,12 +18,14 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tls::Tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Semaphore,
     task::JoinSet,
     time::{Instant, Sleep, sleep_until, timeout},
 };
+use tower::ServiceExt;
 
 /// Open connections. More wait in the listen queue, where they cost nothing.
 const MAX_CONNECTIONS: usize = 384;
@@ -37,7 +40,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until this process is to stop, then lets requests finish for a while.
-pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
+/// Over TCP with `tls`, where there is such.
+pub(crate) async fn serve(listener: Listener, tls: Option<Arc<Tls>>, router: Router, state: &State) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut stopped = pin!(state.stopped());
@@ -52,10 +56,14 @@ pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
             () = &mut stopped => break,
         };
         match accepted {
-            Ok((place, stream)) => {
+            Ok((place, (caller, stream))) => {
                 let (router, stopped) = (router.clone(), state.stopped());
+                let tls = tls.clone().filter(|_| matches!(caller, Caller::Address(_)));
                 connections.spawn(async move {
-                    connection(stream, router, stopped).await;
+                    match secured(stream, tls).await {
+                        Ok(stream) => connection(caller, stream, router, stopped).await,
+                        Err(error) => tracing::debug!(%caller, %error, "a TLS handshake failed"),
+                    }
                     drop(place);
                 });
             }
@@ -74,24 +82,39 @@ pub(crate) async fn serve(listener: Listener, router: Router, state: &State) {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener) -> io::Result<Box<dyn Stream>> {
+async fn accept(listener: &Listener) -> io::Result<(Caller, Box<dyn Stream>)> {
     match listener {
         Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok((Caller::Address(address), Box::new(stream)))
         }
-        Listener::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
+        Listener::Unix { listener, .. } => {
+            let (stream, _) = listener.accept().await?;
+            let caller = stream.peer_cred().map_or(Caller::Unknown, |credentials| Caller::process(&credentials));
+            Ok((caller, Box::new(stream)))
+        }
     }
 }
 
-async fn connection(stream: Box<dyn Stream>, router: Router, stopped: impl Future<Output = ()>) {
+async fn secured(stream: Box<dyn Stream>, tls: Option<Arc<Tls>>) -> io::Result<Box<dyn Stream>> {
+    match tls {
+        Some(tls) => timeout(HEAD_TIMEOUT, tls.accept(stream)).await?,
+        None => Ok(stream),
+    }
+}
+
+async fn connection(caller: Caller, stream: Box<dyn Stream>, router: Router, stopped: impl Future<Output = ()>) {
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
+        request
+    });
     let io = TokioIo::new(Paced { stream, stalled: None });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(io, TowerToHyperService::new(service));
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

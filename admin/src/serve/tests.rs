@@ -23,7 +23,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Arc::clone(&state);
-        let running = tokio::spawn(async move { serve(Listener::Tcp(listener), router, &serving).await });
+        let running = tokio::spawn(async move { serve(Listener::Tcp(listener), None, router, &serving).await });
         Self { state, address, running, _folder: folder }
     }
 

@@ -18,6 +18,7 @@ mod tests;
 mod writer;
 
 use crate::{
+    audit::{self, Audit},
     clock,
     control_server::peers::Peer,
     error::Error,
@@ -66,6 +67,7 @@ pub(crate) struct State {
     /// Held by whoever reads the keys file in order to act on it.
     files: tokio::sync::Mutex<()>,
     pub(crate) events: Events,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) clock: clock::Monotonic,
     /// Rung when a data plane came, went, applied or reported.
     pub(crate) planes: watch::Sender<()>,
@@ -126,7 +128,7 @@ impl State {
     /// # Errors
     /// The store or the keys can't be read or written.
     pub(crate) fn start(config: Config) -> Result<Arc<Self>, Error> {
-        let keys_path = config.global.keys_path();
+        let (keys_path, audit_log) = (config.global.keys_path(), config.admin.audit_log.clone());
         let entries = keys::load_or_create(&keys_path)?;
         let store = Store::open(&config.global.store_path())?;
         let stored = store.load()?;
@@ -159,6 +161,7 @@ impl State {
             keys_path,
             etcd,
             files: tokio::sync::Mutex::default(),
+            audit: Arc::new(Audit::new(audit_log)),
             events: Events::new(clock::unix_millis()),
             clock,
             planes: watch::Sender::new(()),
@@ -357,7 +360,9 @@ impl State {
     /// Wakes those who wait for what is due. The generation that has them.
     pub(crate) fn publish(&self, mut shared: MutexGuard<'_, Shared>, changes: Vec<Change>) -> u64 {
         if !changes.is_empty() {
+            let audited = Audit::look(&shared.snapshot, &changes);
             let told = shared.publish(changes, self.clock.millis());
+            audited(&self.audit, shared.snapshot.generation);
             for (kind, data) in told {
                 self.events.emit(kind, &data);
             }
@@ -439,7 +444,7 @@ impl State {
         T: Send + 'static,
     {
         // Boxed here, so that no handler carries a whole write in its own frame.
-        tokio::spawn(Box::pin(work(Arc::clone(self)))).await.unwrap_or(Err(Refusal::Stopping))
+        audit::spawn(Box::pin(work(Arc::clone(self)))).await.unwrap_or(Err(Refusal::Stopping))
     }
 }
 

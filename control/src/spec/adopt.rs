@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
+use zeroize::Zeroize;
 
 /// A cookie of another balancer that is honoured where a request has no token of ours: the session stays at the backend
 /// which it names, and the response has our token.
@@ -101,6 +102,12 @@ impl Secret {
 
     pub fn is_hidden(&self) -> bool {
         self.0 == Self::HIDDEN
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use zeroize::{Zeroize, Zeroizing};
 
 /// The writing end. Dropped, it ends the reading end as well, and a new connection is made.
 #[derive(Debug)]
@@ -83,9 +84,11 @@ fn connect(socket: &Path, id: u64) -> std::io::Result<(BufReader<UnixStream>, Li
 
 /// Why it ended; `None` when nobody listens any more.
 fn hear(mut reader: BufReader<UnixStream>, link: u64, events: &Sender<LinkEvent>) -> Option<String> {
-    let mut line = Vec::new();
+    // A snapshot has the keys in it.
+    let mut line = Zeroizing::new(Vec::new());
     let mut greeted = false;
     loop {
+        line.zeroize();
         match lines::next(&mut reader, MAX_LINE, &mut line) {
             Ok(true) => {}
             Ok(false) => return Some("the admin process closed the control channel".to_owned()),

@@ -23,7 +23,7 @@ use control::{
     config::Global,
     message::{ToAdmin, ToDataplane},
     spec::Span,
-    status::Stats,
+    status::{Sandbox, Stats},
 };
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use kept::Mark;
@@ -40,6 +40,7 @@ use std::{
 pub(crate) struct Parts {
     pub(crate) global: Global,
     pub(crate) version: &'static str,
+    pub(crate) sandbox: Sandbox,
     pub(crate) workers: Vec<std::sync::Arc<crate::worker::Mailbox>>,
     pub(crate) shared: std::sync::Arc<crate::worker::Shared>,
     pub(crate) events: Receiver<FromWorker>,
@@ -62,7 +63,7 @@ const ADMIN_FIRST: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where a second signal, or the deadline of the drain, ended it before.
 pub(crate) fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { global, version, workers, shared, events, handed, signals, ready } = parts;
+    let Parts { global, version, sandbox, workers, shared, events, handed, signals, ready } = parts;
     let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
     let memory = Memory::new(std::sync::Arc::clone(&shared), global.memory_bytes);
     let looks = if memory.level.most > 0 { tick(LOOK) } else { never() };
@@ -71,6 +72,7 @@ pub(crate) fn run(parts: Parts) -> Result<(), Error> {
         link: None,
         ready: Some(ready),
         version,
+        sandbox,
         count,
         started: plane::unix_millis(),
         global,
@@ -160,6 +162,7 @@ struct Control {
     link: Option<Link>,
     ready: Option<Box<dyn FnOnce() + Send>>,
     version: &'static str,
+    sandbox: Sandbox,
     count: u16,
     /// Unix milliseconds.
     started: u64,
@@ -269,6 +272,7 @@ impl Control {
                     generation: self.plane.generation(),
                     started: self.started,
                     sketches: true,
+                    sandbox: Some(self.sandbox.clone()),
                 };
                 if link.send(&hello) {
                     self.plane.tell_anew();

@@ -57,6 +57,7 @@ async function refused(token) {
   } catch (problem) {
     state.login.token = null;
     if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 429) return `${wrong} Too many wrong ones have come from here; the right one is taken at any time.`;
     return problem.status === 401 ? wrong : `The admin process does not answer: ${problem.message}.`;
   }
 }
