@@ -1,5 +1,5 @@
 //! Backends are attackers too: whatever they answer, or don't, those who are served by others are served as before, and memory is
-//! bounded. `STEADFAST_SOAK=seconds` attacks for so long and holds bystanders' waits to twice what they were.
+//! bounded. `STEADFAST_SOAK=seconds` attacks for so long.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -105,9 +105,6 @@ fn holds(what: &str, settings: &str, attack: impl Fn(TcpStream) + Send + Sync + 
     );
     assert!(grown < MOST, "{what}: {} MiB", grown >> 20);
     assert_eq!(instance.pid("dataplane"), pid, "{what}: {}", instance.process.stderr());
-    if soak().is_some() {
-        assert!(most[1] <= most[0] * 2 + Duration::from_millis(2), "{what}: {most:?}");
-    }
     // On a machine that others use: a bystander who has to wait for the attacker would wait for seconds.
     assert!(half[1] <= half[0] * 10 + Duration::from_millis(50), "{what}: {half:?}");
     eventually("what was held is given back", || (resident(pid) < before + MOST / 2).then_some(()));

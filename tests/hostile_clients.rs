@@ -1,6 +1,6 @@
 //! What clients with bad intentions cost: no request or connection takes more than 100 times the processor of an ordinary one, nor
 //! memory beyond a cap, and whoever is served beside them is. `--nocapture` shows the table; `STEADFAST_SOAK=seconds` floods for so
-//! long and holds bystanders' waits to twice what they were.
+//! long and holds bystanders' waits to twice what they are beside as many honest clients.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -247,6 +247,32 @@ fn no_request_or_connection_costs_more_than_100_ordinary_ones() {
     assert_eq!(instance.pid("dataplane"), pid);
 }
 
+/// How long a bystander waits beside four who send this over and over.
+#[track_caller]
+fn beside(bystander: &Bystander, web: &str, pattern: Pattern) -> Vec<Duration> {
+    let (stop, pattern) = (Arc::<AtomicBool>::default(), Arc::new(pattern));
+    let attack = |_| {
+        let (stop, pattern, web) = (Arc::clone(&stop), Arc::clone(&pattern), web.to_owned());
+        thread::spawn(move || {
+            // Attackers are elsewhere, and don't take the processors of those whom they attack.
+            rustix::process::nice(19).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                send(&web, &pattern);
+            }
+        })
+    };
+    let attackers: Vec<_> = (0..4).map(attack).collect();
+    let began = Instant::now();
+    let mut waits = bystander.waits(200);
+    while soak().is_some_and(|time| began.elapsed() < time) {
+        waits.extend(bystander.waits(200));
+    }
+    stop.store(true, Ordering::Relaxed);
+    attackers.into_iter().for_each(|attacker| attacker.join().unwrap());
+    waits.sort();
+    waits
+}
+
 #[test]
 fn bystanders_are_served_beside_floods() {
     let nginx = Nginx::start(&["a"]);
@@ -254,46 +280,28 @@ fn bystanders_are_served_beside_floods() {
     let (web, pid) = (instance.listener("web"), instance.pid("dataplane"));
     let bystander = Bystander::start(&web, "/");
     bystander.waits(100);
+    // As many who ask for all that they can get use the same cores: it is they to whom floods are compared.
+    let honest = Pattern { name: "honest", by: By::Requests(50), begin: GET.repeat(50), pieces: Vec::new() };
+    let calm = beside(&bystander, &web, honest);
+    let calm = [0.5, 0.99].map(|share| quantile(&calm, share));
+    println!("beside the honest, bystander p50 {:?}, p99 {:?}", calm[0], calm[1]);
+    let mut over = Vec::new();
     for pattern in floods() {
-        let calm = bystander.waits(200);
-        let before = resident(pid);
+        let (before, name) = (resident(pid), pattern.name);
         forget_most_resident(pid);
-        let stop = Arc::<AtomicBool>::default();
-        let (name, pattern) = (pattern.name, Arc::new(pattern));
-        let attack = |_| {
-            let (stop, pattern, web) = (Arc::clone(&stop), Arc::clone(&pattern), web.clone());
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    send(&web, &pattern);
-                }
-            })
-        };
-        let attackers: Vec<_> = (0..4).map(attack).collect();
-        let began = Instant::now();
-        let mut waits = bystander.waits(200);
-        while soak().is_some_and(|time| began.elapsed() < time) {
-            waits.extend(bystander.waits(200));
-        }
-        waits.sort();
-        stop.store(true, Ordering::Relaxed);
-        attackers.into_iter().for_each(|attacker| attacker.join().unwrap());
+        let waits = beside(&bystander, &web, pattern);
         let grown = most_resident(pid).saturating_sub(before);
-        let [half, most] = [0.5, 0.99].map(|share| [quantile(&calm, share), quantile(&waits, share)]);
-        println!(
-            "{name:28} bystander p50 {:?} -> {:?}, p99 {:?} -> {:?}; {} KiB",
-            half[0],
-            half[1],
-            most[0],
-            most[1],
-            grown >> 10
-        );
+        let [half, most] = [0.5, 0.99].map(|share| quantile(&waits, share));
+        println!("{name:28} bystander p50 {half:?}, p99 {most:?}; {} KiB", grown >> 10);
         assert!(grown < MOST, "{name}: {} MiB", grown >> 20);
-        assert!(half[1] <= half[0] * 10 + Duration::from_millis(50), "{name}: {half:?}");
-        if soak().is_some() {
-            assert!(most[1] <= most[0] * 2 + Duration::from_millis(2), "{name}: {most:?}");
+        assert!(half <= calm[0] * 10 + Duration::from_millis(50), "{name}: {half:?} for {calm:?}");
+        if most > calm[1] * 2 + Duration::from_millis(2) {
+            over.push(format!("{name}: {most:?}"));
         }
     }
     bystander.end();
+    println!("more than twice the honest p99: {over:?}");
+    assert!(soak().is_none() || over.is_empty(), "{over:?} for {calm:?}");
     eventually("it is calm again", || (get(&web, "/", &[]).status == 200).then_some(()));
     assert_eq!(instance.pid("dataplane"), pid);
 }
