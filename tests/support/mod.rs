@@ -5,11 +5,15 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a failed step fails the test")]
 
 pub mod backend;
+pub mod burden;
+pub mod callers;
 pub mod etcd;
 mod folder;
+pub mod frames;
 pub mod http;
 pub mod http2;
 mod instance;
+pub mod namespace;
 pub mod old;
 pub mod peers;
 pub mod pki;

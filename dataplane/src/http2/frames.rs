@@ -1,9 +1,9 @@
-//! What a client's frames cost, and what is wrong with them. `h2` judges them too: here is what it takes for less than it is,
+//! What a peer's frames cost, and what is wrong with a client's. `h2` judges them too: here is what it takes for less than it is,
 //! or calls by a name that tells nobody what went wrong.
 //!
 //! Frames that cost us more than whoever sends them, as pings, settings and resets (CVE-2019-9512 to 9518, CVE-2023-44487),
 //! are paid for from an account that time refills, and that requests and bytes of bodies fill. Who lives within it may
-//! send what it likes.
+//! send what it likes. A backend earns by the requests that it is sent, and pays for its answers.
 
 use ahash::AHashSet;
 use h2::Reason;
@@ -28,6 +28,7 @@ pub(super) struct Frames {
     account: i64,
     /// When it was refilled last, in milliseconds.
     at: u64,
+    is_backend: bool,
     /// Why the connection is to end.
     verdict: Option<Reason>,
     /// Bytes of what has come last that stand before the frame by which it is to end.
@@ -45,6 +46,8 @@ const REFILL: i64 = 2;
 const SENT_FOR_POINT: usize = 256;
 /// And where they come.
 const CAME_FOR_POINT: i64 = 64;
+/// Points for a request that a backend is sent: for its answer, trailers, some interim responses, and that it resets the stream.
+const REQUEST: i64 = 60;
 /// The longest SETTINGS that is looked into; `h2` reads all.
 const MAX_SETTINGS: usize = 600;
 
@@ -78,9 +81,20 @@ impl Frames {
             open: AHashSet::new(),
             account: MOST,
             at: now,
+            is_backend: false,
             verdict: None,
             sound: 0,
         }
+    }
+
+    /// Those of a backend.
+    pub(super) fn of_backend(now: u64) -> Self {
+        Self { skip: 0, is_backend: true, ..Self::new(now) }
+    }
+
+    /// Notes that a backend is sent a request.
+    pub(super) fn asked(&mut self) {
+        self.earn(REQUEST);
     }
 
     /// How many of the bytes that came last `h2` may see, where it must not see all: without the preface in front of a flood,
@@ -129,13 +143,16 @@ impl Frames {
         let length = u32::from_be_bytes([0, high, middle, low]);
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
         self.skip = u64::from(length);
-        self.verdict = self.wrong(kind, flags, length, stream);
+        // What a backend answers with, `h2` and those who read it judge.
+        self.verdict = if self.is_backend { None } else { self.wrong(kind, flags, length, stream) };
         let looked_into = kind == kind::SETTINGS && length as usize <= MAX_SETTINGS;
         self.settings = looked_into.then(|| Vec::with_capacity(length as usize));
         self.earn(match kind {
             // None of it may be its end, which a request has once.
             kind::DATA if length == 0 => -5,
             kind::DATA => i64::from(length) / CAME_FOR_POINT,
+            // It may answer as often as it was asked, and interim responses are answers that nobody asked for.
+            kind::HEADERS if self.is_backend => -10,
             kind::HEADERS => 10,
             kind::WINDOW_UPDATE => -1,
             // Each has us do something.
@@ -271,6 +288,27 @@ mod tests {
         ] {
             assert_eq!(pass(&frames), None);
         }
+    }
+
+    #[test]
+    fn a_backend_answers_what_it_is_asked_and_floods_nobody() {
+        let backend = |asked: bool, frames: &[Vec<u8>]| {
+            let mut backend = Frames::of_backend(0);
+            (0..20_000).find(|at| {
+                if asked && at % frames.len() == 0 {
+                    backend.asked();
+                }
+                backend.came(&frames[at % frames.len()], 0).is_some()
+            })
+        };
+        let (head, reset) = (frame(kind::HEADERS, 20), frame(kind::RST_STREAM, 4));
+        for frames in [vec![head.clone()], vec![frame(0x8, 4)], vec![frame(kind::PING, 8)], vec![reset.clone()]] {
+            assert!(backend(false, &frames).is_some(), "{frames:?}");
+        }
+        for frames in [vec![head.clone(), head.clone(), head.clone(), head.clone(), reset.clone()], vec![reset]] {
+            assert_eq!(backend(true, &frames), None, "{frames:?}");
+        }
+        assert_eq!(backend(false, &[frame(kind::DATA, 16_384), frame(kind::WINDOW_UPDATE, 4)]), None);
     }
 
     #[test]

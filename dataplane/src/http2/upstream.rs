@@ -2,6 +2,7 @@
 
 use super::{
     SEND_BUFFER, STREAM_WINDOW, call, connection_window,
+    frames::Frames,
     wire::{End, Wire},
 };
 use crate::{
@@ -35,6 +36,7 @@ const LINGER: Span = Span::from_secs(2);
 pub(crate) struct Upstream {
     address: Endpoint,
     is_tls: bool,
+    wire: Rc<Wire>,
     state: RefCell<State>,
     /// Requests under way.
     live: Cell<usize>,
@@ -78,7 +80,7 @@ pub(crate) async fn connect(
         let upstream = match known {
             Some(upstream) => upstream,
             None => {
-                let upstream = Rc::new(Upstream::new(target));
+                let upstream = Rc::new(Upstream::new(worker, target));
                 worker.backends.share(target.slot, &upstream);
                 let opened = Opening(&upstream);
                 match begin(worker, claim, target, &upstream).await {
@@ -113,7 +115,6 @@ async fn begin(worker: &Worker, claim: &Claim, target: &Target, upstream: &Rc<Up
         return Err(Failure::backend(Kind::Handshake, false));
     }
     let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
-    let wire = Wire::new(None);
     let mut builder = client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -122,14 +123,14 @@ async fn begin(worker: &Worker, claim: &Claim, target: &Target, upstream: &Rc<Up
         .max_header_list_size(u32::try_from(worker.buffers.size()).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false);
-    let shaken = builder.handshake::<_, Bytes>(End(Rc::clone(&wire))).await;
+    let shaken = builder.handshake::<_, Bytes>(End(Rc::clone(&upstream.wire))).await;
     let (sender, mut connection) = shaken.map_err(|_| Failure::backend(Kind::Connect, false))?;
     *upstream.state.borrow_mut() = State::Open(sender);
     *upstream.pings.borrow_mut() = connection.ping_pong();
     let (worker, upstream, idle) = (worker.own(), Rc::clone(upstream), claim.pool.timeouts.idle);
     let slot = target.slot;
     monoio::spawn(async move {
-        upstream.drive(&worker, (stream, deadline), &wire, connection, idle).await;
+        upstream.drive(&worker, (stream, deadline), connection, idle).await;
         worker.backends.unshare(slot, &upstream);
     });
     Ok(())
@@ -150,10 +151,11 @@ impl Drop for Opening<'_> {
 }
 
 impl Upstream {
-    fn new(target: &Target) -> Self {
+    fn new(worker: &Worker, target: &Target) -> Self {
         Self {
             address: target.address.clone(),
             is_tls: target.is_tls,
+            wire: Wire::new(Some(Frames::of_backend(worker.clock.millis()))),
             state: RefCell::new(State::Opening),
             live: Cell::new(0),
             has_answered: Cell::new(false),
@@ -253,6 +255,7 @@ impl Upstream {
         let (worker, upstream) = (worker.own(), Rc::clone(self));
         let deadline = worker.deadline(stream.handle()).leads_to(target.slot);
         upstream.live.set(upstream.live.get() + 1);
+        upstream.wire.asks();
         monoio::spawn(async move {
             call::serve(&worker, &upstream, far).await;
             upstream.live.set(upstream.live.get() - 1);
@@ -266,13 +269,12 @@ impl Upstream {
         &self,
         worker: &Rc<Worker>,
         (stream, deadline): (Stream, Deadline),
-        wire: &Rc<Wire>,
         connection: client::Connection<End, Bytes>,
         idle: Span,
     ) {
         let mut connection = Some(connection);
-        let mut reading = pin!(wire.read(worker, &stream, worker.buffers.buffer()));
-        let mut writing = pin!(wire.write(&stream));
+        let mut reading = pin!(self.wire.read(worker, &stream, worker.buffers.buffer()));
+        let mut writing = pin!(self.wire.write(&stream));
         let watch = worker.drain.watch();
         let (mut read, mut written, mut is_idle) = (false, false, false);
         poll_fn(|context| {
@@ -288,7 +290,11 @@ impl Upstream {
                     _ => {}
                 }
                 is_idle = self.live.get() == 0;
-                if Pin::new(open).poll(context).is_ready() {
+                let verdict = self.wire.verdict();
+                if let Some(reason) = verdict {
+                    tracing::debug!(address = ?self.address, %reason, "left a backend for its frames");
+                }
+                if verdict.is_some() || Pin::new(open).poll(context).is_ready() {
                     *self.state.borrow_mut() = State::Closed;
                     // What is under way on it ends with it.
                     connection = None;

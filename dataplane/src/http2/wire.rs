@@ -46,6 +46,13 @@ impl Wire {
         self.verdict.get()
     }
 
+    /// Notes that a request is sent to the peer.
+    pub(super) fn asks(&self) {
+        if let Some(frames) = &self.frames {
+            frames.borrow_mut().asked();
+        }
+    }
+
     /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
     pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
         loop {
