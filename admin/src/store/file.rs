@@ -21,12 +21,20 @@ pub(super) fn open(builder: &Builder, path: &Path) -> Result<Database, DatabaseE
 }
 
 fn is_there(path: &Path) -> bool {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = crate::simulation::disk_of(path) {
+        return disk.has(path);
+    }
     // An empty one is no store yet.
     fs::metadata(path).is_ok_and(|found| found.len() > 0)
 }
 
 /// An empty file that only its owner can read.
 fn create(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = crate::simulation::disk_of(path) {
+        return disk.create(path);
+    }
     // What one left that died over it.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -37,6 +45,10 @@ fn create(path: &Path) -> io::Result<()> {
 
 /// Puts a file to its place, on disk with all that is in it when this returns.
 fn put(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = crate::simulation::disk_of(from) {
+        return disk.rename(from, to);
+    }
     File::open(from)?.sync_all()?;
     fs::rename(from, to)?;
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -44,5 +56,9 @@ fn put(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn database(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = crate::simulation::disk_of(path) {
+        return builder.create_with_backend(disk.open(path));
+    }
     builder.create(path)
 }

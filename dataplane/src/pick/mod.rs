@@ -9,6 +9,8 @@ mod settle;
 mod target;
 mod under_way;
 
+#[cfg(feature = "simulation")]
+pub(crate) use claim::PoolRules;
 pub(crate) use claim::Claim;
 pub(crate) use connect::{connect, open};
 pub(crate) use failure::{Failure, Kind, Repeat, Side};
