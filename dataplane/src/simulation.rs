@@ -34,7 +34,8 @@ pub(crate) fn now() -> Option<(u64, u64)> {
 /// # Errors
 /// There is no io_uring.
 pub fn within<T>(simulation: impl FnOnce() -> T) -> io::Result<T> {
-    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().with_entries(256).enable_timer().build()?;
+    let mut runtime =
+        monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().with_entries(256).enable_timer().build()?;
     Ok(runtime.block_on(async { simulation() }))
 }
 

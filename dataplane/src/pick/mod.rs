@@ -9,9 +9,9 @@ mod settle;
 mod target;
 mod under_way;
 
+pub(crate) use claim::Claim;
 #[cfg(feature = "simulation")]
 pub(crate) use claim::PoolRules;
-pub(crate) use claim::Claim;
 pub(crate) use connect::{connect, open};
 pub(crate) use failure::{Failure, Kind, Repeat, Side};
 pub(crate) use queue::{Line, Waited};

@@ -12,10 +12,17 @@ pub(crate) struct Command {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Put { address: String, weight: u32 },
+    Put {
+        address: String,
+        weight: u32,
+    },
     Weight(u32),
     Remove,
-    Drain { mode: DrainMode, deadline: Option<u64>, then: Option<Then> },
+    Drain {
+        mode: DrainMode,
+        deadline: Option<u64>,
+        then: Option<Then>,
+    },
     Activate,
     Maintain,
     Reset,
@@ -113,7 +120,9 @@ impl Command {
         let then = then.or(before.and_then(|before| before.drain).and_then(|drain| drain.then)).unwrap_or_default();
         match after {
             None => then == Then::Remove,
-            Some(after) => after.admin_state == AdminState::Maintenance && matches!(then, Then::Maintenance | Then::Close),
+            Some(after) => {
+                after.admin_state == AdminState::Maintenance && matches!(then, Then::Maintenance | Then::Close)
+            }
         }
     }
 
@@ -171,8 +180,7 @@ pub(crate) fn ends(before: Option<&Member>, after: Option<&Member>, now: u64) ->
         (Then::Remove, after) => after.is_none(),
         (Then::Maintenance | Then::Close, Some(after)) => {
             let kept = after.drain.is_none() || after.drain == Some(drain);
-            kept && *after
-                == Member { admin_state: AdminState::Maintenance, drain: after.drain, ..before.clone() }
+            kept && *after == Member { admin_state: AdminState::Maintenance, drain: after.drain, ..before.clone() }
         }
         (Then::Maintenance | Then::Close, None) => false,
     };

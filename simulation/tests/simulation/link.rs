@@ -1,11 +1,6 @@
 //! A connection of the control channel, as the two processes and the kernel between them have it.
 
-use std::{
-    collections::VecDeque,
-    io::Read,
-    os::unix::net::UnixStream,
-    sync::Arc,
-};
+use std::{collections::VecDeque, io::Read, os::unix::net::UnixStream, sync::Arc};
 
 /// Lines go their way one by one, when their turn comes; what was sent before a cut may still come or be lost.
 #[derive(Debug)]

@@ -41,6 +41,8 @@ pub(crate) struct UnderWay {
     pub(crate) exchange: Exchange,
     /// The session of its token, where that counts.
     pub(crate) session: Option<Session>,
+    /// That session's backend was there when it came.
+    pub(crate) was_there: bool,
     /// Where it has failed.
     pub(crate) tried: Vec<String>,
 }
@@ -266,7 +268,13 @@ pub(crate) fn check_members(
 ) {
     for name in NAMES {
         let (was, is) = (before.get(name), after.get(name));
-        let leads = |command: &Command| (command.pool, &*command.backend) == (pool, name) && command.leads(was, is);
+        // What a drain ends with, before the command or after it.
+        let ended = was.zip(is).map(|(was, is)| Member { admin_state: is.admin_state, drain: is.drain, ..was.clone() });
+        let ended = ended.filter(|ended| ends(was, Some(ended), unix));
+        let leads = |command: &Command| {
+            let is_it = (command.pool, &*command.backend) == (pool, name);
+            is_it && (command.leads(was, is) || ended.is_some() && command.leads(ended.as_ref(), is))
+        };
         let holds = was == is || commands.iter().any(leads) || ends(was, is, unix);
         assert!(holds, "{when}: {pool}/{name} was {was:?} and is {is:?}; {commands:?}");
     }

@@ -48,7 +48,7 @@ fn takes_new(pool: &PoolTable, backend: &Backend, is_marked: bool) -> bool {
 pub(crate) fn check_sent(
     pool: &PoolTable,
     session: Option<&Session>,
-    tried: &[String],
+    (tried, was_there): (&[String], bool),
     sent: &Sent,
     is_marked: impl Fn(u32) -> bool,
 ) {
@@ -68,6 +68,8 @@ pub(crate) fn check_sent(
     };
     let home = backend(&session.backend);
     match home {
+        // Nobody was there when it was looked for.
+        _ if !was_there => assert!(matches!(sent.outcome, Outcome::Repinned { .. }), "removed: {sent:?}"),
         None => assert!(matches!(sent.outcome, Outcome::Repinned { .. }), "removed: {sent:?}"),
         Some(home) if home.incarnation != session.incarnation => {
             assert_eq!(sent.outcome, Outcome::Lost, "its state is gone");
@@ -84,9 +86,8 @@ pub(crate) fn check_sent(
 
 /// Nobody serves a request: then nobody could have.
 pub(crate) fn check_unserved(pool: &PoolTable, tried: &[String], is_marked: impl Fn(u32) -> bool) {
-    let could = |backend: &&Backend| {
-        takes_new(pool, backend, is_marked(backend.slot)) && !tried.contains(&backend.name)
-    };
+    let could =
+        |backend: &&Backend| takes_new(pool, backend, is_marked(backend.slot)) && !tried.contains(&backend.name);
     assert!(!pool.backends.iter().any(|backend| could(&backend)), "{:?} could have served", pool.backends);
 }
 
@@ -203,9 +204,14 @@ pub(crate) fn check_moves(before: &Table, after: &Table, asks: &Asks, now: u32) 
     if old.fails_open != new.fails_open || old.settings != new.settings {
         return;
     }
-    for (was, is) in decisions(before, asks, now).iter().zip(decisions(after, asks, now)).step_by(2) {
-        let (Some(was), Some(is)) = (was, &is) else { continue };
+    let decided = decisions(before, asks, now).into_iter().zip(decisions(after, asks, now)).step_by(2);
+    for ((client, _), moved) in asks.iter().zip(decided) {
+        let (Some(was), Some(is)) = moved else { continue };
         let same = |name: &str| find(old, name) == find(new, name);
-        assert!(was == is || !same(was) || !same(is), "a session moved from {was} to {is}, neither of which changed");
+        // One that had left its home already is of that one's sessions.
+        let home = old.ring.lookup(marker::address_key(*client, old.settings.affinity.source_ip));
+        let left = home.is_none_or(|home| !same(&old.backends[usize::from(home)].name));
+        let holds = was == is || !same(&was) || !same(&is) || left;
+        assert!(holds, "the session of {client} moved from {was} to {is}, neither of which changed");
     }
 }
