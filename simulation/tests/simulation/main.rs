@@ -10,12 +10,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod answer;
 mod browser;
 mod command;
 mod link;
 mod node;
 mod oracle;
 mod random;
+mod trouble;
 mod world;
 
 use std::{

@@ -208,9 +208,10 @@ pub(crate) fn check_moves(before: &Table, after: &Table, asks: &Asks, now: u32) 
     for ((client, _), moved) in asks.iter().zip(decided) {
         let (Some(was), Some(is)) = moved else { continue };
         let same = |name: &str| find(old, name) == find(new, name);
-        // One that had left its home already is of that one's sessions.
-        let home = old.ring.lookup(marker::address_key(*client, old.settings.affinity.source_ip));
-        let left = home.is_none_or(|home| !same(&old.backends[usize::from(home)].name));
+        // One that was sent on by a backend that changes is of that one's sessions.
+        let key = marker::address_key(*client, old.settings.affinity.source_ip);
+        let asked = old.ring.candidates(key).map(|candidate| old.backends[usize::from(candidate)].name.as_str());
+        let left = asked.take_while(|name| *name != was).any(|name| !same(name));
         let holds = was == is || !same(&was) || !same(&is) || left;
         assert!(holds, "the session of {client} moved from {was} to {is}, neither of which changed");
     }

@@ -1,18 +1,19 @@
 //! What happens next: one thing at a time, whichever chance picks.
 
 use crate::{
+    answer::check_answer,
     browser::{Browser, Session},
     command::{Command, What},
     link::Link,
-    node::{Node, Pending, UnderWay, WORKERS, check_file, check_members, pools, write_keys},
+    node::{Node, Pending, UnderWay, WORKERS, pools},
     oracle::{self, Asks},
     random::Random,
+    trouble::key,
 };
-use admin::simulation::Answer;
 use affinity::{choose::Outcome, choose::Unserved, table::Table};
 use control::{
     config::Source,
-    spec::{Backend, Key, OnDown},
+    spec::{Key, OnDown},
 };
 use dataplane::simulation::{Request, Sent};
 use std::{
@@ -26,21 +27,21 @@ const BROWSERS: usize = 8;
 const NODES: usize = 2;
 
 pub(crate) struct World {
-    random: Random,
+    pub(crate) random: Random,
     /// Milliseconds of the clock that only goes forward, and Unix milliseconds.
-    mono: u64,
-    unix: u64,
+    pub(crate) mono: u64,
+    pub(crate) unix: u64,
     /// The latest that it has ever been.
-    latest: u64,
-    nodes: Vec<Node>,
-    browsers: Vec<Browser>,
-    keys: Vec<Key>,
-    numbers: u64,
+    pub(crate) latest: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) browsers: Vec<Browser>,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) numbers: u64,
     /// The table by which a node's sessions were last looked at.
-    looked_at: Vec<Option<Table>>,
-    trace: VecDeque<String>,
-    digest: u64,
-    folder: PathBuf,
+    pub(crate) looked_at: Vec<Option<Table>>,
+    pub(crate) trace: VecDeque<String>,
+    pub(crate) digest: u64,
+    pub(crate) folder: PathBuf,
 }
 
 impl World {
@@ -88,7 +89,7 @@ impl World {
         self.digest
     }
 
-    fn tell(&mut self, what: String) {
+    pub(crate) fn tell(&mut self, what: String) {
         let what = what.replace(self.folder.to_str().unwrap(), "DISK");
         self.digest = affinity::hash::mix64(self.digest ^ affinity::hash::name_hash(&what));
         if self.trace.len() >= 2_000 {
@@ -97,7 +98,7 @@ impl World {
         self.trace.push_back(what);
     }
 
-    fn set_clocks(&mut self) {
+    pub(crate) fn set_clocks(&mut self) {
         self.latest = self.latest.max(self.unix);
         admin::simulation::set_now(self.unix);
         dataplane::simulation::set_now((self.mono, self.unix));
@@ -459,130 +460,6 @@ impl World {
         });
     }
 
-    fn start_what_is_dead(&mut self, at: usize) {
-        let (seed, mono, unix) = (self.random.next(), self.mono, self.latest);
-        let node = &mut self.nodes[at];
-        if node.plane.is_none() && self.random.percent(70) {
-            node.start_plane(seed, mono);
-            self.tell(format!("{at}: a data plane starts"));
-        }
-        let node = &mut self.nodes[at];
-        if node.admin.is_none() && self.random.percent(70) {
-            let started = node.start_admin(unix);
-            let generation = node.known.as_ref().map_or(0, |known| known.generation);
-            self.tell(format!("{at}: an admin process starts: {started}, generation {generation}"));
-        }
-        let node = &mut self.nodes[at];
-        if let Some(plane) = node.plane.as_mut().filter(|_| mono - node.plane_since >= 2_000) {
-            plane.serve_by_snapshot();
-        }
-    }
-
-    fn kill_admin(&mut self, at: usize) {
-        if self.nodes[at].admin.is_some() {
-            self.tell(format!("{at}: the admin process is killed"));
-            self.nodes[at].kill_admin(&mut self.random);
-        }
-    }
-
-    fn kill_plane(&mut self, at: usize) {
-        if self.nodes[at].plane.is_some() {
-            self.tell(format!("{at}: the data plane is killed"));
-            self.nodes[at].kill_plane(&mut self.random);
-            self.looked_at[at] = None;
-        }
-    }
-
-    fn lose_power(&mut self, at: usize) {
-        self.tell(format!("{at}: power is lost"));
-        self.nodes[at].lose_power(&mut self.random);
-        self.looked_at[at] = None;
-    }
-
-    fn cut(&mut self, at: usize) {
-        if let Some(link) = self.nodes[at].links.iter_mut().find(|link| !link.is_cut) {
-            let (to_plane, to_admin) =
-                (self.random.below(link.to_plane.len() + 1), self.random.below(link.to_admin.len() + 1));
-            link.cut(to_plane, to_admin);
-            self.tell(format!("{at}: a link is cut; {to_plane} and {to_admin} lines still come"));
-        }
-    }
-
-    fn pass(&mut self) {
-        let millis = match self.random.below(10) {
-            0..6 => self.random.range(1, 1_000),
-            6..9 => self.random.range(1_000, 8_000),
-            _ => self.random.range(8_000, 600_000),
-        };
-        self.tell(format!("{millis} ms pass"));
-        (self.mono, self.unix) = (self.mono + millis, self.unix + millis);
-        self.set_clocks();
-        for node in &mut self.nodes {
-            if let Some(admin) = &mut node.admin {
-                admin.pass(millis);
-            }
-        }
-    }
-
-    fn jump(&mut self) {
-        let millis = self.random.range(0, 900_000);
-        let forward = self.random.percent(50);
-        self.unix = if forward { self.unix + millis } else { self.unix - millis };
-        self.tell(format!("the wall clock jumps {}{millis} ms", if forward { "" } else { "-" }));
-        self.set_clocks();
-    }
-
-    fn check_health(&mut self, at: usize) {
-        let Node { admin, alive, .. } = &mut self.nodes[at];
-        if let Some(admin) = admin {
-            admin.check(|_, name| alive.contains(name));
-            self.tell(format!("{at}: checks are done"));
-        }
-    }
-
-    fn change_backend(&mut self, at: usize) {
-        let name = self.random.pick(&crate::command::NAMES);
-        let alive = &mut self.nodes[at].alive;
-        let now = if alive.remove(name) { "dies" } else { "is back" };
-        if now == "is back" {
-            alive.insert(name.to_owned());
-        }
-        self.tell(format!("{at}: backend {name} {now}"));
-    }
-
-    /// Keys are put into the files of all nodes as an operator has to: behind the first, and then before it.
-    fn change_keys(&mut self) {
-        if self.keys.len() < 3 && self.random.percent(60) {
-            let fresh = key(&mut self.random);
-            self.keys.push(fresh);
-        } else {
-            let last = self.keys.len() - 1;
-            self.keys.swap(0, last);
-            self.keys.truncate(2);
-        }
-        self.tell(format!("the keys files have {} keys", self.keys.len()));
-        for node in &self.nodes {
-            write_keys(&node.config.global.keys_path(), &self.keys);
-        }
-    }
-
-    /// The configuration file of all nodes, which the next reload or start reads.
-    fn change_file(&mut self) {
-        if self.nodes[0].source() != Source::File {
-            return;
-        }
-        let names: Vec<&str> = crate::command::NAMES.into_iter().filter(|_| self.random.percent(70)).collect();
-        self.tell(format!("the files have {names:?}"));
-        let backend = |name: &str| Backend {
-            name: name.to_owned(),
-            address: format!("10.0.0.{}:80", name.as_bytes()[0]),
-            ..Backend::default()
-        };
-        for pool in self.nodes.iter_mut().flat_map(|node| &mut node.config.pools) {
-            pool.backends = names.iter().map(|name| backend(name)).collect();
-        }
-    }
-
     fn asks(&self) -> Asks {
         self.browsers.iter().map(|browser| (browser.client, browser.cookie.clone())).collect()
     }
@@ -621,61 +498,5 @@ impl Drop for World {
     fn drop(&mut self) {
         admin::simulation::forget_disks();
         drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-fn key(random: &mut Random) -> Key {
-    let mut bytes = [0; 32];
-    for chunk in bytes.chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_be_bytes());
-    }
-    Key(bytes)
-}
-
-/// What was answered is so, and what was refused has changed nothing.
-fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, unix: u64) {
-    let Pending { command, before, file, .. } = pending;
-    let now = node.admin.as_ref().unwrap().snapshot();
-    let is_done = answer.status < 300;
-    assert!(!(command.must_be_refused() && is_done), "{command:?} was not refused");
-    // One that removes its backend may have done so before its own answer was written.
-    let is_gone = answer.status == 404 && matches!(command.what, What::Drain { .. });
-    let done: &[Command] = if is_done || is_gone { std::slice::from_ref(&command) } else { &[] };
-    for pool in ["shop", "addresses"] {
-        let (was, is) = (&before.desired.pools[pool].members, &now.desired.pools[pool].members);
-        match (&command.what, is_done, node.source()) {
-            (What::Reload, true, Source::File) => check_file(&file, pool, is),
-            _ => check_members(pool, (was, is), done, unix, "after an answer"),
-        }
-        let (old, new) = (was.get(&command.backend), is.get(&command.backend));
-        if is_done && command.pool == pool && !matches!(command.what, What::Reload) && old == new {
-            assert!(command.leads(old, new), "{command:?} was answered as done and left {old:?} as it was");
-        }
-    }
-    if node.source() == Source::File && is_done {
-        assert!(
-            matches!(command.what, What::Reload | What::Health(_)),
-            "the file alone says what there is: {command:?}"
-        );
-    }
-    if answer.status >= 500 {
-        node.doubtful = Some(command);
-    } else if is_done {
-        node.doubtful = None;
-    }
-    if let Some(generation) = answer.body["generation"].as_u64().filter(|_| is_done) {
-        assert!(generation <= now.generation);
-        if answer.body["applied"] == true {
-            node.applied = node.applied.max(generation);
-            let plane = node.plane.as_ref();
-            for worker in 0..WORKERS {
-                let acts = plane.map(|plane| plane.table(worker, |table| table.generation));
-                // One that has just started serves nobody before it has heard as much.
-                assert!(
-                    acts.is_none_or(|acts| acts == 0 || acts >= generation),
-                    "worker {worker} is at {acts:?}: {answer:?}"
-                );
-            }
-        }
     }
 }
