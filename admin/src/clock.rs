@@ -3,6 +3,10 @@ use tokio::time::Instant;
 
 /// Unix milliseconds: for what people and other processes read.
 pub(crate) fn unix_millis() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(now) = crate::simulation::now() {
+        return now;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

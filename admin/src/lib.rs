@@ -16,8 +16,11 @@ mod history;
 mod keys;
 mod listen;
 mod names;
+mod off_the_runtime;
 mod rest;
 mod serve;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod state;
 mod store;
 mod supervisor;

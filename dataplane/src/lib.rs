@@ -10,6 +10,8 @@ mod io;
 mod pick;
 mod proxy;
 mod serve;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tcp;
 mod tls;
 mod tunnel;

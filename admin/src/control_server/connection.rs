@@ -3,7 +3,10 @@ use super::{
     peers::{Outbox, Peer},
 };
 use crate::{clock, health, state::State};
-use control::message::{MAX_LINE, PROTOCOL, ToAdmin, ToDataplane, from_line, to_line};
+use control::{
+    desired::Snapshot,
+    message::{MAX_LINE, PROTOCOL, ToAdmin, ToDataplane, from_line, to_line},
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -36,7 +39,7 @@ pub(super) async fn serve(state: Arc<State>, stream: UnixStream) {
     };
     let pid = peer.pid;
     let (id, snapshot, outbox) = state.connect(peer, served);
-    let first = to_line(&ToDataplane::Snapshot { snapshot: Box::new((*snapshot).clone()) });
+    let first = first(&snapshot);
     drop(snapshot);
     let cut = outbox.cut();
     let ended = tokio::select! {
@@ -50,9 +53,17 @@ pub(super) async fn serve(state: Arc<State>, stream: UnixStream) {
     }
 }
 
+/// What it is sent before all else.
+pub(crate) fn first(snapshot: &Snapshot) -> Vec<u8> {
+    to_line(&ToDataplane::Snapshot { snapshot: Box::new(snapshot.clone()) })
+}
+
 /// What a data plane says first: who it is, and the generation that it serves by.
 async fn greeting(lines: &mut Lines) -> Result<(Peer, u64), String> {
-    let line = lines.next(MAX_HELLO).await?.ok_or_else(|| "it closed without a hello".to_owned())?;
+    greeted(lines.next(MAX_HELLO).await?.ok_or_else(|| "it closed without a hello".to_owned())?)
+}
+
+pub(crate) fn greeted(line: &[u8]) -> Result<(Peer, u64), String> {
     match from_line(line)? {
         ToAdmin::Hello { protocol, .. } if protocol != PROTOCOL => {
             Err(format!("it speaks protocol {protocol} and this admin process speaks {PROTOCOL}: upgrade both"))
@@ -87,14 +98,19 @@ async fn greeting(lines: &mut Lines) -> Result<(Peer, u64), String> {
 /// Takes what the data plane says, until it closes.
 async fn listen(state: &State, id: u64, lines: &mut Lines) -> Result<(), String> {
     while let Some(line) = lines.next(MAX_LINE).await? {
-        match from_line(line)? {
-            ToAdmin::Applied { generation } => state.set_applied(id, generation),
-            ToAdmin::Rejected { generation, reason } => state.set_rejected(id, generation, reason),
-            ToAdmin::Stats { stats } => state.set_stats(id, *stats),
-            ToAdmin::Sketch { pool, sketch } => state.set_sketch(id, &pool, *sketch),
-            ToAdmin::Failing { pool, backend, reason } => health::failing(state, &pool, &backend, &reason),
-            ToAdmin::Hello { .. } => return Err("it said hello twice".to_owned()),
-        }
+        hear(state, id, line)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn hear(state: &State, id: u64, line: &[u8]) -> Result<(), String> {
+    match from_line(line)? {
+        ToAdmin::Applied { generation } => state.set_applied(id, generation),
+        ToAdmin::Rejected { generation, reason } => state.set_rejected(id, generation, reason),
+        ToAdmin::Stats { stats } => state.set_stats(id, *stats),
+        ToAdmin::Sketch { pool, sketch } => state.set_sketch(id, &pool, *sketch),
+        ToAdmin::Failing { pool, backend, reason } => health::failing(state, &pool, &backend, &reason),
+        ToAdmin::Hello { .. } => return Err("it said hello twice".to_owned()),
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The control channel's server: a Unix socket to which data planes connect.
 
-mod connection;
+pub(crate) mod connection;
 mod past;
 pub(crate) mod peers;
 pub(crate) mod sketches;
@@ -112,7 +112,7 @@ impl State {
         (id, snapshot, outbox)
     }
 
-    fn disconnect(&self, id: u64, pid: u32) {
+    pub(crate) fn disconnect(&self, id: u64, pid: u32) {
         self.lock().peers.disconnect(id);
         tracing::info!(pid, "a data plane is gone");
         self.events.emit(Kind::Dataplane, &json!({ "pid": pid, "change": "lost" }));

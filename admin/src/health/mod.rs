@@ -63,7 +63,7 @@ async fn start_jobs(state: &Arc<State>, done: mpsc::Sender<Outcome>) {
 }
 
 /// The next job, or when to look again.
-fn take_due(state: &State) -> Result<Job, Instant> {
+pub(crate) fn take_due(state: &State) -> Result<Job, Instant> {
     loop {
         let mut shared = state.lock();
         let now = state.clock.millis();
@@ -102,7 +102,7 @@ async fn take_results(state: &Arc<State>, mut results: mpsc::Receiver<Outcome>) 
 }
 
 /// Takes results over; the pools and backends of which another instance answered than is stored, and which.
-fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<(String, String, String)> {
+pub(crate) fn take(state: &State, outcomes: impl Iterator<Item = Outcome>) -> Vec<(String, String, String)> {
     let mut shared = state.lock();
     let shared_now = &mut *shared;
     let now = state.clock.millis();

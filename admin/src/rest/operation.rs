@@ -342,7 +342,7 @@ impl App {
     pub(crate) async fn reload(self: &Arc<Self>) -> Result<(Receipt, Vec<String>), Problem> {
         let load = Arc::clone(&self.load);
         let token_file = self.state.token_file();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = crate::off_the_runtime::off_the_runtime(move || {
             let token = token_file.as_deref().map(Token::load);
             load().map(|config| (config, token))
         });

@@ -480,5 +480,5 @@ pub(crate) fn incarnation(number: u64) -> u32 {
 }
 
 async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Stopping)
+    crate::off_the_runtime::off_the_runtime(work).await.map_err(|_| Refusal::Stopping)
 }

@@ -1,6 +1,7 @@
 use super::plan::Plan;
 use crate::{
     error::Error,
+    off_the_runtime::off_the_runtime,
     store::{Batch, Sections, Store},
 };
 use control::{
@@ -93,7 +94,7 @@ impl Writer {
             }
         }
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = off_the_runtime(move || {
             let store = store.map_or_else(|| Store::open(&path), Ok)?;
             store.commit(&batch)?;
             Ok((store, batch))

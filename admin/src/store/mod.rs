@@ -1,6 +1,7 @@
 //! The desired state on disk, in one redb file: a row per pool's settings, a row per member, and what the configuration
 //! file said when it was last seen. Every commit is on disk when it returns.
 
+mod file;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +15,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageErro
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -86,11 +85,9 @@ impl Store {
     /// # Errors
     /// The file is open elsewhere, damaged, no store at all, or of a newer format.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        create(path).map_err(Error::file(path))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(path)
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let database = file::open(&builder, path)
             .map_err(|error| Error::Store { path: path.to_owned(), reason: why_not_opened(error) })?;
         Ok(Self { database, path: path.to_owned() })
     }
@@ -267,19 +264,6 @@ impl Tables<'_> {
         // The least string after `pool`, so that the range holds this pool's rows and no others.
         let after = format!("{pool}\0");
         Ok(self.members.retain_in((pool, "")..(after.as_str(), ""), |_, _| false)?)
-    }
-}
-
-/// An empty file that only its owner can read, its name on disk; nothing where there is a file.
-fn create(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            file.sync_all()?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

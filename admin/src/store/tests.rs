@@ -200,3 +200,19 @@ fn ten_thousand_members_load_in_well_under_a_second() {
     println!("10,000 members: {took:?}");
     assert!(took.as_millis() < 1_000, "{took:?}");
 }
+
+/// A process that was killed while it made its first store left a file that no later start could open.
+#[test]
+fn a_store_is_made_whole_or_not_at_all() {
+    let folder = Folder::new();
+    let (path, half) = (folder.path().join("admin.redb"), folder.path().join("admin.redb.new"));
+    for left in [&[0u8; 8 << 10][..], b""] {
+        fs::write(&half, left).unwrap();
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.load().unwrap(), Stored::default());
+        assert!(!half.exists() && path.metadata().unwrap().permissions().mode() & 0o777 == 0o600);
+        drop(store);
+        // What a version left that made it in its place.
+        fs::write(&path, b"").unwrap();
+    }
+}

@@ -31,6 +31,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
 
 impl Link {
+    #[cfg(feature = "simulation")]
+    pub(super) fn new(id: u64, stream: UnixStream) -> Self {
+        Self { id, stream }
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id
     }

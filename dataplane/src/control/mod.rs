@@ -10,6 +10,8 @@ mod memory;
 mod plane;
 mod releases;
 mod report;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod slots;
 mod snapshot;
 
@@ -63,30 +65,9 @@ const ADMIN_FIRST: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where a second signal, or the deadline of the drain, ended it before.
 pub(crate) fn run(parts: Parts) -> Result<(), Error> {
-    let Parts { global, version, sandbox, workers, shared, events, handed, signals, ready } = parts;
-    let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
-    let memory = Memory::new(std::sync::Arc::clone(&shared), global.memory_bytes);
-    let looks = if memory.level.most > 0 { tick(LOOK) } else { never() };
-    let mut control = Control {
-        plane: Plane::new(workers, shared),
-        link: None,
-        ready: Some(ready),
-        version,
-        sandbox,
-        count,
-        started: plane::unix_millis(),
-        global,
-        handed: handed.clone(),
-        unsaved: false,
-        unwritable: false,
-        is_replaced: false,
-        leaves: Leaves::Nothing,
-        all_ended: false,
-        reporting: false,
-        sketching: BTreeSet::new(),
-        ticks: 0,
-        memory,
-    };
+    let (events, handed, signals) = (parts.events.clone(), parts.handed.clone(), parts.signals.clone());
+    let mut control = Control::new(parts);
+    let looks = if control.memory.level.most > 0 { tick(LOOK) } else { never() };
     let (heard, mut hears) = crossbeam_channel::bounded(64);
     link::keep_connecting(control.global.control_socket(), heard);
     let ticks = tick(REPORT);
@@ -201,6 +182,32 @@ enum Leaves {
 const TO_TAKE: u32 = 5;
 
 impl Control {
+    fn new(parts: Parts) -> Self {
+        let Parts { global, version, sandbox, workers, shared, events: _, handed, signals: _, ready } = parts;
+        let count = u16::try_from(workers.len()).unwrap_or(u16::MAX);
+        let memory = Memory::new(std::sync::Arc::clone(&shared), global.memory_bytes);
+        Self {
+            plane: Plane::new(workers, shared),
+            link: None,
+            ready: Some(ready),
+            version,
+            sandbox,
+            count,
+            started: plane::unix_millis(),
+            global,
+            handed,
+            unsaved: false,
+            unwritable: false,
+            is_replaced: false,
+            leaves: Leaves::Nothing,
+            all_ended: false,
+            reporting: false,
+            sketching: BTreeSet::new(),
+            ticks: 0,
+            memory,
+        }
+    }
+
     /// Whether all is done: nothing moves any more, and the live sessions count somewhere else by now.
     fn may_end(&mut self) -> bool {
         if self.all_ended && (self.leaves == Leaves::Gathered || !self.is_replaced) {

@@ -355,6 +355,10 @@ fn unix_seconds() -> u32 {
 }
 
 pub(super) fn unix_millis() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some((_, unix)) = crate::simulation::now() {
+        return unix;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

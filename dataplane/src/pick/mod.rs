@@ -10,6 +10,8 @@ mod target;
 mod under_way;
 
 pub(crate) use claim::Claim;
+#[cfg(feature = "simulation")]
+pub(crate) use claim::PoolRules;
 pub(crate) use connect::{connect, open};
 pub(crate) use failure::{Failure, Kind, Repeat, Side};
 pub(crate) use queue::{Line, Waited};

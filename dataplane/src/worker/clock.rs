@@ -24,6 +24,11 @@ impl Clock {
     pub(crate) fn tick(&self) {
         self.millis.set(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.unix.set(unix_seconds());
+        #[cfg(feature = "simulation")]
+        if let Some((millis, unix)) = crate::simulation::now() {
+            self.millis.set(millis);
+            self.unix.set(u32::try_from(unix / 1_000).unwrap_or(u32::MAX));
+        }
     }
 
     /// Milliseconds since the worker started, at the last tick.

@@ -18,6 +18,8 @@ mod mark;
 mod room;
 mod samples;
 mod sightings;
+#[cfg(feature = "simulation")]
+pub(crate) mod simulation;
 mod tunnels;
 mod unique;
 

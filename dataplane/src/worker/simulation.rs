@@ -1,0 +1,36 @@
+//! A worker without its loop: what it does, and when, the simulation says.
+
+use super::{Start, Worker, begin};
+use std::{io, io::Read, os::unix::net::UnixStream};
+
+/// A worker and what wakes it.
+pub(crate) struct Idle {
+    pub(crate) worker: Worker,
+    wakeup: UnixStream,
+}
+
+impl Idle {
+    /// # Errors
+    /// No socket can be had.
+    pub(crate) fn new(start: Start) -> io::Result<Self> {
+        let (worker, _, wakeup) = begin(start)?;
+        wakeup.set_nonblocking(true)?;
+        Ok(Self { worker, wakeup })
+    }
+
+    /// Wakes it: it acts on all that waits in its mailbox.
+    pub(crate) fn wake(&self) {
+        while matches!((&self.wakeup).read(&mut [0; 64]), Ok(1..)) {}
+        self.worker.obey();
+    }
+
+    pub(crate) fn is_marked(&self, slot: u32) -> bool {
+        self.worker.backends.is_marked(slot, self.worker.clock.millis())
+    }
+
+    /// What it does from time to time beside its exchanges.
+    pub(crate) fn tick(&self) {
+        self.worker.clock.tick();
+        self.worker.hand_over();
+    }
+}
