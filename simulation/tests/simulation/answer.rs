@@ -33,7 +33,8 @@ pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, u
     }
     if answer.status >= 500 {
         node.doubtful = Some(command);
-    } else if is_done {
+    } else if is_done && before.desired.pools != now.desired.pools {
+        // What was written made the store anew.
         node.doubtful = None;
     }
     if let Some(generation) = answer.body["generation"].as_u64().filter(|_| is_done) {

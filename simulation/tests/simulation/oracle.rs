@@ -210,8 +210,11 @@ pub(crate) fn check_moves(before: &Table, after: &Table, asks: &Asks, now: u32) 
         let same = |name: &str| find(old, name) == find(new, name);
         // One that was sent on by a backend that changes is of that one's sessions.
         let key = marker::address_key(*client, old.settings.affinity.source_ip);
-        let asked = old.ring.candidates(key).map(|candidate| old.backends[usize::from(candidate)].name.as_str());
-        let left = asked.take_while(|name| *name != was).any(|name| !same(name));
+        let passed_over = |pool: &PoolTable, last: &str| {
+            let asked = pool.ring.candidates(key).map(|candidate| pool.backends[usize::from(candidate)].name.as_str());
+            asked.take_while(|name| *name != last).any(|name| !same(name))
+        };
+        let left = passed_over(old, &was) || passed_over(new, &is);
         let holds = was == is || !same(&was) || !same(&is) || left;
         assert!(holds, "the session of {client} moved from {was} to {is}, neither of which changed");
     }

@@ -334,7 +334,9 @@ impl World {
 
     fn take_answers(&mut self, at: usize) {
         while let Some(answer) = self.nodes[at].admin.as_mut().and_then(|admin| admin.answer()) {
-            self.tell(format!("{at}: answer {}: {} {}", answer.number, answer.status, answer.body.to_string()));
+            let [generation, applied, detail] =
+                ["generation", "applied", "detail"].map(|name| answer.body[name].to_string());
+            self.tell(format!("{at}: answer {}: {} {generation} {applied} {detail}", answer.number, answer.status));
             let Some(pending) = self.nodes[at].pending.take_if(|pending| pending.number == answer.number) else {
                 panic!("nobody waits for {answer:?}");
             };
