@@ -41,6 +41,9 @@ pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, u
         assert!(generation <= now.generation);
         if answer.body["applied"] == true {
             node.applied = node.applied.max(generation);
+            if before.desired.pools != now.desired.pools {
+                node.lasting = node.lasting.max(generation);
+            }
             let plane = node.plane.as_ref();
             for worker in 0..WORKERS {
                 let acts = plane.map(|plane| plane.table(worker, |table| table.generation));

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) highest: u64,
     /// What was answered as applied: no worker acts on an older generation.
     pub(crate) applied: u64,
+    /// The same without what was only observed, which a data plane writes down a second later.
+    pub(crate) lasting: u64,
     pub(crate) under_way: Vec<UnderWay>,
     /// Backends that answer.
     pub(crate) alive: BTreeSet<String>,
@@ -133,6 +135,7 @@ impl Node {
             known: None,
             highest: 0,
             applied: 0,
+            lasting: 0,
             under_way: Vec::new(),
             alive: NAMES.iter().map(|name| (*name).to_owned()).collect(),
             life: 0,
@@ -214,6 +217,7 @@ impl Node {
 
     pub(crate) fn kill_plane(&mut self, random: &mut Random) {
         self.plane = None;
+        self.applied = self.applied.min(self.lasting);
         self.under_way.clear();
         for link in &mut self.links {
             link.take();
@@ -241,7 +245,7 @@ impl Node {
             }
         }
         // The store has what was answered, and comes first; a data plane that finds no admin process has the rest.
-        self.applied = 0;
+        (self.applied, self.lasting) = (0, 0);
     }
 
     /// What is told in memory is on the disk, and nothing else; asked where nothing is under way.
@@ -273,7 +277,10 @@ pub(crate) fn check_members(
         let ended = ended.filter(|ended| ends(was, Some(ended), unix));
         let leads = |command: &Command| {
             let is_it = (command.pool, &*command.backend) == (pool, name);
-            is_it && (command.leads(was, is) || ended.is_some() && command.leads(ended.as_ref(), is))
+            is_it
+                && (command.leads(was, is)
+                    || ends(was, None, unix) && command.leads(None, is)
+                    || ended.is_some() && command.leads(ended.as_ref(), is))
         };
         let holds = was == is || commands.iter().any(leads) || ends(was, is, unix);
         assert!(holds, "{when}: {pool}/{name} was {was:?} and is {is:?}; {commands:?}");
