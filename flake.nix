@@ -23,6 +23,7 @@
           ./bench
           ./certificates
           ./sandbox
+          ./simulation
           ./clippy.toml
           ./control
           ./dataplane
