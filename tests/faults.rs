@@ -7,17 +7,9 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::{
-    io::Write,
-    net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-};
+use std::{io::Write, net::TcpStream, sync::mpsc, thread};
 use support::{
-    Instance, Setup,
+    Instance, PATIENCE, Setup,
     callers::{Callers, Seen, sum},
     eventually,
     http::{self, Connection},
@@ -102,22 +94,21 @@ fn who_stands_still_holds_up_nobody_but_its_own() {
     unharmed(&callers.end());
 }
 
-/// Backends that were put and acknowledged, by a client that goes on until it is told to stop.
-fn writes(instance: &Instance, stop: &Arc<AtomicBool>) -> thread::JoinHandle<Vec<String>> {
-    let (admin, stop) = (instance.admin(), Arc::clone(stop));
+/// Names of the backends that were put and acknowledged, as they are, by a client that goes on until nobody reads them.
+fn writes(instance: &Instance) -> mpsc::Receiver<String> {
+    let admin = instance.admin();
+    let (acknowledged, names) = mpsc::channel();
     thread::spawn(move || {
-        let mut acknowledged = Vec::new();
         for number in 0.. {
-            if stop.load(Ordering::Relaxed) {
+            let name = format!("kept-{number}");
+            if put(&admin, &name).is_some_and(|answer| answer["applied"] == json!(true))
+                && acknowledged.send(name).is_err()
+            {
                 break;
             }
-            let name = format!("kept-{number}");
-            if put(&admin, &name).is_some_and(|answer| answer["applied"] == json!(true)) {
-                acknowledged.push(name);
-            }
         }
-        acknowledged
-    })
+    });
+    names
 }
 
 /// The answer, where one came.
@@ -142,17 +133,17 @@ fn what_dies_amid_requests_and_writes_takes_nothing_but_its_own() {
     let callers = Callers::start(&instance.listener("web"), CALLERS);
 
     // The admin process, in the middle of writes.
-    let stop = Arc::<AtomicBool>::default();
-    let writer = writes(&instance, &stop);
+    let names = writes(&instance);
+    let mut acknowledged = Vec::new();
     for _ in 0..3 {
         callers.all_are_answered(20);
+        acknowledged.push(names.recv_timeout(PATIENCE).expect("a write is acknowledged before each death"));
         let killed = instance.signal("admin", Signal::KILL);
         instance.replaced("admin", killed);
         admin_is_back(&instance);
     }
-    stop.store(true, Ordering::Relaxed);
-    let acknowledged = writer.join().unwrap();
-    assert!(acknowledged.len() > 3, "{acknowledged:?}");
+    acknowledged.extend(names.try_iter());
+    drop(names);
     let (_, stored) = instance.api("GET", "/v1/pools/shop/backends", None);
     let stored = stored.to_string();
     let missing: Vec<_> = acknowledged.iter().filter(|name| !stored.contains(&format!("\"{name}\""))).collect();
