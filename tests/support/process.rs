@@ -1,7 +1,7 @@
 use super::{PATIENCE, eventually, within};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{BufRead, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -9,9 +9,14 @@ use std::{
     time::Duration,
 };
 
+/// The program under test: the one that was built with the tests, or that which `STEADFAST_BINARY` names, as a release.
+fn binary() -> OsString {
+    std::env::var_os("STEADFAST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_steadfast").into())
+}
+
 /// The command under test, with nothing of this process's environment that would change what it does.
 pub fn steadfast<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::null());
     for name in [
         "RUST_LOG",

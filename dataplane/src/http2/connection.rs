@@ -66,7 +66,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, listener: usize, accepted: Accepte
         task: RefCell::default(),
     });
     let deadline = worker.deadline(stream.handle());
-    let wire = Wire::new(Some(Frames::new(worker.clock.millis())));
+    let wire = Wire::new(Frames::new(worker.clock.millis()));
     {
         let mut session = pin!(connection.session(&settings, &wire, &deadline));
         let mut reading = pin!(wire.read(&worker, &stream, read));

@@ -31,8 +31,6 @@ pub(super) struct Frames {
     is_backend: bool,
     /// Why the connection is to end.
     verdict: Option<Reason>,
-    /// Bytes of what has come last that stand before the frame by which it is to end.
-    sound: usize,
 }
 
 const HEADER: usize = 9;
@@ -48,6 +46,11 @@ const SENT_FOR_POINT: usize = 256;
 const CAME_FOR_POINT: i64 = 64;
 /// Points for a request that a backend is sent: for its answer, trailers, some interim responses, and that it resets the stream.
 const REQUEST: i64 = 60;
+/// Frames that `h2` sees before others have their turn: enough for it to see a request and its taking back together, for
+/// dozens of them, since it then knows a Rapid Reset and begins none.
+const TURN: usize = 128;
+/// For how many of them one counts that gives a stream room: what waits there is moved at once.
+const WINDOW: usize = 8;
 /// The longest SETTINGS that is looked into; `h2` reads all.
 const MAX_SETTINGS: usize = 600;
 
@@ -83,7 +86,6 @@ impl Frames {
             at: now,
             is_backend: false,
             verdict: None,
-            sound: 0,
         }
     }
 
@@ -97,40 +99,42 @@ impl Frames {
         self.earn(REQUEST);
     }
 
-    /// How many of the bytes that came last `h2` may see, where it must not see all: without the preface in front of a flood,
-    /// it could not even tell why the connection ends.
-    pub(super) fn sound(&self) -> usize {
-        self.sound
-    }
-
-    /// Looks at the frames in what has come, and says why the connection is to end, if it is.
-    pub(super) fn came(&mut self, mut bytes: &[u8], now: u64) -> Option<Reason> {
+    /// Looks at the frames in what has come; how many of the bytes `h2` may see now, and why the connection is to end, if it is.
+    /// Of more frames than make a turn it is to see the others later, and of the one by which the connection ends nothing: but
+    /// without the preface in front of a flood, it could not even tell why.
+    pub(super) fn came(&mut self, bytes: &[u8], now: u64) -> (usize, Option<Reason>) {
         let waited = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         self.at = now;
         self.earn(waited.saturating_mul(REFILL));
-        let whole = bytes.len();
-        self.sound = 0;
-        while !bytes.is_empty() && self.verdict.is_none() {
+        let (mut rest, mut sound, mut turn) = (bytes, 0, TURN);
+        while !rest.is_empty() {
             if self.skip > 0 {
-                let over = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                let over = usize::try_from(self.skip).unwrap_or(usize::MAX).min(rest.len());
                 self.skip -= over as u64;
-                self.payload(&bytes[..over]);
-                bytes = &bytes[over..];
-                continue;
+                self.payload(&rest[..over]);
+                rest = &rest[over..];
+            } else {
+                if self.have == 0 {
+                    sound = bytes.len() - rest.len();
+                    if turn == 0 {
+                        return (sound, None);
+                    }
+                }
+                let count = (HEADER - self.have).min(rest.len());
+                self.header[self.have..][..count].copy_from_slice(&rest[..count]);
+                self.have += count;
+                rest = &rest[count..];
+                if self.have == HEADER {
+                    self.have = 0;
+                    self.frame();
+                    turn = turn.saturating_sub(if self.header[3] == kind::WINDOW_UPDATE { WINDOW } else { 1 });
+                }
             }
-            if self.have == 0 {
-                self.sound = whole - bytes.len();
-            }
-            let count = (HEADER - self.have).min(bytes.len());
-            self.header[self.have..][..count].copy_from_slice(&bytes[..count]);
-            self.have += count;
-            bytes = &bytes[count..];
-            if self.have == HEADER {
-                self.have = 0;
-                self.frame();
+            if self.verdict.is_some() {
+                return (sound, self.verdict);
             }
         }
-        self.verdict
+        (bytes.len(), None)
     }
 
     /// Notes what was sent.
@@ -259,7 +263,7 @@ mod tests {
                 let stream = 3 + 2 * (at / frames.len());
                 frame[5..9].copy_from_slice(&u32::try_from(stream).unwrap().to_be_bytes());
             }
-            let verdict = flood.came(&frame, 0);
+            let (_, verdict) = flood.came(&frame, 0);
             assert!(matches!(verdict, None | Some(Reason::ENHANCE_YOUR_CALM)), "{verdict:?} of {frame:?}");
             verdict.is_some()
         })
@@ -298,7 +302,7 @@ mod tests {
                 if asked && at % frames.len() == 0 {
                     backend.asked();
                 }
-                backend.came(&frames[at % frames.len()], 0).is_some()
+                backend.came(&frames[at % frames.len()], 0).1.is_some()
             })
         };
         let (head, reset) = (frame(kind::HEADERS, 20), frame(kind::RST_STREAM, 4));
@@ -332,14 +336,34 @@ mod tests {
             [PREFACE.to_vec(), flagged(0x4, 0, 0, 18), frame(0x1, 300), frame(0x0, 4_096), frame(0x6, 8)].concat();
         let whole = {
             let mut flood = Frames::new(0);
-            assert_eq!(flood.came(&bytes, 0), None);
+            assert_eq!(flood.came(&bytes, 0), (bytes.len(), None));
             flood.account
         };
         assert_eq!(whole, MOST - 20);
         for size in [1, 2, 7, 9, 10, 100] {
             let mut flood = Frames::new(0);
-            bytes.chunks(size).for_each(|piece| assert_eq!(flood.came(piece, 0), None));
+            bytes.chunks(size).for_each(|piece| assert_eq!(flood.came(piece, 0).1, None));
             assert_eq!((flood.account, flood.have, flood.skip), (whole, 0, 0), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn many_frames_are_seen_in_turns_however_they_are_cut() {
+        let frames =
+            [PREFACE.to_vec(), [frame(0x1, 30), frame(0x8, 4), frame(0x0, 100)].concat().repeat(TURN)].concat();
+        for size in [10, 1_000, frames.len()] {
+            let (mut all, mut turns) = (Frames::new(0), Vec::new());
+            for mut piece in frames.chunks(size) {
+                while !piece.is_empty() {
+                    let (count, verdict) = all.came(piece, 0);
+                    assert!(count > 0 && verdict.is_none());
+                    turns.push(count);
+                    piece = &piece[count..];
+                }
+            }
+            assert_eq!((all.have, all.skip, all.begun), (0, 0, 1));
+            let most = PREFACE.len() + TURN * (HEADER + 100);
+            assert!(turns.len() >= 3 && turns.iter().all(|count| *count <= most), "{turns:?}");
         }
     }
 
@@ -351,10 +375,11 @@ mod tests {
             let mut all = Frames::new(0);
             let (before, behind) = bytes.split_at(cut);
             let seen = match all.came(before, 0) {
-                Some(_) => all.sound(),
-                None => {
-                    assert_eq!(all.came(behind, 0), Some(Reason::FRAME_SIZE_ERROR), "{cut}");
-                    cut + all.sound()
+                (seen, Some(_)) => seen,
+                (seen, None) => {
+                    let (more, verdict) = all.came(behind, 0);
+                    assert_eq!((seen, verdict), (cut, Some(Reason::FRAME_SIZE_ERROR)));
+                    cut + more
                 }
             };
             // A part of its header may have gone before it was known.
@@ -367,7 +392,7 @@ mod tests {
         let after = |frames: &[Vec<u8>]| {
             let mut all = Frames::new(0);
             all.came(PREFACE, 0);
-            frames.iter().map(|frame| all.came(frame, 0)).last().unwrap()
+            frames.iter().map(|frame| all.came(frame, 0).1).last().unwrap()
         };
         let setting = |number: u8, value: u32| {
             let mut frame = flagged(kind::SETTINGS, 0, 0, 6);

@@ -155,7 +155,7 @@ impl Upstream {
         Self {
             address: target.address.clone(),
             is_tls: target.is_tls,
-            wire: Wire::new(Some(Frames::of_backend(worker.clock.millis()))),
+            wire: Wire::new(Frames::of_backend(worker.clock.millis())),
             state: RefCell::new(State::Opening),
             live: Cell::new(0),
             has_answered: Cell::new(false),

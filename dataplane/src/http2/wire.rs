@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Wire {
     inward: Way,
     outward: Way,
-    /// What the peer's frames are judged by, where it is not one of ours.
-    frames: Option<RefCell<Frames>>,
+    /// What the peer's frames are judged by.
+    frames: RefCell<Frames>,
     verdict: Cell<Option<Reason>>,
 }
 
@@ -32,11 +32,11 @@ const SENDING: usize = 64 << 10;
 const READ: usize = 16 << 10;
 
 impl Wire {
-    pub(super) fn new(frames: Option<Frames>) -> Rc<Self> {
+    pub(super) fn new(frames: Frames) -> Rc<Self> {
         Rc::new(Self {
             inward: Way::new(READ),
             outward: Way::new(SENDING),
-            frames: frames.map(RefCell::new),
+            frames: RefCell::new(frames),
             verdict: Cell::new(None),
         })
     }
@@ -48,21 +48,29 @@ impl Wire {
 
     /// Notes that a request is sent to the peer.
     pub(super) fn asks(&self) {
-        if let Some(frames) = &self.frames {
-            frames.borrow_mut().asked();
-        }
+        self.frames.borrow_mut().asked();
     }
 
-    /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it.
+    /// Moves what comes, beginning with `read`, to the end of the connection. The peer is judged by it, and who sends many
+    /// frames at once has others served between them.
     pub(super) async fn read(&self, worker: &Worker, stream: &Stream, mut read: crate::io::Buffer) {
-        loop {
-            let sound = self.sound(worker, read.bytes());
-            if self.inward.write(&read.bytes()[..sound]).await.is_err() {
-                break;
-            }
-            if self.verdict.get().is_some() {
-                // Nothing more is read; what ends it waits for no more either.
-                return std::future::pending().await;
+        'open: loop {
+            let mut bytes = read.bytes();
+            while !bytes.is_empty() {
+                let (count, verdict) = self.frames.borrow_mut().came(bytes, worker.clock.millis());
+                self.verdict.set(verdict);
+                let (turn, rest) = bytes.split_at(count);
+                if self.inward.write(turn).await.is_err() {
+                    break 'open;
+                }
+                if verdict.is_some() {
+                    // Nothing more is read; what ends it waits for no more either.
+                    return std::future::pending().await;
+                }
+                bytes = rest;
+                if !bytes.is_empty() {
+                    worker.beat.pass().await;
+                }
             }
             read.clear();
             let result;
@@ -75,21 +83,11 @@ impl Wire {
         self.inward.end();
     }
 
-    /// How many of these bytes `h2` is to see.
-    fn sound(&self, worker: &Worker, bytes: &[u8]) -> usize {
-        let Some(frames) = &self.frames else { return bytes.len() };
-        let mut frames = frames.borrow_mut();
-        self.verdict.set(frames.came(bytes, worker.clock.millis()));
-        if self.verdict.get().is_some() { frames.sound() } else { bytes.len() }
-    }
-
     /// Moves what is to be sent until there is no more of it.
     pub(super) async fn write(&self, stream: &Stream) {
         let mut bytes = Vec::new();
         while self.outward.take(&mut bytes).await {
-            if let Some(frames) = &self.frames {
-                frames.borrow_mut().went(bytes.len());
-            }
+            self.frames.borrow_mut().went(bytes.len());
             let (result, sent) = stream.write_vector(bytes).await;
             if result.is_err() {
                 break;

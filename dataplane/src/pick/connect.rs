@@ -83,7 +83,7 @@ fn kind_of(error: io::Error) -> Kind {
 async fn secure(worker: &Worker, claim: &Claim, target: &Target, stream: Stream) -> Result<Stream, Kind> {
     let (trusted, name) = trust(worker, claim, target).ok_or(Kind::Handshake)?;
     let shaken = stream.connect_tls(trusted, name, worker.clock.ticking(), async || {
-        worker.handshakes.turn().await;
+        worker.handshakes.turn(worker.beat.pass()).await;
         true
     });
     match within(claim.pool.timeouts.connect.to_std(), shaken).await {

@@ -44,7 +44,7 @@ async fn shake_hands(worker: &Worker, listener: usize, stream: Stream, offered: 
             return false;
         }
         has_begun = true;
-        worker.handshakes.turn().await;
+        worker.handshakes.turn(worker.beat.pass()).await;
         true
     };
     match stream.accept_tls(offered, worker.clock.ticking(), turn).await {

@@ -1,46 +1,29 @@
-use crate::io::Beat;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    io,
     task::{Poll, Waker},
 };
 
 /// Who may compute for a handshake: one with each turn of the ring, and between two of them all else that is ready. A
-/// signature costs as much as dozens of requests, and a crowd of new clients must not hold up those that are there.
-pub(crate) struct Handshakes {
-    beat: Beat,
-    line: Line,
-}
-
-/// Those who want a turn, in the order in which they came. Any of them may give up while it waits.
+/// signature costs as much as dozens of requests, and a crowd of new clients must not hold up those that are there. Any who
+/// want a turn get it in the order in which they came, and may give up while they wait.
 #[derive(Default)]
-struct Line {
+pub(crate) struct Handshakes {
     busy: Cell<bool>,
     next: Cell<u64>,
     waiting: RefCell<VecDeque<(u64, Waker)>>,
 }
 
 impl Handshakes {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { beat: Beat::new()?, line: Line::default() })
-    }
-
     /// How many wait for theirs.
     pub(crate) fn waiting(&self) -> usize {
-        self.line.waiting.borrow().len()
+        self.waiting.borrow().len()
     }
 
-    /// Waits for its turn, which lasts until the caller waits for something else.
-    pub(crate) async fn turn(&self) {
-        self.line.turn(self.beat.pass()).await;
-    }
-}
-
-impl Line {
-    /// Waits until nobody is before this one, and then for `beat`.
-    async fn turn(&self, beat: impl Future<Output = ()>) {
+    /// Waits for its turn: until nobody is before this one, and then for `beat`. It lasts until the caller waits for
+    /// something else.
+    pub(crate) async fn turn(&self, beat: impl Future<Output = ()>) {
         let place = Place { line: self, number: self.next.replace(self.next.get() + 1) };
         poll_fn(|context| match self.is_turn_of(place.number) {
             true => Poll::Ready(()),
@@ -79,7 +62,7 @@ impl Line {
 
 /// A place in the line, which is left when its turn comes or it gives up.
 struct Place<'a> {
-    line: &'a Line,
+    line: &'a Handshakes,
     number: u64,
 }
 
@@ -92,7 +75,7 @@ impl Drop for Place<'_> {
 }
 
 /// A turn that has begun.
-struct Held<'a>(&'a Line);
+struct Held<'a>(&'a Handshakes);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -135,7 +118,7 @@ mod tests {
 
     #[test]
     fn turns_come_one_after_the_other_and_in_order() {
-        let (line, come) = (Line::default(), Cell::new(false));
+        let (line, come) = (Handshakes::default(), Cell::new(false));
         let (mut a, mut b, mut c) =
             (pin!(line.turn(beat(&come))), pin!(line.turn(beat(&come))), pin!(line.turn(beat(&come))));
         let woken: [Arc<Woken>; 3] = Default::default();
@@ -152,7 +135,7 @@ mod tests {
 
     #[test]
     fn one_that_gives_up_holds_up_nobody() {
-        let (line, come) = (Line::default(), Cell::new(false));
+        let (line, come) = (Handshakes::default(), Cell::new(false));
         let woken: [Arc<Woken>; 4] = Default::default();
         let count = |at: usize| woken[at].0.load(Ordering::Relaxed);
         let mut futures: Vec<_> = (0..4).map(|_| Box::pin(line.turn(beat(&come)))).collect();

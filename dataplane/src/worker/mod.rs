@@ -41,7 +41,7 @@ use crate::{
     access_log::Recorder,
     counters::Board,
     http1::FieldIndex,
-    io::{Buffers, Handle, Listener, Stream, Wakeup, clients_descriptors, hold_back, tally},
+    io::{Beat, Buffers, Handle, Listener, Stream, Wakeup, clients_descriptors, hold_back, tally},
 };
 use affinity::{table::Table, wheel::Turn};
 use ahash::AHashMap;
@@ -118,6 +118,8 @@ pub(crate) struct Worker {
     /// How the backends of pools with TLS are spoken to.
     trusts: RefCell<AHashMap<String, Arc<ClientConfig>>>,
     pub(crate) handshakes: Handshakes,
+    /// For who has much to do, and lets others have their turn in between.
+    pub(crate) beat: Beat,
     commands: Commands,
     events: Sender<FromWorker>,
     pub(crate) drain: Drain,
@@ -224,7 +226,8 @@ fn begin(start: Start) -> io::Result<(Worker, Vec<OwnedFd>, UnixStream)> {
         listeners: RefCell::new(vec![None; names.len()]),
         offers: RefCell::new(vec![None; names.len()]),
         trusts: RefCell::default(),
-        handshakes: Handshakes::new()?,
+        handshakes: Handshakes::default(),
+        beat: Beat::new()?,
         open: vec![Cell::new(0); names.len()],
         crowd: Rc::default(),
         clients_descriptors: clients_descriptors(),
