@@ -90,9 +90,13 @@ fn strangers_at_the_socket_of_the_admin_process_harm_neither_it_nor_traffic() {
         (0..80).any(|_| endless.write_all(&piece).is_err()).then_some(())
     });
     writes(4);
-    let grown = resident(admin).saturating_sub(before);
+    // The longest line that is taken has 64 MiB, and what has held one is given back, if not at once.
+    let grown = eventually("the admin process gives back what it needed", || {
+        writes(5);
+        let grown = resident(admin).saturating_sub(before);
+        (grown < 32 << 20).then_some(grown)
+    });
     support::figure(format_args!("the admin process has grown by {} MiB", grown >> 20));
-    assert!(grown < 160 << 20, "{} MiB", grown >> 20);
     assert_eq!(instance.pid("admin"), admin);
     let seen = sum(&callers.end());
     assert!(seen.served > 0 && seen.lost() == 0 && seen.moved == 0, "{seen:?}");

@@ -94,9 +94,10 @@ fn how_long_responses_take_is_told_by_pool_and_class() {
     };
     let requests = of_workers("requests_total");
     assert_eq!((requests.len(), requests.iter().sum::<f64>()), (2, 5.0), "each worker by itself: {requests:?}");
-    for name in ["ring_operations_total", "direct_operations_total"] {
-        assert!(of_workers(name).iter().all(|count| *count > 0.0), "{name}");
-    }
+    assert!(of_workers("ring_operations_total").iter().all(|count| *count > 0.0));
+    // The kernel may have given them all to one.
+    let direct = of_workers("direct_operations_total");
+    assert!(requests.iter().zip(&direct).all(|(requests, direct)| *requests == 0.0 || *direct > 0.0), "{direct:?}");
     assert_eq!(of_workers("cpu_seconds_total").len(), 2);
     assert_eq!(of_workers("idle_connections").len(), 2);
     let (_, pool) = instance.api("GET", "/v1/pools/shop", None);
