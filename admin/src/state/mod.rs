@@ -385,6 +385,8 @@ impl State {
         loop {
             let failed = self.lock().store_problem.is_some();
             tokio::select! {
+                // Or else chance would say what comes first.
+                biased;
                 () = self.reserve.notified() => {}
                 () = tokio::time::sleep(STORE_RETRY), if failed => {}
             }
@@ -415,6 +417,7 @@ impl State {
             // Looked at again after a while, since the wall clock may be set.
             let pause = next.map_or(DEADLINES_EVERY, |next| Duration::from_millis(next.saturating_sub(now)));
             tokio::select! {
+                biased;
                 () = self.drains.notified() => {}
                 () = tokio::time::sleep(pause.clamp(Duration::from_millis(100), DEADLINES_EVERY)) => {}
             }

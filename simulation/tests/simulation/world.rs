@@ -212,10 +212,15 @@ impl World {
     /// What processes have written is under way.
     fn move_lines(&mut self, at: usize) {
         let node = &mut self.nodes[at];
+        let mut said = Vec::new();
         for link in &mut node.links {
             link.take();
             if let (Some(admin), Some(id), false) = (&mut node.admin, link.admin_side, link.is_cut) {
                 while let Some(line) = admin.say(id) {
+                    said.push(format!(
+                        "{at}: the admin process says to {id}: {}",
+                        String::from_utf8_lossy(&line).trim()
+                    ));
                     link.to_plane.push_back(line);
                 }
             }
@@ -227,6 +232,7 @@ impl World {
             }
         }
         node.links.retain(|link| !link.is_over());
+        said.into_iter().for_each(|line| self.tell(line));
     }
 
     fn deliver_to_plane(&mut self, at: usize) {
