@@ -64,7 +64,7 @@ pub(crate) struct Node {
     pub(crate) highest: u64,
     /// What was answered as applied: no worker acts on an older generation.
     pub(crate) applied: u64,
-    /// The same without what was only observed, which a data plane writes down a second later.
+    /// The same without what checks alone have found, which a data plane writes down a second later.
     pub(crate) lasting: u64,
     pub(crate) under_way: Vec<UnderWay>,
     /// Backends that answer.

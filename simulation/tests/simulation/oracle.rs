@@ -50,8 +50,9 @@ pub(crate) fn check_sent(
     session: Option<&Session>,
     (tried, was_there): (&[String], bool),
     sent: &Sent,
-    is_marked: impl Fn(u32) -> bool,
 ) {
+    // As it was when it was chosen: a mark ends with time, and no choice is made anew for that.
+    let is_marked = |slot: u32| sent.marked.contains(&slot);
     let backend = |name: &str| pool.backends.iter().find(|backend| backend.name == name);
     let to = backend(&sent.backend).expect("it is of this table");
     let fails_open = pool.settings.health.fail_open;

@@ -435,7 +435,7 @@ impl World {
         let plane = node.plane.as_ref().unwrap();
         let key = plane.table(worker, |table| {
             let pool = table.pool("shop").expect("it was sent");
-            oracle::check_sent(pool, session.as_ref(), how, sent, |slot| plane.is_marked(worker, slot));
+            oracle::check_sent(pool, session.as_ref(), how, sent);
             table.keys[0].id
         });
         let Some(cookie) = sent.cookie() else {
