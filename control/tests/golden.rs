@@ -268,7 +268,7 @@ fn to_dataplane() -> Vec<ToDataplane> {
             snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all, ..Snapshot::default() }),
         },
         ToDataplane::Snapshot { snapshot: Box::default() },
-        ToDataplane::Delta { base: 41, generation: 42, changes },
+        ToDataplane::Delta { base: 41, generation: 42, changes, commanded: false },
         ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new(), commanded: false },
         ToDataplane::Delta { base: 99, generation: 100, changes: drains(), commanded: false },
         ToDataplane::Report,
