@@ -16,7 +16,6 @@ mod world;
 
 use std::{
     env,
-    fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
@@ -42,6 +41,7 @@ fn run(seed: u64, tells: bool) -> Result<u64, String> {
         let mut world = World::new(seed);
         let mut at = 0;
         let ended = catch_unwind(AssertUnwindSafe(|| {
+            world.begin_all();
             for step in 0..STEPS {
                 at = step;
                 world.step();
@@ -122,11 +122,9 @@ impl Seeds {
     }
 
     fn progress(&self) -> String {
-        let (done, seconds) = (self.done.load(Relaxed), self.began.elapsed().as_secs_f64());
-        let mut text = String::new();
-        write!(text, "{done} of {} seeds from {} on, ", self.count, self.from).unwrap();
-        write!(text, "{:.0} a second", done as f64 / seconds.max(0.001)).unwrap();
-        text
+        let (done, millis) = (self.done.load(Relaxed), self.began.elapsed().as_millis().max(1));
+        let speed = u128::from(done) * 1_000 / millis;
+        format!("{done} of {} seeds from {} on, {speed} a second", self.count, self.from)
     }
 }
 

@@ -248,6 +248,15 @@ impl Node {
         (self.applied, self.lasting) = (0, 0);
     }
 
+    /// A generation is the same for both processes, however the data plane came to it.
+    pub(crate) fn check_told(&self) {
+        let (Some(admin), Some(plane)) = (&self.admin, &self.plane) else { return };
+        let (said, heard) = (admin.snapshot(), plane.snapshot());
+        if said.generation == heard.generation {
+            assert_eq!(heard, &*said, "the data plane has another generation {}", said.generation);
+        }
+    }
+
     /// What is told in memory is on the disk, and nothing else; asked where nothing is under way.
     pub(crate) fn check_stored(&self) {
         let Some(admin) = &self.admin else { return };

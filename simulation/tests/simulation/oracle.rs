@@ -209,11 +209,13 @@ pub(crate) fn check_moves(before: &Table, after: &Table, asks: &Asks, now: u32) 
     for ((client, _), moved) in asks.iter().zip(decided) {
         let (Some(was), Some(is)) = moved else { continue };
         let same = |name: &str| find(old, name) == find(new, name);
-        // One that was sent on by a backend that changes is of that one's sessions.
+        // One that a backend had passed on is of that one's sessions: where that one leaves the ring or gets another weight
+        // there, it may move once more, since nobody remembers where it went.
+        let spread = |pool: &PoolTable, name: &str| find(pool, name).map_or(0, |(weight, ..)| weight);
         let key = marker::address_key(*client, old.settings.affinity.source_ip);
         let passed_over = |pool: &PoolTable, last: &str| {
             let asked = pool.ring.candidates(key).map(|candidate| pool.backends[usize::from(candidate)].name.as_str());
-            asked.take_while(|name| *name != last).any(|name| !same(name))
+            asked.take_while(|name| *name != last).any(|name| spread(old, name) != spread(new, name))
         };
         let left = passed_over(old, &was) || passed_over(new, &is);
         let holds = was == is || !same(&was) || !same(&is) || left;

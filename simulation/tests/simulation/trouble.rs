@@ -9,6 +9,7 @@ use control::{
     config::Source,
     spec::{Backend, Key},
 };
+use std::sync::Arc;
 
 impl World {
     pub(crate) fn start_what_is_dead(&mut self, at: usize) {
@@ -58,6 +59,30 @@ impl World {
             link.cut(to_plane, to_admin);
             self.tell(format!("{at}: a link is cut; {to_plane} and {to_admin} lines still come"));
         }
+    }
+
+    /// No socket does that, and it is not to matter: what is under way to the data plane is lost, comes twice or too early.
+    pub(crate) fn garble(&mut self, at: usize) {
+        let Some(link) = self.nodes[at].links.iter_mut().find(|link| !link.to_plane.is_empty()) else { return };
+        let lines = &mut link.to_plane;
+        let last = lines.len() - 1;
+        let place = self.random.below(last + 1);
+        let what = match self.random.below(3) {
+            0 => {
+                lines.remove(place);
+                "is lost"
+            }
+            1 => {
+                let line = Arc::clone(&lines[place]);
+                lines.insert(place, line);
+                "comes twice"
+            }
+            _ => {
+                lines.swap(place, last);
+                "comes late"
+            }
+        };
+        self.tell(format!("{at}: line {place} of {} to the data plane {what}", last + 1));
     }
 
     pub(crate) fn pass(&mut self) {

@@ -56,7 +56,7 @@ impl World {
         let nodes = (0..NODES).map(|at| Node::new(folder.join(at.to_string()), pools.clone(), source, &keys));
         let nodes = nodes.collect();
         let browsers = (0..BROWSERS).map(Browser::new).collect();
-        let mut world = Self {
+        Self {
             random,
             mono: 1_000,
             unix: 1_790_000_000_000,
@@ -69,15 +69,18 @@ impl World {
             trace: VecDeque::new(),
             digest: 0,
             folder,
-        };
-        world.set_clocks();
+        }
+    }
+
+    /// The first start of what there is.
+    pub(crate) fn begin_all(&mut self) {
+        self.set_clocks();
         for at in 0..NODES {
-            world.start_what_is_dead(at);
-            if world.random.percent(70) {
-                world.calm_down(at);
+            self.start_what_is_dead(at);
+            if self.random.percent(70) {
+                self.calm_down(at);
             }
         }
-        world
     }
 
     pub(crate) fn steps(&self) -> Vec<String> {
@@ -162,7 +165,7 @@ impl World {
     }
 
     fn disturb(&mut self, at: usize) {
-        match self.random.below(19) {
+        match self.random.below(20) {
             0..4 => self.kill_admin(at),
             4..7 => self.kill_plane(at),
             7..9 => self.lose_power(at),
@@ -181,6 +184,7 @@ impl World {
             15 => self.calm_down(at),
             16 => self.change_keys(),
             17 => self.change_file(),
+            18 => self.garble(at),
             _ => {
                 self.tell(format!("{at}: the data plane reports"));
                 if let Some(plane) = &mut self.nodes[at].plane {
@@ -198,6 +202,7 @@ impl World {
             }
             self.move_lines(at);
             self.take_answers(at);
+            self.nodes[at].check_told();
             self.look_at_tables(at);
         }
         if self.random.percent(3) {
