@@ -248,6 +248,15 @@ impl Node {
         (self.applied, self.lasting) = (0, 0);
     }
 
+    /// No worker that serves acts on less than was answered as applied.
+    pub(crate) fn check_applied(&self) {
+        let Some(plane) = &self.plane else { return };
+        for worker in 0..WORKERS {
+            let acts = plane.table(worker, |table| table.generation);
+            assert!(acts == 0 || acts >= self.applied, "worker {worker} is at {acts}, {} was answered", self.applied);
+        }
+    }
+
     /// A generation is the same for both processes, however the data plane came to it.
     pub(crate) fn check_told(&self) {
         let (Some(admin), Some(plane)) = (&self.admin, &self.plane) else { return };

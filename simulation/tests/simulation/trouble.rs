@@ -1,7 +1,7 @@
 //! What goes wrong, and what comes back.
 
 use crate::{
-    node::{Node, write_keys},
+    node::{Node, WORKERS, write_keys},
     random::Random,
     world::World,
 };
@@ -74,8 +74,8 @@ impl World {
             }
             1 => {
                 let line = Arc::clone(&lines[place]);
-                lines.insert(place, line);
-                "comes twice"
+                lines.push_back(line);
+                "comes twice, and late"
             }
             _ => {
                 lines.swap(place, last);
@@ -85,12 +85,30 @@ impl World {
         self.tell(format!("{at}: line {place} of {} to the data plane {what}", last + 1));
     }
 
+    /// Both processes are killed, and the data plane comes back alone: what was answered until now is to be in its snapshot.
+    pub(crate) fn leave_alone(&mut self, at: usize) {
+        const PATIENCE: u64 = 2_000;
+        self.kill_admin(at);
+        self.kill_plane(at);
+        let (seed, mono) = (self.random.next(), self.mono);
+        self.nodes[at].start_plane(seed, mono);
+        self.tell(format!("{at}: a data plane starts, and is alone"));
+        self.pass_by(PATIENCE);
+        let plane = self.nodes[at].plane.as_mut().expect("it has just started");
+        plane.serve_by_snapshot();
+        (0..WORKERS).for_each(|worker| plane.wake(worker));
+    }
+
     pub(crate) fn pass(&mut self) {
         let millis = match self.random.below(10) {
             0..6 => self.random.range(1, 1_000),
             6..9 => self.random.range(1_000, 8_000),
             _ => self.random.range(8_000, 600_000),
         };
+        self.pass_by(millis);
+    }
+
+    fn pass_by(&mut self, millis: u64) {
         self.tell(format!("{millis} ms pass"));
         (self.mono, self.unix) = (self.mono + millis, self.unix + millis);
         self.set_clocks();

@@ -203,6 +203,7 @@ impl World {
             self.move_lines(at);
             self.take_answers(at);
             self.nodes[at].check_told();
+            self.nodes[at].check_applied();
             self.look_at_tables(at);
         }
         if self.random.percent(3) {
@@ -352,6 +353,9 @@ impl World {
                 panic!("nobody waits for {answer:?}");
             };
             check_answer(&mut self.nodes[at], pending, &answer, self.latest);
+            if answer.status < 300 && self.random.percent(5) {
+                self.leave_alone(at);
+            }
         }
     }
 
