@@ -63,26 +63,25 @@ impl World {
 
     /// No socket does that, and it is not to matter: what is under way to the data plane is lost, comes twice or too early.
     pub(crate) fn garble(&mut self, at: usize) {
-        let Some(link) = self.nodes[at].links.iter_mut().find(|link| !link.to_plane.is_empty()) else { return };
+        let Some(link) = self.nodes[at].links.iter_mut().find(|link| !link.sent.is_empty() && !link.is_cut) else {
+            return;
+        };
         let lines = &mut link.to_plane;
-        let last = lines.len() - 1;
-        let place = self.random.below(last + 1);
-        let what = match self.random.below(3) {
-            0 => {
-                lines.remove(place);
-                "is lost"
+        let what = match (self.random.below(3), lines.len()) {
+            (0, len @ 1..) => {
+                lines.remove(self.random.below(len));
+                "a line is lost"
             }
-            1 => {
-                let line = Arc::clone(&lines[place]);
-                lines.push_back(line);
-                "comes twice, and late"
+            (1, len @ 2..) => {
+                lines.swap(self.random.below(len), len - 1);
+                "a line comes late"
             }
             _ => {
-                lines.swap(place, last);
-                "comes late"
+                lines.push_back(Arc::clone(&link.sent[self.random.below(link.sent.len())]));
+                "a line comes again"
             }
         };
-        self.tell(format!("{at}: line {place} of {} to the data plane {what}", last + 1));
+        self.tell(format!("{at}: {what} on its way to the data plane"));
     }
 
     /// Both processes are killed, and the data plane comes back alone: what was answered until now is to be in its snapshot.

@@ -20,7 +20,10 @@ use std::{
     collections::VecDeque,
     fs,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const BROWSERS: usize = 8;
@@ -227,6 +230,7 @@ impl World {
                         "{at}: the admin process says to {id}: {}",
                         String::from_utf8_lossy(&line).trim()
                     ));
+                    link.sent.push(Arc::clone(&line));
                     link.to_plane.push_back(line);
                 }
             }
