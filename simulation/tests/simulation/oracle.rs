@@ -171,18 +171,17 @@ pub(crate) fn decisions(table: &Table, asks: &Asks, now: u32) -> Vec<Option<Stri
 pub(crate) fn check_alike(node: &Node, asks: &Asks, now: u32) -> Option<Vec<Option<String>>> {
     let plane = node.plane.as_ref()?;
     let snapshot = plane.snapshot();
-    let text = serde_json_of(snapshot);
-    let own = decisions(&fresh(&text), asks, now);
-    let mut any = false;
-    for worker in 0..WORKERS {
-        plane.table(worker, |table| {
-            if table.generation == snapshot.generation && table.generation > 0 {
-                any = true;
-                assert_eq!(decisions(table, asks, now), own, "worker {worker} of generation {}", table.generation);
-            }
-        });
+    let has_it = |worker: &usize| plane.table(*worker, |table| table.generation) == snapshot.generation;
+    let workers: Vec<usize> = (0..WORKERS).filter(has_it).collect();
+    if workers.is_empty() || snapshot.generation == 0 {
+        return None;
     }
-    any.then_some(own)
+    let own = decisions(&fresh(&serde_json_of(snapshot)), asks, now);
+    for worker in workers {
+        let decided = plane.table(worker, |table| decisions(table, asks, now));
+        assert_eq!(decided, own, "worker {worker} of generation {}", snapshot.generation);
+    }
+    Some(own)
 }
 
 fn serde_json_of(snapshot: &Snapshot) -> Snapshot {
