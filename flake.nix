@@ -52,6 +52,9 @@
             "--workspace"
             "--exclude"
             "bench"
+            # Its seams would be in what is tested here.
+            "--exclude"
+            "simulation"
             "--lib"
             "--bins"
             "--test"

@@ -136,8 +136,13 @@ fn a_data_plane_that_hears_nonsense_serves_by_its_last_snapshot() {
         to_line(&ToDataplane::Report),
         after(&[b"{\"type\":\"snapshot\",\"snapshot\":{}}\n".as_slice(), &noise(100)].concat()),
         after(b"{\"type\":\"snapshot\",\"snapshot\":{\"generation\":99}\n"),
-        after(&to_line(&ToDataplane::Delta { base: u64::MAX, generation: u64::MAX, changes: Vec::new() })),
-        after(&to_line(&ToDataplane::Delta { base: 0, generation: 0, changes: Vec::new() })),
+        after(&to_line(&ToDataplane::Delta {
+            base: u64::MAX,
+            generation: u64::MAX,
+            changes: Vec::new(),
+            commanded: false,
+        })),
+        after(&to_line(&ToDataplane::Delta { base: 0, generation: 0, changes: Vec::new(), commanded: false })),
         after(b"{}\n"),
         greeting[..greeting.len() / 2].to_vec(),
     ];

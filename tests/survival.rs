@@ -151,6 +151,25 @@ fn a_data_plane_starts_without_the_admin_process_from_its_last_snapshot() {
     });
 }
 
+/// Fixed: health that was commanded was written down within the next second, and a data plane that died before that sent
+/// requests in its next life where nobody was to send any more.
+#[test]
+fn commanded_health_outlives_the_data_plane_that_has_just_acknowledged_it() {
+    let nginx = Nginx::start(&["a", "b"]);
+    let instance = Setup::shop("", nginx.backends.clone()).start();
+    let address = instance.listener("web");
+    let down = Some(json!({ "health": "down" }));
+    let (_, answer) = instance.api("PUT", "/v1/pools/shop/backends/a/health", down);
+    instance.signal("admin", Signal::STOP);
+    let killed = instance.signal("dataplane", Signal::KILL);
+    assert_eq!(answer["applied"], json!(true), "{answer}");
+    instance.replaced("dataplane", killed);
+    for _ in 0..10 {
+        assert_eq!(get(&address, "/", &[]).text(), "b");
+    }
+    instance.signal("admin", Signal::CONT);
+}
+
 #[test]
 fn a_data_plane_that_ends_before_it_heard_anything_leaves_the_last_snapshot_as_it_was() {
     let nginx = Nginx::start(&["a"]);

@@ -23,7 +23,11 @@ pub const MAX_MEMBERS: usize = u16::MAX as usize;
 pub const ATTEMPTS: u64 = 64;
 
 /// The ring as pools have it: 2^18 slots of two bytes.
+#[cfg(not(feature = "simulation"))]
 pub type Ring = SlotRing<18>;
+/// The same for a few members that change every few steps: to make it is most of what a simulated run would do.
+#[cfg(feature = "simulation")]
+pub type Ring = SlotRing<10>;
 
 /// A ring of 2^`BITS` slots. It knows members and weights; health, admin state and limits are for the caller to apply.
 /// Placement is the same on every machine, in every release and for any order of the members.

@@ -30,6 +30,10 @@ pub enum ToDataplane {
         base: u64,
         generation: u64,
         changes: Vec<Change>,
+        /// Somebody has commanded it, and so it is written down before it is acknowledged, even where it tells of health
+        /// alone. What checks find comes too often for that.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        commanded: bool,
     },
     /// All that it reports, now: sent when somebody waits for fresh figures.
     Report,

@@ -268,19 +268,25 @@ fn to_dataplane() -> Vec<ToDataplane> {
             snapshot: Box::new(Snapshot { generation: 41, desired, observed: observed_all, ..Snapshot::default() }),
         },
         ToDataplane::Snapshot { snapshot: Box::default() },
-        ToDataplane::Delta { base: 41, generation: 42, changes },
-        ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: drains() },
+        ToDataplane::Delta { base: 41, generation: 42, changes, commanded: false },
+        ToDataplane::Delta { base: 42, generation: 99, changes: Vec::new(), commanded: false },
+        ToDataplane::Delta { base: 99, generation: 100, changes: drains(), commanded: false },
         ToDataplane::Report,
-        ToDataplane::Delta { base: 99, generation: 100, changes: named() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: spread() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: adopting() },
-        ToDataplane::Delta { base: 99, generation: 100, changes: closing() },
-        ToDataplane::Delta { base: 100, generation: 101, changes: releases() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: named(), commanded: false },
+        ToDataplane::Delta { base: 99, generation: 100, changes: spread(), commanded: false },
+        ToDataplane::Delta { base: 99, generation: 100, changes: adopting(), commanded: false },
+        ToDataplane::Delta { base: 99, generation: 100, changes: closing(), commanded: false },
+        ToDataplane::Delta { base: 100, generation: 101, changes: releases(), commanded: false },
         ToDataplane::Snapshot { snapshot: Box::new(releasing()) },
-        ToDataplane::Delta { base: 99, generation: 100, changes: rebalances() },
+        ToDataplane::Delta { base: 99, generation: 100, changes: rebalances(), commanded: false },
+        ToDataplane::Delta { base: 99, generation: 100, changes: commanded(), commanded: true },
         ToDataplane::Sketch { pool: "shop".into() },
     ]
+}
+
+/// Health that somebody said.
+fn commanded() -> Vec<Change> {
+    vec![Change::Observe { pool: "shop".into(), name: "app-1".into(), observed: observed() }]
 }
 
 /// What a data plane says that tells sketches.

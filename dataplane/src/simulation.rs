@@ -57,6 +57,8 @@ pub struct Exchange {
     target: Target,
     /// When that was, by the worker's clock in Unix seconds.
     chosen_at: u32,
+    /// The slots that the worker had marked down then.
+    marked: Vec<u32>,
     /// The slots where it has failed.
     tried: Vec<u32>,
 }
@@ -93,6 +95,8 @@ pub struct Sent {
     pub generation: u64,
     /// When it was chosen, by the worker's clock in Unix seconds.
     pub chosen_at: u32,
+    /// The slots that the worker had marked down then.
+    pub marked: Vec<u32>,
 }
 
 /// What a request says.
@@ -214,7 +218,8 @@ impl Process {
     /// # Errors
     /// Nobody serves it; or `None`, where there is no such pool, or it is to wait for room.
     pub fn begin(&self, worker: usize, request: &Request<'_>) -> Result<Exchange, Option<Unserved>> {
-        let worker = &self.workers[worker].worker;
+        let idle = &self.workers[worker];
+        let worker = &idle.worker;
         worker.catch_up();
         let claim = {
             let table = worker.table.borrow();
@@ -233,7 +238,7 @@ impl Process {
         };
         begin(worker, &claim);
         let target = Target::choose(worker, &claim, &[], Waits::default()).map_err(nobody)?;
-        Ok(Exchange { claim, target, chosen_at: worker.clock.unix(), tried: Vec::new() })
+        Ok(Exchange { claim, target, chosen_at: worker.clock.unix(), marked: idle.marked(), tried: Vec::new() })
     }
 
     /// Its connection is there: it is sent, unless what was chosen is out of date by now, and answered.
@@ -241,11 +246,12 @@ impl Process {
     /// # Errors
     /// As [`Self::begin`].
     pub fn send(&self, worker: usize, exchange: Exchange) -> Result<Sent, Option<Unserved>> {
-        let Exchange { claim, mut target, mut chosen_at, tried } = exchange;
-        let worker = &self.workers[worker].worker;
+        let Exchange { claim, mut target, mut chosen_at, mut marked, tried } = exchange;
+        let idle = &self.workers[worker];
+        let worker = &idle.worker;
         while !target.is_current(worker) {
             target = Target::choose(worker, &claim, &tried, Waits::default()).map_err(nobody)?;
-            chosen_at = worker.clock.unix();
+            (chosen_at, marked) = (worker.clock.unix(), idle.marked());
         }
         target.settle(worker, &claim, None);
         let table = worker.table.borrow();
@@ -258,6 +264,7 @@ impl Process {
             set_cookie: target.set_cookie,
             generation: table.generation,
             chosen_at,
+            marked,
         })
     }
 
@@ -267,14 +274,15 @@ impl Process {
     /// As [`Self::begin`].
     pub fn fail(&self, worker: usize, exchange: Exchange) -> Result<Exchange, Option<Unserved>> {
         let Exchange { claim, target, mut tried, .. } = exchange;
-        let worker = &self.workers[worker].worker;
+        let idle = &self.workers[worker];
+        let worker = &idle.worker;
         note(worker, &claim, target.slot, Failure::backend(Kind::Connect, false));
         if !may_retry(worker, &claim, &target, tried.len()) {
             return Err(None);
         }
         tried.push(target.slot);
         let target = Target::choose(worker, &claim, &tried, Waits::default()).map_err(nobody)?;
-        Ok(Exchange { claim, target, chosen_at: worker.clock.unix(), tried })
+        Ok(Exchange { claim, target, chosen_at: worker.clock.unix(), marked: idle.marked(), tried })
     }
 }
 

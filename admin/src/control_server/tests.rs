@@ -83,7 +83,7 @@ impl Plane {
 
     async fn hear_delta(&mut self) -> (u64, u64, Vec<Change>) {
         match self.hear().await {
-            ToDataplane::Delta { base, generation, changes } => (base, generation, changes),
+            ToDataplane::Delta { base, generation, changes, .. } => (base, generation, changes),
             other @ (ToDataplane::Hello { .. }
             | ToDataplane::Snapshot { .. }
             | ToDataplane::Report
@@ -364,6 +364,35 @@ async fn drain_waits_until_every_data_plane_reports_that_nothing_is_left() {
     let feed = admin.rig.state.events.follow(Some(0)).unwrap();
     let drains = feed.missed.iter().filter(|event| event.kind == Kind::Drain).count();
     assert_eq!(drains, 1, "its end is told once");
+}
+
+/// Fixed: a drain that was to end with that was answered 404 where it was over before all workers acted on it.
+#[tokio::test]
+async fn a_write_is_answered_as_done_though_its_backend_is_gone_by_then() {
+    let admin = Admin::start().await;
+    let (mut plane, snapshot) = Plane::greet(&admin.path, 0).await;
+    plane.apply(snapshot.generation).await;
+    let drain = admin.begin("POST /v1/pools/shop/backends/a/drain", r#"{"mode":"persist","deadline":"30m"}"#);
+    let (_, drained, _) = plane.hear_delta().await;
+    let remove = admin.begin("DELETE /v1/pools/shop/backends/a", "");
+    let (_, removed, _) = plane.hear_delta().await;
+    plane.apply(removed).await;
+    let (drain, _) = (drain.await.unwrap(), remove.await.unwrap());
+    assert_eq!((&drain["generation"], &drain["applied"]), (&drained.into(), &true.into()), "{drain}");
+    assert_eq!(drain["backend"]["admin_state"], "draining", "as it left it");
+    assert!(drain["warning"].as_str().unwrap().contains("has been removed since"), "{drain}");
+
+    let body = r#"{"then":"remove"}"#;
+    let wait = admin.begin("POST /v1/pools/shop/backends/b/drain?wait=empty&timeout=30s", body);
+    let (_, drained, _) = plane.hear_delta().await;
+    plane.apply(drained).await;
+    while !matches!(plane.hear().await, ToDataplane::Report) {}
+    admin
+        .rig
+        .state
+        .publish(admin.rig.state.lock(), vec![Change::RemoveMember { pool: "shop".into(), name: "b".into() }]);
+    let answer = wait.await.unwrap();
+    assert_eq!((&answer["empty"], &answer["generation"]), (&true.into(), &drained.into()), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,7 +148,7 @@ pub(crate) fn push(state: &State, pool: &str, name: &str, health: Option<Health>
     let id: Id = (Arc::from(pool), Arc::from(name));
     let changed = shared.board.push(&id, health);
     let changes = changed.map(|health| with_health(&shared.snapshot, &id, health)).into_iter().collect();
-    (state.publish(shared, changes), changed.is_some())
+    (state.publish_commanded(shared, changes), changed.is_some())
 }
 
 fn with_health(snapshot: &Snapshot, id: &Id, health: Health) -> Change {

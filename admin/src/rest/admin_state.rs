@@ -18,7 +18,7 @@ use crate::{
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::{
-    desired::{DrainMode, Share, Then},
+    desired::{DrainMode, Member, Share, Then},
     spec::Span,
     status::Health,
 };
@@ -197,15 +197,21 @@ pub(super) async fn health(
     precondition: Precondition,
     Json(body): Json<HealthBody>,
 ) -> Result<Response, Problem> {
-    let member = tag(plan::member(&app.state.view().snapshot.desired, &path.pool, &path.name)?);
-    precondition.check(Some(member))?;
+    let member = plan::member(&app.state.view().snapshot.desired, &path.pool, &path.name)?.clone();
+    precondition.check(Some(tag(&member)))?;
     let health = match body.health {
         Pushed::Up => Some(Health::Up),
         Pushed::Down => Some(Health::Down),
         Pushed::Auto => None,
     };
     let (generation, changed) = health::push(&app.state, &path.pool, &path.name, health);
-    app.answer(&path, Written { generation, changed, created: false }, None).await
+    app.answer(&path, (Written { generation, changed, created: false }, member), None).await
+}
+
+/// Whether a backend that drained like this and is gone by now is so because nothing was left of it.
+fn was_empty(made: &Member, now: u64) -> bool {
+    let drain = made.drain.filter(|drain| drain.then == Some(Then::Remove));
+    drain.is_some_and(|drain| drain.deadline.is_none_or(|deadline| now < deadline))
 }
 
 impl App {
@@ -214,14 +220,19 @@ impl App {
         path: &BackendPath,
         command: Command,
         precondition: Precondition,
-    ) -> Result<Written, Problem> {
+    ) -> Result<(Written, Member), Problem> {
         let id = path.clone();
         let planned = move |current: &Current<'_>| plan::command(current, id.id(), command, &precondition);
-        Ok(self.state.write(planned).await?)
+        self.write_backend(path, planned).await
     }
 
     /// Answers when the data planes have reported that nothing is left, or time is up.
-    async fn wait_empty(&self, path: &BackendPath, written: Written, limit: Duration) -> Result<Response, Problem> {
+    async fn wait_empty(
+        &self,
+        path: &BackendPath,
+        (written, made): (Written, Member),
+        limit: Duration,
+    ) -> Result<Response, Problem> {
         let deadline = Instant::now() + limit;
         let _place = self.waits.try_acquire().map_err(|_| Problem::unavailable("too many requests wait already"))?;
         let receipt: Receipt = self.receipt(written).await;
@@ -234,8 +245,10 @@ impl App {
             if self.state.left(path.id(), written.generation, since).is_some_and(|left| left.is_none()) {
                 break true;
             }
-            // Also a removed backend ends the wait: the receipt says that it is gone.
-            plan::member(&self.state.view().snapshot.desired, &path.pool, &path.name)?;
+            // Also a removed backend ends the wait.
+            if plan::member(&self.state.view().snapshot.desired, &path.pool, &path.name).is_err() {
+                break was_empty(&made, clock::unix_millis());
+            }
             tokio::select! {
                 changed = timeout_at(deadline, planes.changed()) => if changed.is_err() { break false },
                 _ = ask.tick() => self.state.ask_for_reports(),
@@ -244,6 +257,6 @@ impl App {
                 }
             }
         };
-        self.backend_receipt(path, StatusCode::OK, receipt, Some(empty))
+        Ok(self.backend_receipt(path, StatusCode::OK, (receipt, made), Some(empty)))
     }
 }

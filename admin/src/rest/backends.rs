@@ -10,15 +10,20 @@ use crate::{
     names,
     state::{
         Written,
-        plan::{self, Current, Patch},
+        plan::{self, Current, Patch, Plan},
         precondition::{Precondition, tag},
+        refusal::Refusal,
     },
 };
 use axum::{extract::State, http::StatusCode, response::Response};
 use control::Endpoint;
-use control::{check, spec::Backend};
+use control::{check, desired::Member, spec::Backend};
 use serde::Deserialize;
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use utoipa::{IntoParams, ToSchema};
 
 /// How long a write waits for a backend's name to resolve.
@@ -127,7 +132,7 @@ pub(super) async fn put(
     let (resolved, warning) = app.lookup(&path, &backend.address).await;
     let pool = path.pool.clone();
     let planned = move |current: &Current<'_>| plan::put_backend(current, &pool, &backend, resolved, &precondition);
-    app.answer(&path, app.state.write(planned).await?, warning).await
+    app.answer(&path, app.write_backend(&path, planned).await?, warning).await
 }
 
 /// Changes address, weight, backup, or several of them.
@@ -155,7 +160,7 @@ pub(super) async fn patch(
     };
     let id = path.clone();
     let planned = move |current: &Current<'_>| plan::patch_backend(current, id.id(), &patch, resolved, &precondition);
-    app.answer(&path, app.state.write(planned).await?, warning).await
+    app.answer(&path, app.write_backend(&path, planned).await?, warning).await
 }
 
 fn check_address(address: &str) -> bool {
@@ -196,11 +201,32 @@ impl App {
         }
     }
 
+    /// Has a plan for one backend carried out, and remembers what that made of it.
+    pub(super) async fn write_backend<P>(&self, path: &BackendPath, plan: P) -> Result<(Written, Member), Problem>
+    where
+        P: Fn(&Current<'_>) -> Result<Plan, Refusal> + Send + Sync + 'static,
+    {
+        let made = Arc::new(Mutex::new(Member::new(&Backend::default(), 0)));
+        let (id, making) = (path.clone(), Arc::clone(&made));
+        let planned = move |current: &Current<'_>| {
+            let plan = plan(current)?;
+            let member =
+                plan.member(id.id()).or_else(|| plan::member(&current.snapshot.desired, &id.pool, &id.name).ok());
+            if let Some(member) = member {
+                making.lock().unwrap_or_else(PoisonError::into_inner).clone_from(member);
+            }
+            Ok(plan)
+        };
+        let written = self.state.write(planned).await?;
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok((written, made))
+    }
+
     /// What a write of a backend is answered with.
     pub(super) async fn answer(
         &self,
         path: &BackendPath,
-        written: Written,
+        (written, made): (Written, Member),
         warning: Option<String>,
     ) -> Result<Response, Problem> {
         let mut receipt = self.receipt(written).await;
@@ -208,19 +234,24 @@ impl App {
             receipt.warn(warning);
         }
         let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-        self.backend_receipt(path, status, receipt, None)
+        Ok(self.backend_receipt(path, status, (receipt, made), None))
     }
 
+    /// `made` is what the write made of the backend, which is shown where the backend is gone by now: its drain may have been
+    /// to end with that, and the write was carried out all the same.
     pub(super) fn backend_receipt(
         &self,
         path: &BackendPath,
         status: StatusCode,
-        receipt: Receipt,
+        (mut receipt, made): (Receipt, Member),
         empty: Option<bool>,
-    ) -> Result<Response, Problem> {
+    ) -> Response {
         let view = self.state.view();
-        let member = plan::member(&view.snapshot.desired, &path.pool, &path.name)?;
+        let member = plan::member(&view.snapshot.desired, &path.pool, &path.name).unwrap_or_else(|_| {
+            receipt.warn("the backend has been removed since, and is shown as this left it".to_owned());
+            &made
+        });
         let backend = view.backend(&path.pool, &path.name, member);
-        Ok(tagged(status, &tag(member), &BackendReceipt { receipt, backend, empty }))
+        tagged(status, &tag(member), &BackendReceipt { receipt, backend, empty })
     }
 }

@@ -78,51 +78,70 @@ impl App {
 
 type Shared = axum::extract::State<Arc<App>>;
 
+/// What there is to call, on whoever's state, with its description.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    guarded: Router<Arc<App>>,
+    probes: Router<Arc<App>>,
+    description: Arc<str>,
+}
+
+impl Routes {
+    /// `token` is whether the callers of all but the probes have to show one. To describe them takes milliseconds.
+    pub(crate) fn new(version: &'static str, token: bool) -> Self {
+        let (guarded, api) = OpenApiRouter::with_openapi(openapi::base(version))
+            .routes(routes!(pools::list))
+            .routes(routes!(pools::read, pools::put, pools::remove))
+            .routes(routes!(stickiness::read))
+            .routes(routes!(stickiness::parts::read))
+            .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
+            .routes(routes!(release::read, release::put, release::remove))
+            .routes(routes!(backends::list))
+            .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
+            .routes(routes!(admin_state::drain))
+            .routes(routes!(admin_state::activate))
+            .routes(routes!(admin_state::maintenance))
+            .routes(routes!(admin_state::reset))
+            .routes(routes!(admin_state::health))
+            .routes(routes!(operation::status))
+            .routes(routes!(operation::reload))
+            .routes(routes!(operation::upgrade))
+            .routes(routes!(keys::list))
+            .routes(routes!(keys::rotate))
+            .routes(routes!(keys::remove))
+            .routes(routes!(keys::seal))
+            .routes(routes!(explain::explain))
+            .routes(routes!(preview::preview))
+            .routes(routes!(follow::events))
+            .routes(routes!(metrics::metrics))
+            .split_for_parts();
+        let (probes, probes_api) = OpenApiRouter::with_openapi(openapi::base(version))
+            .routes(routes!(operation::healthz))
+            .routes(routes!(operation::readyz))
+            .split_for_parts();
+        Self { guarded, probes, description: openapi::finish(api, probes_api, token) }
+    }
+
+    pub(crate) fn on(self, app: Arc<App>) -> Router {
+        let Self { guarded, probes, description } = self;
+        let dashboard = dashboard::routes()
+            .method_not_allowed_fallback(no_such_method)
+            .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::stranger));
+        guarded
+            .route("/openapi.json", axum::routing::get(move || async move { openapi::answer(&description) }))
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(no_such_method)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+            .layer(middleware::from_fn_with_state(Arc::clone(&app), audited::audited))
+            .merge(probes.method_not_allowed_fallback(no_such_method))
+            .merge(dashboard)
+            .with_state(app)
+    }
+}
+
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let (guarded, api) = OpenApiRouter::with_openapi(openapi::base(app.version))
-        .routes(routes!(pools::list))
-        .routes(routes!(pools::read, pools::put, pools::remove))
-        .routes(routes!(stickiness::read))
-        .routes(routes!(stickiness::parts::read))
-        .routes(routes!(rebalance::read, rebalance::begin, rebalance::cancel))
-        .routes(routes!(release::read, release::put, release::remove))
-        .routes(routes!(backends::list))
-        .routes(routes!(backends::read, backends::put, backends::patch, backends::remove))
-        .routes(routes!(admin_state::drain))
-        .routes(routes!(admin_state::activate))
-        .routes(routes!(admin_state::maintenance))
-        .routes(routes!(admin_state::reset))
-        .routes(routes!(admin_state::health))
-        .routes(routes!(operation::status))
-        .routes(routes!(operation::reload))
-        .routes(routes!(operation::upgrade))
-        .routes(routes!(keys::list))
-        .routes(routes!(keys::rotate))
-        .routes(routes!(keys::remove))
-        .routes(routes!(keys::seal))
-        .routes(routes!(explain::explain))
-        .routes(routes!(preview::preview))
-        .routes(routes!(follow::events))
-        .routes(routes!(metrics::metrics))
-        .split_for_parts();
-    let (probes, probes_api) = OpenApiRouter::with_openapi(openapi::base(app.version))
-        .routes(routes!(operation::healthz))
-        .routes(routes!(operation::readyz))
-        .split_for_parts();
-    let dashboard = dashboard::routes()
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app.guard), guard::stranger));
-    let description = openapi::finish(api, probes_api, app.guard.wants_token());
-    guarded
-        .route("/openapi.json", axum::routing::get(move || async move { openapi::answer(&description) }))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), audited::audited))
-        .merge(probes.method_not_allowed_fallback(no_such_method))
-        .merge(dashboard)
-        .with_state(app)
+    Routes::new(app.version, app.guard.wants_token()).on(app)
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

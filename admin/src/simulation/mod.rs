@@ -10,7 +10,7 @@ use crate::{
     Error,
     control_server::{connection, peers::Outbox},
     health,
-    rest::{App, guard::Guard, router},
+    rest::{App, Routes, guard::Guard},
     state::State,
     store::Store,
     supervisor::Supervisor,
@@ -33,11 +33,14 @@ use std::{
 use tokio::{runtime::Runtime, sync::oneshot};
 use tower::ServiceExt;
 
+const VERSION: &str = "0.0.0-sim";
+
 type Turns = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
 
 thread_local! {
     static NOW: Cell<Option<u64>> = const { Cell::new(None) };
     static DISKS: RefCell<BTreeMap<PathBuf, Disk>> = const { RefCell::new(BTreeMap::new()) };
+    static ROUTES: Routes = Routes::new(VERSION, false);
     /// Of the process that runs.
     static TURNS: RefCell<Option<Turns>> = const { RefCell::new(None) };
 }
@@ -142,7 +145,7 @@ impl Admin {
             Guard::new(None, true),
             load,
             supervisor,
-            ("0.0.0-sim", control::status::Sandbox::default()),
+            (VERSION, control::status::Sandbox::default()),
         );
         runtime.spawn(Arc::clone(&state).keep_reserving());
         runtime.spawn(Arc::clone(&state).keep_deadlines());
@@ -150,16 +153,23 @@ impl Admin {
         runtime.spawn(Arc::clone(&state).keep_releases());
         drop(inside);
         let (answered, answers) = mpsc::channel();
-        let (router, turns, lines) = (router(app), Turns::default(), BTreeMap::new());
+        let (router, turns, lines) = (ROUTES.with(Routes::clone).on(app), Turns::default(), BTreeMap::new());
         Ok(Self { runtime, state, router, turns, lines, file, answered, answers })
     }
 
     /// Runs all that can run at this moment.
     fn settle(&self) {
+        self.settle_after(async {});
+    }
+
+    /// The same after something that is awaited.
+    fn settle_after(&self, first: impl Future<Output = ()>) {
         // Tasks that wake each other take several rounds.
         const ROUNDS: usize = 12;
+        // Whatever runs in here is to wait for its turn: on a thread of its own it would be done at any time.
         TURNS.set(Some(Rc::clone(&self.turns)));
         self.runtime.block_on(async {
+            first.await;
             for _ in 0..ROUNDS {
                 tokio::task::yield_now().await;
             }
@@ -211,8 +221,7 @@ impl Admin {
 
     /// Time passes.
     pub fn pass(&mut self, millis: u64) {
-        self.runtime.block_on(tokio::time::advance(Duration::from_millis(millis)));
-        self.settle();
+        self.settle_after(tokio::time::advance(Duration::from_millis(millis)));
     }
 
     /// What a reload reads.

@@ -152,7 +152,7 @@ impl State {
         let releases =
             releases.into_iter().map(|(pool, release)| Change::PutRelease { pool, release: Box::new(release) });
         let changes = restored.chain(plan.changes).chain(releases).chain([keyring::change(&entries)]).collect();
-        shared.publish(changes, clock.millis());
+        shared.publish(changes, false, clock.millis());
         shared.added = keyring::added(&entries);
         Ok(Arc::new(Self {
             writer: tokio::sync::Mutex::new(writer),
@@ -358,10 +358,19 @@ impl State {
 
     /// Makes the next generation of `changes`, in memory and on its way to every data plane; none where there are none.
     /// Wakes those who wait for what is due. The generation that has them.
-    pub(crate) fn publish(&self, mut shared: MutexGuard<'_, Shared>, changes: Vec<Change>) -> u64 {
+    pub(crate) fn publish(&self, shared: MutexGuard<'_, Shared>, changes: Vec<Change>) -> u64 {
+        self.publish_as(shared, changes, false)
+    }
+
+    /// As [`Self::publish`], of health alone that somebody commands: whatever else is commanded is kept by what it is.
+    pub(crate) fn publish_commanded(&self, shared: MutexGuard<'_, Shared>, changes: Vec<Change>) -> u64 {
+        self.publish_as(shared, changes, true)
+    }
+
+    fn publish_as(&self, mut shared: MutexGuard<'_, Shared>, changes: Vec<Change>, commanded: bool) -> u64 {
         if !changes.is_empty() {
             let audited = Audit::look(&shared.snapshot, &changes);
-            let told = shared.publish(changes, self.clock.millis());
+            let told = shared.publish(changes, commanded, self.clock.millis());
             audited(&self.audit, shared.snapshot.generation);
             for (kind, data) in told {
                 self.events.emit(kind, &data);
@@ -385,6 +394,8 @@ impl State {
         loop {
             let failed = self.lock().store_problem.is_some();
             tokio::select! {
+                // Or else chance would say what comes first.
+                biased;
                 () = self.reserve.notified() => {}
                 () = tokio::time::sleep(STORE_RETRY), if failed => {}
             }
@@ -415,6 +426,7 @@ impl State {
             // Looked at again after a while, since the wall clock may be set.
             let pause = next.map_or(DEADLINES_EVERY, |next| Duration::from_millis(next.saturating_sub(now)));
             tokio::select! {
+                biased;
                 () = self.drains.notified() => {}
                 () = tokio::time::sleep(pause.clamp(Duration::from_millis(100), DEADLINES_EVERY)) => {}
             }

@@ -41,6 +41,30 @@ pub(crate) struct Plan {
     pub(crate) whole: BTreeSet<String>,
 }
 
+impl Plan {
+    /// What it makes of a member; `None` where it leaves that as it is.
+    pub(crate) fn member(&self, (pool, name): (&str, &str)) -> Option<&Member> {
+        self.changes.iter().rev().find_map(|change| match change {
+            Change::PutMember { pool: of, name: changed, member }
+                if (of.as_str(), changed.as_str()) == (pool, name) =>
+            {
+                Some(member)
+            }
+            Change::PutMember { .. }
+            | Change::PutPool { .. }
+            | Change::RemovePool { .. }
+            | Change::PutSettings { .. }
+            | Change::RemoveMember { .. }
+            | Change::Listeners { .. }
+            | Change::Keys { .. }
+            | Change::PutRelease { .. }
+            | Change::RemoveRelease { .. }
+            | Change::Observe { .. }
+            | Change::Rebalance { .. } => None,
+        })
+    }
+}
+
 impl From<Vec<Change>> for Plan {
     fn from(changes: Vec<Change>) -> Self {
         Self { changes, ..Self::default() }

@@ -59,8 +59,8 @@ impl Shared {
     }
 
     /// Makes the next generation of `changes` and sends it to every data plane. `now` is the board's clock. What is to be
-    /// told of it.
-    pub(crate) fn publish(&mut self, changes: Vec<Change>, now: u64) -> Vec<Told> {
+    /// told of it. It is `commanded` where somebody waits for it: see [`ToDataplane::Delta`].
+    pub(crate) fn publish(&mut self, changes: Vec<Change>, commanded: bool, now: u64) -> Vec<Told> {
         let base = self.snapshot.generation;
         let generation = base + 1;
         let mut step =
@@ -84,7 +84,7 @@ impl Shared {
         }
         let Step { done, told, .. } = step;
         Arc::make_mut(&mut self.snapshot).generation = generation;
-        let line = to_line(&ToDataplane::Delta { base, generation, changes: done });
+        let line = to_line(&ToDataplane::Delta { base, generation, changes: done, commanded });
         self.send(&line.into());
         told
     }
@@ -94,7 +94,7 @@ impl Shared {
         let base = self.snapshot.generation;
         if generation > base {
             Arc::make_mut(&mut self.snapshot).generation = generation;
-            let line = to_line(&ToDataplane::Delta { base, generation, changes: Vec::new() });
+            let line = to_line(&ToDataplane::Delta { base, generation, changes: Vec::new(), commanded: false });
             self.send(&line.into());
         }
     }

@@ -315,20 +315,22 @@ impl Control {
                 self.save();
                 self.publish();
             }
-            ToDataplane::Delta { base, generation, changes } => match self.plane.change(base, generation, &changes) {
-                Ok(only_observed) => {
-                    if only_observed {
-                        self.unsaved = true
-                    } else {
-                        self.save()
+            ToDataplane::Delta { base, generation, changes, commanded } => {
+                match self.plane.change(base, generation, &changes) {
+                    Ok(only_observed) => {
+                        if only_observed && !commanded {
+                            self.unsaved = true
+                        } else {
+                            self.save()
+                        }
+                        self.publish();
                     }
-                    self.publish();
+                    Err(reason) => {
+                        tracing::warn!(%reason, "asking for a snapshot");
+                        self.hang_up();
+                    }
                 }
-                Err(reason) => {
-                    tracing::warn!(%reason, "asking for a snapshot");
-                    self.hang_up();
-                }
-            },
+            }
             ToDataplane::Report => {
                 self.reporting = true;
                 self.plane.flush();

@@ -28,6 +28,13 @@ impl Idle {
         self.worker.backends.is_marked(slot, self.worker.clock.millis())
     }
 
+    /// The slots that it has marked down, of those in its table.
+    pub(crate) fn marked(&self) -> Vec<u32> {
+        let table = self.worker.table.borrow();
+        let slots = table.pools.iter().flat_map(|pool| pool.backends.iter().map(|backend| backend.slot));
+        slots.filter(|slot| self.is_marked(*slot)).collect()
+    }
+
     /// What it does from time to time beside its exchanges.
     pub(crate) fn tick(&self) {
         self.worker.clock.tick();

@@ -3,7 +3,7 @@ use crate::{
     node::{Node, Pending, WORKERS, check_file, check_members},
 };
 use admin::simulation::Answer;
-use control::config::Source;
+use control::{config::Source, desired::Snapshot};
 
 /// What was answered is so, and what was refused has changed nothing.
 pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, unix: u64) {
@@ -11,9 +11,7 @@ pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, u
     let now = node.admin.as_ref().unwrap().snapshot();
     let is_done = answer.status < 300;
     assert!(!(command.must_be_refused() && is_done), "{command:?} was not refused");
-    // One that removes its backend may have done so before its own answer was written.
-    let is_gone = answer.status == 404 && matches!(command.what, What::Drain { .. });
-    let done: &[Command] = if is_done || is_gone { std::slice::from_ref(&command) } else { &[] };
+    let done: &[Command] = if is_done { std::slice::from_ref(&command) } else { &[] };
     for pool in ["shop", "addresses"] {
         let (was, is) = (&before.desired.pools[pool].members, &now.desired.pools[pool].members);
         match (&command.what, is_done, node.source()) {
@@ -32,7 +30,7 @@ pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, u
         );
     }
     if answer.status >= 500 {
-        node.doubtful = Some(command);
+        node.doubtful = Some(command.clone());
     } else if is_done && before.desired.pools != now.desired.pools {
         // What was written made the store anew.
         node.doubtful = None;
@@ -41,7 +39,10 @@ pub(crate) fn check_answer(node: &mut Node, pending: Pending, answer: &Answer, u
         assert!(generation <= now.generation);
         if answer.body["applied"] == true {
             node.applied = node.applied.max(generation);
-            if before.desired.pools != now.desired.pools {
+            // What checks find is written down a second later; what is commanded, before it is answered.
+            let health = |snapshot: &Snapshot| snapshot.observed(command.pool, &command.backend).health;
+            let is_commanded = matches!(command.what, What::Health(_)) && health(&before) != health(&now);
+            if before.desired.pools != now.desired.pools || is_commanded {
                 node.lasting = node.lasting.max(generation);
             }
             let plane = node.plane.as_ref();

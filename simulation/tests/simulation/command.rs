@@ -49,7 +49,7 @@ const WRONG: [(&str, &str); 8] = [
 impl Command {
     pub(crate) fn random(random: &mut Random) -> Self {
         let backend = random.pick(&NAMES).to_owned();
-        let what = match random.below(20) {
+        let what = match random.below(21) {
             0..5 => {
                 let address = format!("10.0.{}.{}:80", random.below(2), u32::from(backend.as_bytes()[0]));
                 What::Put { address, weight: random.pick(&[1, 1, 1, 2, 0]) }
@@ -65,8 +65,8 @@ impl Command {
             13 | 14 => What::Activate,
             15 => What::Maintain,
             16 => What::Reset,
-            17 => What::Health(random.pick(&["up", "down", "auto", "auto"])),
-            18 => What::Reload,
+            17 | 18 => What::Health(random.pick(&["up", "down", "down", "auto"])),
+            19 => What::Reload,
             _ => {
                 let (call, body) = random.pick(&WRONG);
                 What::Wrong(call, body)

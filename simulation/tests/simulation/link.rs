@@ -10,6 +10,8 @@ pub(crate) struct Link {
     /// As the admin process knows it; absent before the hello and after the end.
     pub(crate) admin_side: Option<u64>,
     pub(crate) to_plane: VecDeque<Arc<[u8]>>,
+    /// All that was ever sent to the data plane.
+    pub(crate) sent: Vec<Arc<[u8]>>,
     pub(crate) to_admin: VecDeque<Vec<u8>>,
     /// Nothing is sent any more; what is under way may still come.
     pub(crate) is_cut: bool,
@@ -23,6 +25,7 @@ impl Link {
             plane_side: Some(number),
             admin_side: None,
             to_plane: VecDeque::new(),
+            sent: Vec::new(),
             to_admin: VecDeque::new(),
             is_cut: false,
             stream,

@@ -64,7 +64,7 @@ pub(crate) struct Node {
     pub(crate) highest: u64,
     /// What was answered as applied: no worker acts on an older generation.
     pub(crate) applied: u64,
-    /// The same without what was only observed, which a data plane writes down a second later.
+    /// The same without what checks alone have found, which a data plane writes down a second later.
     pub(crate) lasting: u64,
     pub(crate) under_way: Vec<UnderWay>,
     /// Backends that answer.
@@ -246,6 +246,24 @@ impl Node {
         }
         // The store has what was answered, and comes first; a data plane that finds no admin process has the rest.
         (self.applied, self.lasting) = (0, 0);
+    }
+
+    /// No worker that serves acts on less than was answered as applied.
+    pub(crate) fn check_applied(&self) {
+        let Some(plane) = &self.plane else { return };
+        for worker in 0..WORKERS {
+            let acts = plane.table(worker, |table| table.generation);
+            assert!(acts == 0 || acts >= self.applied, "worker {worker} is at {acts}, {} was answered", self.applied);
+        }
+    }
+
+    /// A generation is the same for both processes, however the data plane came to it.
+    pub(crate) fn check_told(&self) {
+        let (Some(admin), Some(plane)) = (&self.admin, &self.plane) else { return };
+        let (said, heard) = (admin.snapshot(), plane.snapshot());
+        if said.generation == heard.generation {
+            assert_eq!(heard, &*said, "the data plane has another generation {}", said.generation);
+        }
     }
 
     /// What is told in memory is on the disk, and nothing else; asked where nothing is under way.

@@ -50,8 +50,9 @@ pub(crate) fn check_sent(
     session: Option<&Session>,
     (tried, was_there): (&[String], bool),
     sent: &Sent,
-    is_marked: impl Fn(u32) -> bool,
 ) {
+    // As it was when it was chosen: a mark ends with time, and no choice is made anew for that.
+    let is_marked = |slot: u32| sent.marked.contains(&slot);
     let backend = |name: &str| pool.backends.iter().find(|backend| backend.name == name);
     let to = backend(&sent.backend).expect("it is of this table");
     let fails_open = pool.settings.health.fail_open;
@@ -170,18 +171,17 @@ pub(crate) fn decisions(table: &Table, asks: &Asks, now: u32) -> Vec<Option<Stri
 pub(crate) fn check_alike(node: &Node, asks: &Asks, now: u32) -> Option<Vec<Option<String>>> {
     let plane = node.plane.as_ref()?;
     let snapshot = plane.snapshot();
-    let text = serde_json_of(snapshot);
-    let own = decisions(&fresh(&text), asks, now);
-    let mut any = false;
-    for worker in 0..WORKERS {
-        plane.table(worker, |table| {
-            if table.generation == snapshot.generation && table.generation > 0 {
-                any = true;
-                assert_eq!(decisions(table, asks, now), own, "worker {worker} of generation {}", table.generation);
-            }
-        });
+    let has_it = |worker: &usize| plane.table(*worker, |table| table.generation) == snapshot.generation;
+    let workers: Vec<usize> = (0..WORKERS).filter(has_it).collect();
+    if workers.is_empty() || snapshot.generation == 0 {
+        return None;
     }
-    any.then_some(own)
+    let own = decisions(&fresh(&serde_json_of(snapshot)), asks, now);
+    for worker in workers {
+        let decided = plane.table(worker, |table| decisions(table, asks, now));
+        assert_eq!(decided, own, "worker {worker} of generation {}", snapshot.generation);
+    }
+    Some(own)
 }
 
 fn serde_json_of(snapshot: &Snapshot) -> Snapshot {
@@ -208,11 +208,13 @@ pub(crate) fn check_moves(before: &Table, after: &Table, asks: &Asks, now: u32) 
     for ((client, _), moved) in asks.iter().zip(decided) {
         let (Some(was), Some(is)) = moved else { continue };
         let same = |name: &str| find(old, name) == find(new, name);
-        // One that was sent on by a backend that changes is of that one's sessions.
+        // One that a backend had passed on is of that one's sessions: where that one leaves the ring or gets another weight
+        // there, it may move once more, since nobody remembers where it went.
+        let spread = |pool: &PoolTable, name: &str| find(pool, name).map_or(0, |(weight, ..)| weight);
         let key = marker::address_key(*client, old.settings.affinity.source_ip);
         let passed_over = |pool: &PoolTable, last: &str| {
             let asked = pool.ring.candidates(key).map(|candidate| pool.backends[usize::from(candidate)].name.as_str());
-            asked.take_while(|name| *name != last).any(|name| !same(name))
+            asked.take_while(|name| *name != last).any(|name| spread(old, name) != spread(new, name))
         };
         let left = passed_over(old, &was) || passed_over(new, &is);
         let holds = was == is || !same(&was) || !same(&is) || left;

@@ -1,7 +1,7 @@
 //! What goes wrong, and what comes back.
 
 use crate::{
-    node::{Node, write_keys},
+    node::{Node, WORKERS, write_keys},
     random::Random,
     world::World,
 };
@@ -9,6 +9,7 @@ use control::{
     config::Source,
     spec::{Backend, Key},
 };
+use std::sync::Arc;
 
 impl World {
     pub(crate) fn start_what_is_dead(&mut self, at: usize) {
@@ -60,12 +61,53 @@ impl World {
         }
     }
 
+    /// No socket does that, and it is not to matter: what is under way to the data plane is lost, comes twice or too early.
+    pub(crate) fn garble(&mut self, at: usize) {
+        let Some(link) = self.nodes[at].links.iter_mut().find(|link| !link.sent.is_empty() && !link.is_cut) else {
+            return;
+        };
+        let lines = &mut link.to_plane;
+        let what = match (self.random.below(3), lines.len()) {
+            (0, len @ 1..) => {
+                lines.remove(self.random.below(len));
+                "a line is lost"
+            }
+            (1, len @ 2..) => {
+                lines.swap(self.random.below(len), len - 1);
+                "a line comes late"
+            }
+            _ => {
+                lines.push_back(Arc::clone(&link.sent[self.random.below(link.sent.len())]));
+                "a line comes again"
+            }
+        };
+        self.tell(format!("{at}: {what} on its way to the data plane"));
+    }
+
+    /// Both processes are killed, and the data plane comes back alone: what was answered until now is to be in its snapshot.
+    pub(crate) fn leave_alone(&mut self, at: usize) {
+        const PATIENCE: u64 = 2_000;
+        self.kill_admin(at);
+        self.kill_plane(at);
+        let (seed, mono) = (self.random.next(), self.mono);
+        self.nodes[at].start_plane(seed, mono);
+        self.tell(format!("{at}: a data plane starts, and is alone"));
+        self.pass_by(PATIENCE);
+        let plane = self.nodes[at].plane.as_mut().expect("it has just started");
+        plane.serve_by_snapshot();
+        (0..WORKERS).for_each(|worker| plane.wake(worker));
+    }
+
     pub(crate) fn pass(&mut self) {
         let millis = match self.random.below(10) {
             0..6 => self.random.range(1, 1_000),
             6..9 => self.random.range(1_000, 8_000),
             _ => self.random.range(8_000, 600_000),
         };
+        self.pass_by(millis);
+    }
+
+    fn pass_by(&mut self, millis: u64) {
         self.tell(format!("{millis} ms pass"));
         (self.mono, self.unix) = (self.mono + millis, self.unix + millis);
         self.set_clocks();

@@ -20,7 +20,10 @@ use std::{
     collections::VecDeque,
     fs,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const BROWSERS: usize = 8;
@@ -56,7 +59,7 @@ impl World {
         let nodes = (0..NODES).map(|at| Node::new(folder.join(at.to_string()), pools.clone(), source, &keys));
         let nodes = nodes.collect();
         let browsers = (0..BROWSERS).map(Browser::new).collect();
-        let mut world = Self {
+        Self {
             random,
             mono: 1_000,
             unix: 1_790_000_000_000,
@@ -69,15 +72,18 @@ impl World {
             trace: VecDeque::new(),
             digest: 0,
             folder,
-        };
-        world.set_clocks();
+        }
+    }
+
+    /// The first start of what there is.
+    pub(crate) fn begin_all(&mut self) {
+        self.set_clocks();
         for at in 0..NODES {
-            world.start_what_is_dead(at);
-            if world.random.percent(70) {
-                world.calm_down(at);
+            self.start_what_is_dead(at);
+            if self.random.percent(70) {
+                self.calm_down(at);
             }
         }
-        world
     }
 
     pub(crate) fn steps(&self) -> Vec<String> {
@@ -162,7 +168,7 @@ impl World {
     }
 
     fn disturb(&mut self, at: usize) {
-        match self.random.below(19) {
+        match self.random.below(20) {
             0..4 => self.kill_admin(at),
             4..7 => self.kill_plane(at),
             7..9 => self.lose_power(at),
@@ -181,6 +187,7 @@ impl World {
             15 => self.calm_down(at),
             16 => self.change_keys(),
             17 => self.change_file(),
+            18 => self.garble(at),
             _ => {
                 self.tell(format!("{at}: the data plane reports"));
                 if let Some(plane) = &mut self.nodes[at].plane {
@@ -198,6 +205,8 @@ impl World {
             }
             self.move_lines(at);
             self.take_answers(at);
+            self.nodes[at].check_told();
+            self.nodes[at].check_applied();
             self.look_at_tables(at);
         }
         if self.random.percent(3) {
@@ -212,10 +221,16 @@ impl World {
     /// What processes have written is under way.
     fn move_lines(&mut self, at: usize) {
         let node = &mut self.nodes[at];
+        let mut said = Vec::new();
         for link in &mut node.links {
             link.take();
             if let (Some(admin), Some(id), false) = (&mut node.admin, link.admin_side, link.is_cut) {
                 while let Some(line) = admin.say(id) {
+                    said.push(format!(
+                        "{at}: the admin process says to {id}: {}",
+                        String::from_utf8_lossy(&line).trim()
+                    ));
+                    link.sent.push(Arc::clone(&line));
                     link.to_plane.push_back(line);
                 }
             }
@@ -227,6 +242,7 @@ impl World {
             }
         }
         node.links.retain(|link| !link.is_over());
+        said.into_iter().for_each(|line| self.tell(line));
     }
 
     fn deliver_to_plane(&mut self, at: usize) {
@@ -341,6 +357,9 @@ impl World {
                 panic!("nobody waits for {answer:?}");
             };
             check_answer(&mut self.nodes[at], pending, &answer, self.latest);
+            if answer.status < 300 && self.random.percent(5) {
+                self.leave_alone(at);
+            }
         }
     }
 
@@ -429,7 +448,7 @@ impl World {
         let plane = node.plane.as_ref().unwrap();
         let key = plane.table(worker, |table| {
             let pool = table.pool("shop").expect("it was sent");
-            oracle::check_sent(pool, session.as_ref(), how, sent, |slot| plane.is_marked(worker, slot));
+            oracle::check_sent(pool, session.as_ref(), how, sent);
             table.keys[0].id
         });
         let Some(cookie) = sent.cookie() else {
