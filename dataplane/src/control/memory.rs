@@ -30,7 +30,10 @@ impl Memory {
     /// `wanted` is what the configuration says; with 0 it is nine tenths of what the control group allows, if that bounds it.
     pub(super) fn new(shared: Arc<Shared>, wanted: u64) -> Self {
         let most = if wanted > 0 { wanted } else { group_limit().map_or(0, |limit| limit / 10 * 9) };
-        Self { shared, level: Level { most, ..Level::default() } }
+        let mut memory = Self { shared, level: Level { most, ..Level::default() } };
+        // Before anybody is accepted.
+        memory.look();
+        memory
     }
 
     /// Looks, and has the workers know what came of it.

@@ -22,13 +22,17 @@ const LAST: usize = 1 << 16;
 /// certificates, clients wait in the socket's queue.
 pub(super) async fn run(worker: Rc<Worker>, index: usize, listener: Listener, serve: impl Serve) {
     while !worker.is_draining() {
-        if let Some(lacks) = lacking(&worker, &listener) {
+        let known = worker.is_served(index);
+        let waits = known && worker.unless_draining(listener.readable()).await.is_none_or(|ready| ready.is_ok());
+        // Asked when somebody waits: there may have been enough when the wait began.
+        if waits
+            && !worker.is_draining()
+            && let Some(lacks) = lacking(&worker, &listener)
+        {
             worker.board().count(lacks);
             hold_back(PAUSE).await;
             continue;
         }
-        let known = worker.is_served(index);
-        let waits = known && worker.unless_draining(listener.readable()).await.is_none_or(|ready| ready.is_ok());
         if !(waits && accept_some(&worker, index, &listener, BATCH, serve)) {
             hold_back(PAUSE).await;
         }
